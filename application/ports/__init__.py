@@ -1,0 +1,19 @@
+"""The roles that the use cases need filled; adapters fill them.
+
+Each port is a small Protocol whose docstring is its contract; ``tests/contracts/`` runs every contract
+over every implementation, the in-memory ones included.
+"""
+
+from application.ports.features import FeatureExtractor
+from application.ports.routers import RouterScorer, RouterStore, TrainedRouter
+from application.ports.runtime import Clock, ProgressReporter, ProgressTask
+
+__all__ = [
+    "Clock",
+    "FeatureExtractor",
+    "ProgressReporter",
+    "ProgressTask",
+    "RouterScorer",
+    "RouterStore",
+    "TrainedRouter",
+]

@@ -1,0 +1,46 @@
+"""What a trained router is, apart from its numbers."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from domain.features import FeatureSpec
+from domain.labels import LabelMap
+from domain.routing import AbstentionThresholds
+
+
+@frozen
+class RouterCard:
+    """The description that travels inside a router file, next to its tensors.
+
+    Attributes:
+        labels: which label means which adapter.
+        features: how to turn a prompt into the features that the head was trained on.
+        head: kind of head, for example "linear".
+        temperature: the head's logits are divided by this before the softmax; positive.
+        thresholds: when to abstain.
+        target_error: the error rate that the thresholds were fitted to, 0 to 1.
+        seed: seed of the training run.
+        n_train: number of training prompts.
+        n_val: number of validation prompts.
+        val_accuracy: accuracy on the validation prompts, abstention aside.
+        dataset: name of the routing data set.
+        dataset_sha256: hash of the training and validation rows, to tell versions of a router apart.
+        created_at: UTC time of training, ISO 8601.
+        tool_version: version of this software that trained it.
+    """
+
+    labels: LabelMap
+    features: FeatureSpec
+    head: str
+    temperature: float
+    thresholds: AbstentionThresholds
+    target_error: float
+    seed: int
+    n_train: int
+    n_val: int
+    val_accuracy: float
+    dataset: str
+    dataset_sha256: str
+    created_at: str
+    tool_version: str

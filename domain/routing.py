@@ -1,0 +1,132 @@
+"""From scores to a decision: an adapter, or none of them, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from enum import StrEnum
+
+from attrs import frozen
+
+from domain.labels import LabelMap
+
+
+class Reason(StrEnum):
+    """Why a decision came out as it did."""
+
+    CONFIDENT = "confident"
+    LOW_CONFIDENCE = "low-confidence"
+    OUT_OF_SCOPE = "out-of-scope"
+    ALL_DISABLED = "all-disabled"
+
+
+@frozen
+class NearestPrompt:
+    """A training prompt that is close to the one being routed.
+
+    Attributes:
+        text: the training prompt.
+        adapter: the adapter it belongs to.
+        similarity: cosine similarity of the features, -1 to 1.
+    """
+
+    text: str
+    adapter: str
+    similarity: float
+
+
+@frozen
+class RouteScores:
+    """What a trained router says of one prompt, before any decision.
+
+    Attributes:
+        probabilities: calibrated probability per label, in label order; sums to 1.
+        out_of_scope: out-of-scope score; the higher, the less the prompt resembles the training prompts.
+        nearest: the nearest training prompts, nearest first.
+    """
+
+    probabilities: tuple[float, ...]
+    out_of_scope: float
+    nearest: tuple[NearestPrompt, ...] = ()
+
+
+@frozen
+class AbstentionThresholds:
+    """When the router answers "none of these".
+
+    Attributes:
+        min_confidence: abstain when the highest probability is below this.
+        max_out_of_scope: abstain when the out-of-scope score is above this.
+    """
+
+    min_confidence: float = 0.0
+    max_out_of_scope: float = float("inf")
+
+
+@frozen
+class RoutingDecision:
+    """The adapter that should answer a prompt, or None for the bare base model, with everything behind it.
+
+    Attributes:
+        adapter: the chosen adapter's name, or None when the router abstains.
+        reason: why.
+        best: the enabled adapter with the highest probability, chosen or not; None when all are disabled.
+        confidence: calibrated probability of `best`, 0 to 1.
+        runner_up: the enabled adapter with the second highest probability, if there is one.
+        margin: confidence minus the runner-up's probability.
+        out_of_scope: out-of-scope score of the prompt.
+        thresholds: the limits that applied.
+        nearest: the nearest training prompts, nearest first.
+    """
+
+    adapter: str | None
+    reason: Reason
+    best: str | None
+    confidence: float
+    runner_up: str | None
+    margin: float
+    out_of_scope: float
+    thresholds: AbstentionThresholds
+    nearest: tuple[NearestPrompt, ...] = ()
+
+
+def decide(
+    scores: RouteScores,
+    labels: LabelMap,
+    thresholds: AbstentionThresholds,
+    disabled: AbstractSet[str] = frozenset(),
+) -> RoutingDecision:
+    """Return the decision for one prompt.
+
+    Disabled adapters are masked and the others' probabilities renormalised before anything is compared. Ties
+    go to the lower label. Raises UsageError when `disabled` names an unknown adapter.
+    """
+    masked = {labels.label_of(name) for name in disabled}
+    enabled = [label for label in range(len(labels)) if label not in masked]
+    total = sum(scores.probabilities[label] for label in enabled)
+    share = {label: scores.probabilities[label] / total if total > 0 else 0.0 for label in enabled}
+    ranked = sorted(enabled, key=lambda label: (-share[label], label))
+    best = ranked[0] if ranked else None
+    confidence = share[best] if best is not None else 0.0
+    second = ranked[1] if len(ranked) > 1 else None
+    reason = _reason(best, confidence, scores.out_of_scope, thresholds)
+    return RoutingDecision(
+        adapter=labels.name_of(best) if best is not None and reason is Reason.CONFIDENT else None,
+        reason=reason,
+        best=None if best is None else labels.name_of(best),
+        confidence=confidence,
+        runner_up=None if second is None else labels.name_of(second),
+        margin=confidence - (share[second] if second is not None else 0.0),
+        out_of_scope=scores.out_of_scope,
+        thresholds=thresholds,
+        nearest=scores.nearest,
+    )
+
+
+def _reason(best: int | None, confidence: float, out_of_scope: float, limits: AbstentionThresholds) -> Reason:
+    if best is None:
+        return Reason.ALL_DISABLED
+    if not out_of_scope <= limits.max_out_of_scope:  # written so that NaN abstains
+        return Reason.OUT_OF_SCOPE
+    if not confidence >= limits.min_confidence:
+        return Reason.LOW_CONFIDENCE
+    return Reason.CONFIDENT

@@ -1,0 +1,49 @@
+"""Which part of a routing data set a row belongs to, and how many rows each part gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from fractions import Fraction
+
+from domain.errors import UsageError
+
+
+class Split(StrEnum):
+    """The parts of a routing data set; the value is the file's stem."""
+
+    TRAIN = "train"
+    VAL = "val"
+    EVAL = "eval"
+
+
+def largest_remainder_split(counts: Sequence[int], train_share: float) -> tuple[int, ...]:
+    """Return how many of each adapter's rows go to training; the others go to validation.
+
+    Stratified by the largest-remainder (Hamilton) method over the whole: the total for training is the rounded
+    share of all rows (half up), each adapter gets the floor of its own share, and the rows left over go to the
+    adapters with the largest remainders, earlier adapters first on ties. So three adapters with one row each
+    give 2 + 1 at 0.8, and three with 200 give 160/40 each.
+
+    Args:
+        counts: rows per adapter, in label order.
+        train_share: share of training rows, 0 to 1.
+
+    Returns:
+        Training rows per adapter, each between 0 and its count.
+
+    Raises:
+        UsageError: the share is outside 0..1 or a count is negative.
+    """
+    if not 0.0 <= train_share <= 1.0:
+        raise UsageError(f"train/val split {train_share} is not between 0 and 1")
+    if any(count < 0 for count in counts):
+        raise UsageError(f"negative row count in {list(counts)}")
+    share = Fraction(str(train_share))  # 0.8 means 8/10, not the nearest binary fraction
+    exact = [share * count for count in counts]
+    floors = [int(value) for value in exact]
+    total = int(sum(exact) + Fraction(1, 2))
+    by_remainder = sorted(range(len(counts)), key=lambda i: (floors[i] - exact[i], i))
+    for index in by_remainder[: total - sum(floors)]:
+        floors[index] += 1
+    return tuple(floors)

@@ -4,9 +4,11 @@ Each port is a small Protocol whose docstring is its contract; ``tests/contracts
 over every implementation, the in-memory ones included.
 """
 
+from application.ports.datasets import RowReader
 from application.ports.features import FeatureExtractor
 from application.ports.routers import RouterScorer, RouterStore, TrainedRouter
 from application.ports.runtime import Clock, ProgressReporter, ProgressTask
+from application.ports.training import RouterTrainer, TrainingObserver, TrainJob, TrainReport
 
 __all__ = [
     "Clock",
@@ -15,5 +17,10 @@ __all__ = [
     "ProgressTask",
     "RouterScorer",
     "RouterStore",
+    "RouterTrainer",
+    "RowReader",
+    "TrainJob",
+    "TrainReport",
     "TrainedRouter",
+    "TrainingObserver",
 ]

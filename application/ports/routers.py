@@ -59,7 +59,7 @@ class RouterScorer(Protocol):
     """
 
     def score(self, router: TrainedRouter, features: Matrix, *, nearest: int = 0) -> list[RouteScores]:
-        """Return scores for features of shape ``(n, card.features.n_features)``, with `nearest` training prompts each.
+        """Return scores for features of shape ``(n, card.features.n_features)``, with `nearest` prompts each.
 
         Raises MismatchError when the number of features differs from what the router was trained on.
         """

@@ -1,0 +1,88 @@
+"""Ports around training a router."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+
+from domain.router import RouterCard
+from domain.training import TrainingEvent, TrainOptions
+
+
+@frozen
+class TrainJob:
+    """One training run, described by names and numbers only, so that it can travel to another machine.
+
+    Attributes:
+        train_path: file of training rows, on the machine that trains.
+        val_path: file of validation rows.
+        base_model: hub id or folder; None for the place's default.
+        router_out: where the router goes.
+        log_dir: folder for the metrics, or None for none.
+        options: how to train.
+        out_of_scope_path: file of prompts that belong to no adapter, to fit abstention to, or None.
+        use_cache: whether features may be read from and written to the feature cache.
+    """
+
+    train_path: Path
+    val_path: Path
+    base_model: str | None
+    router_out: Path
+    log_dir: Path | None
+    options: TrainOptions
+    out_of_scope_path: Path | None = None
+    use_cache: bool = True
+
+
+@frozen
+class TrainReport:
+    """What a training run achieved.
+
+    Attributes:
+        router_path: where the router lies, on the machine that trained.
+        card: the router's description.
+        steps: training steps done.
+        stop_reason: see :class:`domain.training.RunStopped`.
+        best_loss: lowest evaluation loss, nats.
+        best_accuracy: evaluation accuracy at that point, 0 to 1.
+        log_dir: folder with this run's metrics, or None.
+        seconds: wall-clock seconds by phase ("features", "head", …).
+    """
+
+    router_path: Path
+    card: RouterCard
+    steps: int
+    stop_reason: str
+    best_loss: float
+    best_accuracy: float
+    log_dir: Path | None
+    seconds: dict[str, float]
+
+
+class TrainingObserver(Protocol):
+    """Hears what happens during training. Never fails the run."""
+
+    def on_event(self, event: TrainingEvent) -> None:
+        """Take note of one event; events come in order."""
+        ...
+
+
+class RouterTrainer(Protocol):
+    """Trains a router somewhere: in this process, or on a GPU elsewhere.
+
+    The contract: the same job on the same data gives the same report and an equivalent router wherever it
+    runs; the router file at `job.router_out` is complete or absent.
+    """
+
+    def train(self, job: TrainJob, observer: TrainingObserver) -> TrainReport:
+        """Run the job to its end.
+
+        Raises:
+            DataRejectedError: the rows cannot be used.
+            TrainingDivergedError: the loss left the finite numbers.
+            InterruptedRunError: a signal ended it; the same job resumes.
+            RemoteError: the remote side failed.
+        """
+        ...

@@ -1,0 +1,5 @@
+"""``python -m entrypoints`` is ``moe-router``."""
+
+from entrypoints.cli import main
+
+main()

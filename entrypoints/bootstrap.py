@@ -1,0 +1,50 @@
+"""The composition root: the one place where ports meet their adapters.
+
+Every method builds one use case or adapter and imports what it needs when it is called, so that nothing heavy
+loads before it is used. To replace a dependency, subclass and override its method.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from attrs import field, mutable
+
+from application.ports import Clock, ProgressReporter
+
+
+@mutable(slots=False)
+class Application:
+    """Builds use cases out of ports and adapters.
+
+    Attributes:
+        environment: environment variables; flags override them, they override defaults.
+    """
+
+    environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The system's clock."""
+        from adapters.system_clock import SystemClock
+
+        return SystemClock()
+
+    @cached_property
+    def progress(self) -> ProgressReporter:
+        """Progress bars on stderr, silent when it is no terminal."""
+        from adapters.rich_progress import RichProgressReporter
+
+        return RichProgressReporter()
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder for converted base models and cached features (``MOE_ROUTER_CACHE`` overrides it)."""
+        if override := self.environment.get("MOE_ROUTER_CACHE"):
+            return Path(override)
+        from platformdirs import user_cache_path
+
+        return user_cache_path("moe-lora-router")

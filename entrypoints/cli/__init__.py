@@ -1,0 +1,118 @@
+"""The ``moe-router`` command. Commands are thin: options in, one use case, its report printed.
+
+Each command lives in a module of its own name with a ``command`` in it and is imported only when it is
+called, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+import click
+
+from domain.errors import (
+    DataRejectedError,
+    InterruptedRunError,
+    MissingFileError,
+    MoeRouterError,
+    RemoteError,
+    TrainingDivergedError,
+    UsageError,
+)
+from entrypoints.bootstrap import Application
+from entrypoints.logs import set_up_logs
+
+# name: (module, one-line help). The help stands here so that the list prints without importing the modules.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "Run the whole chain on the embedded base model."),
+    "generate": ("generate", "Make a balanced routing data set out of the adapters' own training data."),
+    "verify": ("verify", "Check a routing data set: files, counts, labels, balance, leakage."),
+    "inspect": ("inspect", "Look into a routing data set: lengths, telling words, near-duplicates."),
+    "publish": ("publish", "Upload a routing data set to a Modal volume."),
+    "train": ("train", "Train a router on a routing data set."),
+    "evaluate": ("evaluate", "Score a router on held-out prompts."),
+    "describe": ("describe", "Print what a router file is."),
+    "route": ("route", "Decide which adapter should answer, and explain why."),
+    "infer": ("infer", "Answer prompts with the LoRA adapter that the router picks."),
+    "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),
+    "tensorboard": ("tensorboard", "Serve the training curves."),
+}
+
+EXIT_CODES: tuple[tuple[type[MoeRouterError], int], ...] = (
+    (UsageError, 2),
+    (MissingFileError, 2),
+    (DataRejectedError, 3),
+    (TrainingDivergedError, 4),
+    (RemoteError, 5),
+)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"entrypoints.cli.{COMMANDS[cmd_name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def tool_version() -> str:
+    """Return the installed version, or "0+source" when run from a bare checkout."""
+    try:
+        return version("moe-lora-router")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def exit_code(error: MoeRouterError) -> int:
+    """Return the exit code of a user's error: 1 unless its kind has its own."""
+    if isinstance(error, InterruptedRunError):
+        return 128 + error.signal_number
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(tool_version(), prog_name="moe-router")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
+@click.pass_context
+def cli(ctx: click.Context, log_level: str) -> None:
+    """Decide which LoRA adapter should answer a prompt, or that none should.
+
+    Results go to stdout; progress and logs go to stderr.
+    """
+    set_up_logs(log_level)
+    ctx.obj = ctx.obj or Application()
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line; a user's error becomes one line on stderr and its exit code."""
+    try:
+        code = cli.main(args=argv, prog_name="moe-router", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("moe-router: interrupted", err=True)
+        sys.exit(130)
+    except MoeRouterError as error:
+        click.echo(f"moe-router: {error}", err=True)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:  # the reader of our output went away, as in `moe-router … | head`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from domain.early_stopping import EarlyStopPolicy, Verdict
 from domain.errors import UsageError
@@ -31,7 +31,7 @@ class TrainOptions:
     batch_size: int = 8
     learning_rate: float = 1e-4
     eval_steps: int = 20
-    early_stop: EarlyStopPolicy = EarlyStopPolicy()
+    early_stop: EarlyStopPolicy = field(factory=EarlyStopPolicy)
     seed: int = 42
     layers: tuple[int, ...] | None = None
     pooling: Pooling | None = None

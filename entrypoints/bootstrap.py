@@ -10,10 +10,12 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import field, mutable
 
-from application.ports import Clock, ProgressReporter
+if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from application.ports import Clock, ProgressReporter
 
 
 @mutable(slots=False)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import structlog
-
 
 def set_up_logs(level: str = "warning") -> None:
     """Configure structlog for this process.
@@ -14,6 +12,8 @@ def set_up_logs(level: str = "warning") -> None:
     Args:
         level: "debug", "info", "warning" or "error"; events below it are dropped.
     """
+    import structlog  # a tenth of a second, which --help need not wait for
+
     on_terminal = sys.stderr.isatty()
     renderer: structlog.types.Processor = (
         structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()

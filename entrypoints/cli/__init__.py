@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 import click
@@ -73,6 +72,8 @@ class LazyGroup(click.Group):
 
 def tool_version() -> str:
     """Return the installed version, or "0+source" when run from a bare checkout."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("moe-lora-router")
     except PackageNotFoundError:
@@ -86,9 +87,20 @@ def exit_code(error: MoeRouterError) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"moe-router {tool_version()}")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(tool_version(), prog_name="moe-router")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    help="Least severity of log lines.",
+)
 @click.pass_context
 def cli(ctx: click.Context, log_level: str) -> None:
     """Decide which LoRA adapter should answer a prompt, or that none should.

@@ -42,7 +42,7 @@ def test_refuses_duplicates_gaps_and_nothing_at_all():
 
 
 def test_unknown_names_and_labels_are_named_with_what_is_known():
-    with pytest.raises(UsageError, match="unknown adapter 'x'.*calendar, claim-window, provider-select"):
+    with pytest.raises(UsageError, match=r"unknown adapter 'x'.*calendar, claim-window, provider-select"):
         DEFAULT_LABELS.label_of("x")
     with pytest.raises(UsageError, match=r"label 3 is not in 0\.\.2"):
         DEFAULT_LABELS.name_of(3)

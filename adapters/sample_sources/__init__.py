@@ -1,0 +1,48 @@
+"""Small source data sets of the three default LoRA adapters, shipped with the package.
+
+Each is the training data of one adapter that drives a part of a user interface: ``calendar`` clicks dates,
+``claim-window`` edits an insurance claim form, ``provider-select`` works a drop-down list of doctors. The rows are
+ShareGPT-style (``id`` and ``conversations`` of ``system``, ``human``, ``gpt``); the human turn starts with
+``<image>``, and the answer is a ``<tool_call>`` block with one JSON object. All prompts were written for this
+project; every person, clinic and number in them is invented.
+
+What is not covered: the images themselves, other languages than English, and more than one turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+from domain.errors import UsageError
+
+# Adapter name to the name of its tool, in label order.
+SAMPLE_TOOLS: Mapping[str, str] = MappingProxyType(
+    {
+        "calendar": "calendar_click",
+        "claim-window": "claim_form",
+        "provider-select": "provider_dropdown",
+    }
+)
+"""The tool that each adapter's answers call: by it one sees which adapter has answered."""
+
+
+def sample_source(name: str) -> Path:
+    """Return the path of one adapter's packaged source data set, a JSONL file.
+
+    Args:
+        name: ``calendar``, ``claim-window`` or ``provider-select``.
+
+    Raises:
+        UsageError: there is no packaged data for this adapter.
+    """
+    if name not in SAMPLE_TOOLS:
+        raise UsageError(f"no packaged samples for adapter {name!r}", hint=f"there are: {', '.join(SAMPLE_TOOLS)}")
+    return Path(str(files(__name__))) / f"{name}.jsonl"
+
+
+def sample_sources() -> dict[str, Path]:
+    """Return the paths of all packaged source data sets by adapter name, in label order."""
+    return {name: sample_source(name) for name in SAMPLE_TOOLS}

@@ -6,15 +6,26 @@ over every implementation, the in-memory ones included.
 
 from application.ports.datasets import RowReader
 from application.ports.features import FeatureExtractor
-from application.ports.routers import RouterScorer, RouterStore, TrainedRouter
+from application.ports.routers import (
+    Calibration,
+    LabelledFeatures,
+    RouterCalibrator,
+    RouterScorer,
+    RouterStore,
+    TrainedRouter,
+    UncalibratedRouter,
+)
 from application.ports.runtime import Clock, ProgressReporter, ProgressTask
 from application.ports.training import RouterTrainer, TrainingObserver, TrainJob, TrainReport
 
 __all__ = [
+    "Calibration",
     "Clock",
     "FeatureExtractor",
+    "LabelledFeatures",
     "ProgressReporter",
     "ProgressTask",
+    "RouterCalibrator",
     "RouterScorer",
     "RouterStore",
     "RouterTrainer",
@@ -23,4 +34,5 @@ __all__ = [
     "TrainReport",
     "TrainedRouter",
     "TrainingObserver",
+    "UncalibratedRouter",
 ]

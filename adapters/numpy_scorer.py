@@ -1,0 +1,51 @@
+"""Scores features with a trained router, in numpy: no torch needed to route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.prompt_bank import nearest_rows, out_of_scope_scores, similarities
+from adapters.router_heads import head_logits
+from application.ports import TrainedRouter
+from domain.errors import MismatchError
+from domain.features import Matrix
+from domain.routing import NearestPrompt, RouteScores
+
+
+class NumpyRouterScorer:
+    """A :class:`application.ports.RouterScorer` in numpy."""
+
+    def score(self, router: TrainedRouter, features: Matrix, *, nearest: int = 0) -> list[RouteScores]:
+        """Return the scores of each row of `features` (n, F), with `nearest` prompts each."""
+        rows = np.asarray(features, np.float32)
+        expected = router.card.features.n_features
+        if rows.ndim != 2 or rows.shape[1] != expected:
+            raise MismatchError(f"features differ: the router takes {expected} numbers a row, got shape {rows.shape}")
+        if len(rows) == 0:
+            return []
+        probabilities = softmax(head_logits(router.card.head, router.tensors, rows) / router.card.temperature)
+        similarity = similarities(router.tensors, rows)
+        scores = out_of_scope_scores(similarity)
+        shown = nearest_rows(similarity, nearest) if nearest else np.zeros((len(rows), 0), np.int64)
+        return [
+            RouteScores(tuple(probabilities[i].tolist()), float(scores[i]), _prompts(router, similarity[i], shown[i]))
+            for i in range(len(rows))
+        ]
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the softmax over the last axis, computed in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def _prompts(router: TrainedRouter, similarity: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NearestPrompt, ...]:
+    labels = router.tensors["bank.labels"]
+    return tuple(
+        NearestPrompt(router.bank_texts[row], router.card.labels.name_of(int(labels[row])), float(similarity[row]))
+        for row in rows.tolist()
+    )

@@ -1,0 +1,191 @@
+"""Making scores mean something: a temperature for the probabilities, thresholds for abstaining."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from domain.errors import UsageError
+from domain.routing import AbstentionThresholds
+
+TEMPERATURE_RANGE: Final = (0.05, 20.0)
+"""Fitted temperatures stay within these limits."""
+
+
+def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
+    """Return the temperature under which softmax(logits / T) fits the labels best.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", with Platt's (1999) smoothed targets: the true
+    label counts (n + 1) / (n + C), each other one 1 / (n + C), for n rows and C labels. Without them, rows that
+    are all right ask for T = 0, that is for certainty, however few they are; with them the confidence that n
+    rows can justify is the most that comes out.
+
+    Args:
+        logits: uncalibrated logits of rows that the head was not trained on, one sequence per row.
+        labels: the rows' true labels.
+
+    Returns:
+        T, within `TEMPERATURE_RANGE`. The loss is convex in 1/T, so its minimum is found by bisection on the slope.
+
+    Raises:
+        UsageError: no rows, or not as many labels as rows, or a logit that is not finite.
+    """
+    if not logits or len(logits) != len(labels):
+        raise UsageError(f"temperature needs as many labels as rows, at least one: {len(labels)}, {len(logits)}")
+    if not all(math.isfinite(value) for row in logits for value in row):
+        raise UsageError("temperature needs finite logits")
+    spare = 1.0 / (len(labels) + len(logits[0]))
+    # What the mean logit under the smoothed targets is, per row: the slope of the loss is its excess over this.
+    targets = [
+        row[label] * (1.0 - spare * len(row)) + spare * sum(row) for row, label in zip(logits, labels, strict=True)
+    ]
+    low, high = 1.0 / TEMPERATURE_RANGE[1], 1.0 / TEMPERATURE_RANGE[0]
+    for _ in range(50):
+        middle = math.sqrt(low * high)
+        if _slope(logits, targets, middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return 1.0 / math.sqrt(low * high)
+
+
+def _slope(logits: Sequence[Sequence[float]], targets: Sequence[float], inverse: float) -> float:
+    """Return the derivative of the summed loss by the inverse temperature."""
+    slope = 0.0
+    for row, target in zip(logits, targets, strict=True):
+        top = max(row)
+        weights = [math.exp((value - top) * inverse) for value in row]
+        slope += sum(weight * value for weight, value in zip(weights, row, strict=True)) / sum(weights) - target
+    return slope
+
+
+@frozen
+class ScoredRow:
+    """What a router made of one prompt whose answer is known.
+
+    Attributes:
+        confidence: calibrated probability of the best adapter, 0 to 1.
+        out_of_scope: out-of-scope score.
+        right: whether the best adapter is the right one; False for a prompt that belongs to none.
+    """
+
+    confidence: float
+    out_of_scope: float
+    right: bool
+
+
+@frozen
+class ThresholdFit:
+    """Fitted thresholds and what they are expected to do.
+
+    Attributes:
+        thresholds: when to abstain.
+        expected_error: estimated share of wrong answers among answered prompts; see :func:`error_estimate`.
+        coverage: share of the in-scope validation prompts that are answered.
+        reached: whether the estimate is at most the target.
+    """
+
+    thresholds: AbstentionThresholds
+    expected_error: float
+    coverage: float
+    reached: bool
+
+
+def error_estimate(wrong: int, answered: int) -> float:
+    """Return the estimated error rate behind `wrong` errors in `answered` answers.
+
+    The posterior mean under Jeffreys' prior, (wrong + 1/2) / (answered + 1): no errors among few answers is weak
+    evidence, and says so.
+    """
+    return (wrong + 0.5) / (answered + 1.0)
+
+
+def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
+    """Return the lowest confidence at which the estimated error among the rows above it is at most the target.
+
+    When no limit reaches the target, the one with the lowest estimate. 0 when all rows may be answered. The limit
+    lies half-way between the least confident answered row and the next one below.
+    """
+    ranked = sorted(rows, key=lambda row: -row.confidence)
+    best_count, best_estimate, reached = 0, math.inf, False
+    wrong = 0
+    for count, row in enumerate(ranked, start=1):
+        wrong += not row.right
+        if count < len(ranked) and ranked[count].confidence == row.confidence:
+            continue  # equal confidences are answered or refused together
+        estimate = error_estimate(wrong, count)
+        if estimate <= target_error:
+            best_count, best_estimate, reached = count, estimate, True
+        elif not reached and estimate < best_estimate:
+            best_count, best_estimate = count, estimate
+    if best_count == len(ranked):
+        return 0.0
+    return (ranked[best_count - 1].confidence + ranked[best_count].confidence) / 2
+
+
+def fit_max_out_of_scope(scores: Sequence[float], refused: float) -> float:
+    """Return the limit that a new in-scope prompt's score exceeds with probability at most `refused`.
+
+    The split-conformal quantile: the ceil((n + 1)(1 - refused))-th smallest of the n in-scope scores. With too few
+    scores for that quantile, a margin of the scores' own spread is added to the highest.
+    """
+    ordered = sorted(scores)
+    rank = math.ceil((len(ordered) + 1) * (1.0 - refused))
+    if rank <= len(ordered):
+        return ordered[max(rank, 1) - 1]
+    return ordered[-1] + (ordered[-1] - ordered[len(ordered) // 2])
+
+
+def separating_limit(inside: Sequence[float], outside: Sequence[float]) -> float:
+    """Return the limit that best tells in-scope scores (below) from out-of-scope ones (above).
+
+    Best by Youden's J (share of out-of-scope refused minus share of in-scope refused), which does not depend on how
+    many of each there are; among equals the most generous limit.
+    """
+    ordered = sorted({*inside, *outside})
+    refused_in, refused_out = sorted(inside), sorted(outside)
+    best, best_j = ordered[-1], 0.0
+    below_in = below_out = 0
+    for position, value in enumerate(ordered):
+        while below_in < len(refused_in) and refused_in[below_in] <= value:
+            below_in += 1
+        while below_out < len(refused_out) and refused_out[below_out] <= value:
+            below_out += 1
+        j = below_in / len(refused_in) - below_out / len(refused_out)
+        if j >= best_j and position + 1 < len(ordered):
+            best, best_j = (value + ordered[position + 1]) / 2, j
+    return best
+
+
+def fit_thresholds(
+    rows: Sequence[ScoredRow], target_error: float, out_of_scope: Sequence[ScoredRow] = ()
+) -> ThresholdFit:
+    """Return thresholds fitted to a target error rate, on rows that the head was not trained on.
+
+    First the out-of-scope limit: where out-of-scope prompts are given, the one that separates them best, else the
+    one that refuses a share of at most `target_error` of in-scope prompts. Then, among the rows below it, the
+    lowest confidence limit whose estimated error reaches the target.
+
+    Raises:
+        UsageError: no rows, or a target outside 0..1.
+    """
+    if not rows:
+        raise UsageError("thresholds need at least one validation row")
+    if not 0.0 <= target_error <= 1.0:
+        raise UsageError(f"target-error {target_error} is not between 0 and 1")
+    inside = [row.out_of_scope for row in rows]
+    if out_of_scope:
+        limit = separating_limit(inside, [row.out_of_scope for row in out_of_scope])
+    else:
+        limit = fit_max_out_of_scope(inside, target_error)
+    near = [row for row in rows if row.out_of_scope <= limit]
+    min_confidence = fit_min_confidence(near, target_error) if near else 1.0
+    answered = [row for row in near if row.confidence >= min_confidence]
+    wrong = sum(not row.right for row in answered)
+    estimate = error_estimate(wrong, len(answered))
+    return ThresholdFit(
+        AbstentionThresholds(min_confidence, limit), estimate, len(answered) / len(rows), estimate <= target_error
+    )

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from application.generate_dataset import GenerateDataset
     from application.ports import Clock, ProgressReporter
+    from application.ports.datasets import DatasetStore
 
 
 @mutable(slots=False)
@@ -50,3 +52,17 @@ class Application:
         from platformdirs import user_cache_path
 
         return user_cache_path("moe-lora-router")
+
+    @cached_property
+    def datasets(self) -> DatasetStore:
+        """Routing data sets on the local file system."""
+        from adapters.jsonl_dataset_store import JsonlDatasetStore
+
+        return JsonlDatasetStore()
+
+    def generate_dataset(self) -> GenerateDataset:
+        """The use case that makes a routing data set."""
+        from adapters.jsonl_source_reader import JsonlSourceReader
+        from application.generate_dataset import GenerateDataset
+
+        return GenerateDataset(JsonlSourceReader(), self.datasets, self.clock, self.progress)

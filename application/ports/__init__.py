@@ -4,7 +4,15 @@ Each port is a small Protocol whose docstring is its contract; ``tests/contracts
 over every implementation, the in-memory ones included.
 """
 
-from application.ports.datasets import RowReader
+from application.ports.datasets import (
+    DatasetStore,
+    DrawnLine,
+    ReservedDataset,
+    RowReader,
+    Source,
+    SourceDraws,
+    SourceReader,
+)
 from application.ports.features import FeatureExtractor
 from application.ports.routers import (
     Calibration,
@@ -21,15 +29,21 @@ from application.ports.training import RouterTrainer, TrainingObserver, TrainJob
 __all__ = [
     "Calibration",
     "Clock",
+    "DatasetStore",
+    "DrawnLine",
     "FeatureExtractor",
     "LabelledFeatures",
     "ProgressReporter",
     "ProgressTask",
+    "ReservedDataset",
     "RouterCalibrator",
     "RouterScorer",
     "RouterStore",
     "RouterTrainer",
     "RowReader",
+    "Source",
+    "SourceDraws",
+    "SourceReader",
     "TrainJob",
     "TrainReport",
     "TrainedRouter",

@@ -1,10 +1,16 @@
-"""Ports around routing data sets."""
+"""Ports around routing data sets: the adapters' own data they are made of, and where they are kept."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from attrs import frozen
+
+from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat, TurnChoice
+from domain.datasets import DatasetFile, RoutingDataset
 from domain.samples import RoutingSample
 
 
@@ -18,5 +24,114 @@ class RowReader(Protocol):
             MissingFileError: no such file.
             DataRejectedError: a row is not a routing sample, or labels and names disagree; the message names
                 the file and the line.
+        """
+        ...
+
+
+@frozen
+class Source:
+    """One adapter's own training data.
+
+    Attributes:
+        adapter: the adapter's name.
+        path: the file, ``-`` for standard input.
+        row_format: where its rows keep their conversation.
+        turn: which human turns make the routing text.
+        line_limit: bytes above which a line is rejected unread.
+    """
+
+    adapter: str
+    path: Path
+    row_format: RowFormat = DEFAULT_FORMAT
+    turn: TurnChoice = TurnChoice.FIRST
+    line_limit: int = 16 * 1024 * 1024
+
+
+@frozen
+class DrawnLine:
+    """One line of a source.
+
+    Attributes:
+        number: line number from 1.
+        outcome: the routing text, or why there is none, or None for a blank line.
+        source_id: the row's own id, or ``<file name>:<line number>``.
+    """
+
+    number: int
+    outcome: str | Rejection | None
+    source_id: str
+
+
+ParsedLine = tuple[int, str | Rejection | None]
+"""A line number from 1 with its outcome (see :class:`DrawnLine`): a plain tuple, since there may be millions."""
+
+
+class SourceDraws(Protocol):
+    """A source opened for drawing.
+
+    The contract: iterating yields every line exactly once, in an order that is uniformly random and depends on
+    the content, the seed and the expected number only. Lines are found lazily: a caller that stops early pays for
+    what it took. Memory depends on the expected number and the line limit, not on the source.
+    """
+
+    @property
+    def lines(self) -> int:
+        """Number of lines in the source."""
+        ...
+
+    def __iter__(self) -> Iterator[DrawnLine]: ...
+
+
+class SourceReader(Protocol):
+    """Reads adapters' own training data."""
+
+    def open(self, source: Source, *, seed: int, expected: int) -> AbstractContextManager[SourceDraws]:
+        """Open a source for drawing about `expected` lines.
+
+        Raises:
+            MissingFileError: no such file, or not a file.
+            DataRejectedError: damaged compression, or the file changed while it was being read.
+            StorageError: the file system refused.
+        """
+        ...
+
+    def read_all(self, source: Source) -> AbstractContextManager[Iterator[ParsedLine]]:
+        """Open a source for reading and parsing every line in file order; raises as `open` does."""
+        ...
+
+
+class ReservedDataset(Protocol):
+    """A name that is kept for one data set until it is committed or given up."""
+
+    @property
+    def path(self) -> Path:
+        """Where the data set will lie."""
+        ...
+
+    def commit(self, dataset: RoutingDataset) -> tuple[DatasetFile, ...]:
+        """Write the data set and make it appear, complete, under its name; raises StorageError."""
+        ...
+
+
+class DatasetStore(RowReader, Protocol):
+    """Keeps routing data sets, each a folder of files.
+
+    The contract: a data set appears complete and with the hashes of its files, or not at all; leaving the
+    reservation without a commit leaves nothing behind.
+    """
+
+    def reserve(
+        self, target: Path, *, unique: bool = False, replace: bool = False
+    ) -> AbstractContextManager[ReservedDataset]:
+        """Reserve a name.
+
+        Args:
+            target: folder of the data set.
+            unique: when the name is taken, take ``<target>_2``, ``_3`` … instead of refusing.
+            replace: on commit, replace the data set that is there, as a whole.
+
+        Raises:
+            TargetExistsError: the name is taken, or what is there is no data set and must not be replaced.
+            StorageError: the file system refused.
         """
         ...

@@ -1,0 +1,127 @@
+"""Data set ports in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, define, field, frozen
+
+from adapters.jsonl_dataset_store import METADATA, dataset_contents, metadata_bytes, parse_rows
+from application.ports.datasets import DrawnLine, ParsedLine, Source
+from domain.conversations import extract_prompt, row_id
+from domain.datasets import DatasetFile, RoutingDataset
+from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
+from domain.samples import RoutingSample
+from domain.sampling import seeded, shuffle
+
+
+@define
+class InMemoryDatasetStore:
+    """A :class:`application.ports.DatasetStore` whose folders are dictionaries.
+
+    Attributes:
+        folders: content of every file, by folder and name; fill it to have something to read.
+    """
+
+    folders: dict[Path, dict[str, bytes]] = Factory(dict)
+    _reserved: set[Path] = Factory(set)
+
+    def read_rows(self, path: Path) -> list[RoutingSample]:
+        """Read one file strictly; see the port for the contract."""
+        content = self.folders.get(path.parent, {}).get(path.name)
+        if content is None:
+            raise MissingFileError("no such file", where=path)
+        rows = parse_rows(content, path)
+        if not rows:
+            raise DataRejectedError("holds no rows", where=path)
+        return rows
+
+    @contextmanager
+    def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[InMemoryReservation]:
+        """Reserve a name; see the port for the contract."""
+        path, number = target, 1
+        while path in self._reserved or (path in self.folders and not replace):
+            if not unique:
+                raise TargetExistsError("already exists", where=path)
+            number += 1
+            path = target.with_name(f"{target.name}_{number}")
+        if path in self.folders and METADATA not in self.folders[path]:
+            raise TargetExistsError("is no routing data set, so it is not replaced", where=path)
+        self._reserved.add(path)
+        try:
+            yield InMemoryReservation(self, path)
+        finally:
+            self._reserved.discard(path)
+
+
+@frozen
+class InMemoryReservation:
+    """A :class:`application.ports.datasets.ReservedDataset` in memory."""
+
+    store: InMemoryDatasetStore
+    path: Path
+
+    def commit(self, dataset: RoutingDataset) -> tuple[DatasetFile, ...]:
+        """Put all files in place at once."""
+        contents = list(dataset_contents(dataset))
+        files = [
+            DatasetFile(name, len(content), hashlib.sha256(content).hexdigest(), rows)
+            for name, content, rows in contents
+        ]
+        manifest = metadata_bytes(dataset, files)
+        files.append(DatasetFile(METADATA, len(manifest), hashlib.sha256(manifest).hexdigest()))
+        self.store.folders[self.path] = {name: content for name, content, _ in contents} | {METADATA: manifest}
+        return tuple(files)
+
+
+@frozen
+class InMemorySourceReader:
+    """A :class:`application.ports.SourceReader` over rows that are already parsed.
+
+    Attributes:
+        rows: the parsed rows of every source, by path; None stands for a blank line.
+    """
+
+    rows: Mapping[Path, Sequence[Any]] = field()
+
+    @contextmanager
+    def open(self, source: Source, *, seed: int, expected: int) -> Iterator[InMemoryDraws]:
+        """Put all lines in random order; see the port for the contract."""
+        lines = [self._line(source, number, row) for number, row in self._numbered(source)]
+        shuffle(lines, seeded(seed, "draw", source.adapter))
+        yield InMemoryDraws(lines)
+
+    @contextmanager
+    def read_all(self, source: Source) -> Iterator[Iterator[ParsedLine]]:
+        """Go over every line in order; see the port for the contract."""
+        lines = [self._line(source, number, row) for number, row in self._numbered(source)]
+        yield iter([(line.number, line.outcome) for line in lines])
+
+    def _numbered(self, source: Source) -> Iterator[tuple[int, Any]]:
+        if source.path not in self.rows:
+            raise MissingFileError("no such file", where=source.path)
+        return enumerate(self.rows[source.path], start=1)
+
+    @staticmethod
+    def _line(source: Source, number: int, row: Any) -> DrawnLine:
+        outcome = None if row is None else extract_prompt(row, source.row_format, source.turn)
+        return DrawnLine(number, outcome, row_id(row) or f"{source.path.name}:{number}")
+
+
+@frozen
+class InMemoryDraws:
+    """A :class:`application.ports.datasets.SourceDraws` over a shuffled list."""
+
+    shuffled: Sequence[DrawnLine]
+
+    @property
+    def lines(self) -> int:
+        """Number of lines in the source."""
+        return len(self.shuffled)
+
+    def __iter__(self) -> Iterator[DrawnLine]:
+        return iter(self.shuffled)

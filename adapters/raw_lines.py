@@ -1,0 +1,116 @@
+"""Finding lines in a stream of bytes without looking at those that nobody wants.
+
+The stream is read once through a small buffer; line ends are counted by vectorised comparison, so that a line that
+is passed over costs no Python at all. Lines end at ``\\n`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from attrs import define, frozen
+
+BLOCK = 128 * 1024
+"""Bytes per read: small enough for the second-level cache, large enough that Python's share is small."""
+
+_NEWLINE = 10
+
+
+class ByteStream(Protocol):
+    """What is needed of an unbuffered binary file."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Fill the buffer as far as possible; 0 at the end."""
+        ...
+
+
+class LineKeeper(Protocol):
+    """Gets the bytes of wanted lines where the stream cannot be read again at an offset."""
+
+    def begin(self) -> None:
+        """A wanted line begins."""
+        ...
+
+    def add(self, part: memoryview) -> None:
+        """Here is the next part of it."""
+        ...
+
+
+@frozen
+class LineSpan:
+    """Where a line lies.
+
+    Attributes:
+        index: number of the line, from 0.
+        start: offset of its first byte in the stream.
+        length: its bytes, line end excluded.
+    """
+
+    index: int
+    start: int
+    length: int
+
+
+@define
+class LineLocator:
+    """One pass over a stream.
+
+    Attributes:
+        stream: the bytes, from their beginning.
+        block: bytes per read; the result does not depend on it.
+        keeper: gets the bytes of the wanted lines, or None.
+        lines: lines seen so far; after the pass the lines of the stream, an unterminated last one included.
+    """
+
+    stream: ByteStream
+    block: int = BLOCK
+    keeper: LineKeeper | None = None
+    lines: int = 0
+
+    def locate(self, wanted: Iterator[int]) -> Iterator[LineSpan]:
+        """Yield the spans of the wanted lines and read the stream to its end.
+
+        Args:
+            wanted: line numbers from 0, strictly ascending, finite or not; the next is taken only after
+                the span before was used.
+        """
+        buffer = bytearray(self.block)
+        view, octets, is_end = memoryview(buffer), np.frombuffer(buffer, np.uint8), np.empty(self.block, np.bool_)
+        index = next(wanted, None)
+        start = 0 if index == 0 else None  # of the wanted line, once it is known
+        base = 0  # offset of the buffer in the stream
+        last = _NEWLINE
+        while size := self.stream.readinto(buffer):
+            np.equal(octets[:size], _NEWLINE, out=is_end[:size])
+            found = int(np.count_nonzero(is_end[:size]))
+            fresh = 0  # where in the buffer the bytes begin that the keeper has not seen
+            ends = None
+            while index is not None and (end := index - (start is None)) < self.lines + found:
+                if ends is None:
+                    ends = np.flatnonzero(is_end[:size])
+                at = int(ends[end - self.lines])
+                if start is not None:
+                    self._keep(view[fresh:at], begins=start >= base)
+                    yield LineSpan(index, start, base + at - start)
+                    previous, index = index, next(wanted, None)
+                    start = None
+                    if index != previous + 1:
+                        continue
+                start, fresh = base + at + 1, at + 1
+            if start is not None:
+                self._keep(view[fresh:size], begins=start >= base)
+            self.lines += found
+            base += size
+            last = buffer[size - 1]
+        if last != _NEWLINE:
+            self.lines += 1
+            if index == self.lines - 1 and start is not None:
+                yield LineSpan(index, start, base - start)
+
+    def _keep(self, part: memoryview, *, begins: bool) -> None:
+        if self.keeper is not None:
+            if begins:
+                self.keeper.begin()
+            self.keeper.add(part)

@@ -1,0 +1,187 @@
+"""Drawing the same number of rows for every adapter, with no text under two adapters or twice under one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from attrs import Factory, define, field, frozen
+
+from application.ports.datasets import DrawnLine, Source, SourceDraws
+from domain.conversations import Rejection, RejectReason
+from domain.datasets import RejectedLine, SourceAccount
+from domain.errors import DataRejectedError
+from domain.samples import RoutingSample, normalise_text
+
+MAX_REJECTS = 20
+"""Rejected lines that are shown per source; all are counted."""
+
+
+@frozen
+class Balanced:
+    """What was drawn.
+
+    Attributes:
+        rows: per adapter in label order, equally many rows each, in uniformly random order.
+        accounts: per adapter in label order, what became of its lines.
+        rejects: the first rejected lines that were met, per adapter.
+    """
+
+    rows: tuple[tuple[RoutingSample, ...], ...]
+    accounts: tuple[SourceAccount, ...]
+    rejects: tuple[RejectedLine, ...]
+
+
+@define
+class RejectLog:
+    """Counts rejected lines by reason and remembers the first few.
+
+    Attributes:
+        source: where the lines are from.
+        counts: rejected lines by reason.
+        first: the first rejected lines, at most :data:`MAX_REJECTS`.
+    """
+
+    source: Source
+    counts: Counter[RejectReason] = Factory(Counter)
+    first: list[RejectedLine] = Factory(list)
+
+    def add(self, number: int, rejection: Rejection) -> RejectedLine:
+        """Take note of one rejected line and return it as it is reported."""
+        self.counts[rejection.reason] += 1
+        source = self.source
+        line = RejectedLine(source.adapter, str(source.path), number, rejection.reason, rejection.detail)
+        if len(self.first) < MAX_REJECTS:
+            self.first.append(line)
+        return line
+
+
+@define
+class _Intake:
+    """One adapter while its rows are drawn; `kept` maps normalised text to row, in the order of drawing."""
+
+    source: Source
+    draws: SourceDraws
+    upcoming: Iterator[DrawnLine]
+    log: RejectLog
+    kept: dict[str, DrawnLine] = Factory(dict)
+    exhausted: bool = False
+    drawn: int = 0
+    blank: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+
+    def account(self, n_rows: int) -> SourceAccount:
+        return SourceAccount(
+            adapter=self.source.adapter,
+            lines=self.draws.lines,
+            drawn=self.drawn,
+            kept=n_rows,
+            blank=self.blank,
+            rejected=dict(sorted(self.log.counts.items())),
+            duplicates=self.duplicates,
+            conflicts=self.conflicts,
+            surplus=len(self.kept) - n_rows,
+        )
+
+
+@define
+class _Drawing:
+    """All adapters at once, since a text that two of them claim belongs to neither."""
+
+    intakes: list[_Intake]
+    owners: dict[str, _Intake] = field(factory=dict)
+    contested: set[str] = field(factory=set)
+
+    def fill(self, wanted: int) -> None:
+        """Draw until every adapter has `wanted` rows or no more lines; a conflict can empty a place again."""
+        while short := [one for one in self.intakes if len(one.kept) < wanted and not one.exhausted]:
+            for intake in short:
+                self._fill_one(intake, wanted)
+
+    def _fill_one(self, intake: _Intake, wanted: int) -> None:
+        while len(intake.kept) < wanted:
+            line = next(intake.upcoming, None)
+            if line is None:
+                intake.exhausted = True
+                return
+            intake.drawn += 1
+            if line.outcome is None:
+                intake.blank += 1
+            elif isinstance(line.outcome, Rejection):
+                intake.log.add(line.number, line.outcome)
+            else:
+                self._claim(intake, normalise_text(line.outcome), line)
+
+    def _claim(self, intake: _Intake, key: str, line: DrawnLine) -> None:
+        owner = self.owners.get(key)
+        if key in self.contested:
+            intake.conflicts += 1
+        elif owner is None:
+            self.owners[key] = intake
+            intake.kept[key] = line
+        elif owner is intake:
+            intake.duplicates += 1
+        else:
+            self.contested.add(key)
+            del owner.kept[key]
+            owner.conflicts += 1
+            intake.conflicts += 1
+
+
+def draw_balanced(sources: Sequence[tuple[Source, SourceDraws]], wanted: int, *, allow_fewer: bool) -> Balanced:
+    """Draw `wanted` rows for each adapter.
+
+    A draw that is rejected, blank or a duplicate is replaced by a further one. A text that two adapters claim is
+    dropped from both, and both draw further.
+
+    Args:
+        sources: each adapter's source with its draws, in label order.
+        wanted: rows per adapter.
+        allow_fewer: whether all adapters may be cut to the smallest one's count when rows run out.
+
+    Raises:
+        DataRejectedError: an adapter has fewer usable rows and that is not allowed, or has none at all.
+    """
+    intakes = [_Intake(source, draws, iter(draws), RejectLog(source)) for source, draws in sources]
+    _Drawing(intakes).fill(wanted)
+    n_rows = min(len(one.kept) for one in intakes)
+    if n_rows < wanted and (n_rows == 0 or not allow_fewer):
+        raise _shortage([one for one in intakes if len(one.kept) < wanted], wanted, allow_fewer)
+    return Balanced(
+        rows=tuple(tuple(_rows(label, one, n_rows)) for label, one in enumerate(intakes)),
+        accounts=tuple(one.account(n_rows) for one in intakes),
+        rejects=tuple(line for one in intakes for line in one.log.first),
+    )
+
+
+def _rows(label: int, intake: _Intake, n_rows: int) -> Iterable[RoutingSample]:
+    for line in list(intake.kept.values())[:n_rows]:
+        assert isinstance(line.outcome, str)  # only texts are kept
+        yield RoutingSample(line.outcome, label, intake.source.adapter, line.source_id)
+
+
+def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool) -> DataRejectedError:
+    parts = []
+    for one in short:
+        account = one.account(len(one.kept))
+        found = f"adapter {account.adapter!r}: {wanted} rows asked, {account.kept} usable in {account.lines} lines"
+        why = describe_losses(account)
+        example = f", first at line {one.log.first[0].line}: {one.log.first[0].detail}" if one.log.first else ""
+        parts.append(f"{found}{f' ({why}{example})' if why else ''}")
+    hint = "give more data or ask for fewer rows"
+    if not allow_fewer and all(one.kept for one in short):
+        hint += ", or use --allow-fewer to keep the balance at the smallest adapter's count"
+    return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)
+
+
+def describe_losses(account: SourceAccount) -> str:
+    """Return ``3 invalid-json, 2 duplicates`` for everything that was drawn and not kept, or ``""``."""
+    losses: Mapping[str, int] = {
+        **{str(reason): count for reason, count in account.rejected.items()},
+        "duplicates": account.duplicates,
+        "claimed by two adapters": account.conflicts,
+        "blank": account.blank,
+        "surplus": account.surplus,
+    }
+    return ", ".join(f"{count} {what}" for what, count in losses.items() if count)

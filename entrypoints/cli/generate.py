@@ -1,0 +1,149 @@
+"""``moe-router generate``: make a routing data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from application.generation import GenerateRequest
+from application.ports.datasets import Source
+from domain.conversations import TurnChoice
+from domain.errors import UsageError
+from domain.labels import DEFAULT_LABELS, LabelMap
+from entrypoints.bootstrap import Application
+from entrypoints.cli import tool_version
+from entrypoints.cli.generate_report import report_as_json, report_as_text
+
+MIB = 1024 * 1024
+
+
+@click.command("generate")
+@click.option("--calendar-dataset", metavar="PATH", help="Training JSONL of the calendar adapter (label 0).")
+@click.option("--claim-window-dataset", metavar="PATH", help="Training JSONL of the claim-window adapter (label 1).")
+@click.option("--provider-select-dataset", metavar="PATH", help="Training JSONL of provider-select (label 2).")
+@click.option(
+    "--adapter",
+    "adapters",
+    metavar="NAME=PATH",
+    multiple=True,
+    help="Any other set of adapters, once for each; labels in the order given.",
+)
+@click.option("--prefix", default="routing", help="Name of the data set, and beginning of its folder's name.")
+@click.option("--train-samples", default=100, help="Rows per adapter for training and validation together.")
+@click.option("--eval-samples", default=100, help="Rows per adapter that are held out from both; 0 for none.")
+@click.option("--train-val-split", default=0.8, help="Share of training, 0 to 1; the rest is for validation.")
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the data set.  [default: datasets/{prefix}_{YYYYMMDD_HHMMSS}]",
+)
+@click.option("--seed", default=42, help="Decides what is drawn; the same seed gives the same files.")
+@click.option(
+    "--test", is_flag=True, help="1 sample per adapter, out of the packaged samples unless paths are given."
+)
+@click.option(
+    "--turn", type=click.Choice(list(TurnChoice)), default=TurnChoice.FIRST, help="Human turns to route by."
+)
+@click.option("--line-limit", default=16.0, metavar="MIB", help="Reject lines longer than this many MiB.")
+@click.option("--validate", is_flag=True, help="Parse every line and report all that cannot be used.")
+@click.option("--strict", is_flag=True, help="Parse every line and stop at the first that cannot be used.")
+@click.option("--allow-fewer", is_flag=True, help="When rows run out, cut all adapters to the smallest one's count.")
+@click.option("--force", is_flag=True, help="Replace the data set that is at --output-dir, as a whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.pass_obj
+def command(
+    app: Application,
+    calendar_dataset: str | None,
+    claim_window_dataset: str | None,
+    provider_select_dataset: str | None,
+    adapters: tuple[str, ...],
+    prefix: str,
+    train_samples: int,
+    eval_samples: int,
+    train_val_split: float,
+    output_dir: Path | None,
+    seed: int,
+    test: bool,
+    turn: TurnChoice,
+    line_limit: float,
+    validate: bool,
+    strict: bool,
+    allow_fewer: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a balanced routing data set out of the adapters' own training data.
+
+    PATH is a JSONL file with ShareGPT (conversations, from/value) or OpenAI-style (messages, role/content) rows,
+    plain, gzip or Zstandard; "-" reads standard input.
+    """
+    context = click.get_current_context()
+    if test:
+        prefix = "routing_test" if _is_default(context, "prefix") else prefix
+        train_samples = eval_samples = 1
+    named = dict(
+        zip(DEFAULT_LABELS.names, (calendar_dataset, claim_window_dataset, provider_select_dataset), strict=True)
+    )
+    paths = parse_adapters(adapters, named) if adapters else default_adapters(named, test)
+    request = GenerateRequest(
+        sources=[
+            Source(name, Path(path), turn=turn, line_limit=int(line_limit * MIB)) for name, path in paths.items()
+        ],
+        prefix=prefix,
+        train_samples=train_samples,
+        eval_samples=eval_samples,
+        train_val_split=train_val_split,
+        output_dir=output_dir,
+        seed=seed,
+        allow_fewer=allow_fewer,
+        validate=validate,
+        strict=strict,
+        replace=force,
+        tool_version=tool_version(),
+    )
+    if force and output_dir is None:
+        raise UsageError("--force needs --output-dir", hint="without it every run gets a folder of its own")
+    report = app.generate_dataset()(request)
+    click.echo(report_as_json(report) if as_json else report_as_text(report, test=test))
+
+
+def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dict[str, str]:
+    """Return name to path out of ``NAME=PATH`` options, in their order.
+
+    Raises:
+        UsageError: an option has another form, a name is bad or given twice, or the default adapters' own
+            options are used as well.
+    """
+    if mixed := [name for name, path in named.items() if path]:
+        raise UsageError(
+            f"--adapter and --{mixed[0]}-dataset cannot be used together",
+            hint=f"give --adapter {mixed[0]}=PATH, in the order of the labels",
+        )
+    pairs = [value.partition("=") for value in values]
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise UsageError(f"--adapter {name + equals + path!r} is not NAME=PATH")
+    LabelMap(name for name, _, _ in pairs)  # refuses bad and double names before they become keys
+    return {name: path for name, _, path in pairs}
+
+
+def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, str]:
+    """Return the default adapters' paths; with `test`, packaged samples stand in for those not given.
+
+    Raises:
+        UsageError: a path is missing.
+    """
+    if test:
+        from adapters.sample_sources import sample_source
+
+        return {name: path or str(sample_source(name)) for name, path in named.items()}
+    if missing := [name for name, path in named.items() if not path]:
+        options = ", ".join(f"--{name}-dataset" for name in missing)
+        raise UsageError(f"missing {options}", hint="or --adapter NAME=PATH for other adapters, or --test to try it")
+    return {name: path for name, path in named.items() if path}
+
+
+def _is_default(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT

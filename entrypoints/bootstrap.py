@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.transformers_base import LoadedBase
     from application.generate_dataset import GenerateDataset
-    from application.ports import Clock, ProgressReporter
+    from application.ports import Clock, FeatureExtractor, ProgressReporter
     from application.ports.datasets import DatasetStore
 
 
@@ -66,3 +67,24 @@ class Application:
         from application.generate_dataset import GenerateDataset
 
         return GenerateDataset(JsonlSourceReader(), self.datasets, self.clock, self.progress)
+
+    def load_base(
+        self, name_or_path: str | None = None, *, device: str | None = None, max_layer: int | None = None
+    ) -> LoadedBase:
+        """Load the base model: the one named, else ``BASE_MODEL_ID``, else the embedded one.
+
+        Args:
+            name_or_path: hub id or folder.
+            device: for example "cuda"; None takes a GPU when there is one.
+            max_layer: load no more than features up to this layer need (such a model cannot generate).
+        """
+        from adapters.transformers_base import load_base
+
+        wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or None
+        return load_base(wanted, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer)
+
+    def feature_extractor(self, base: LoadedBase, *, max_tokens: int = 512) -> FeatureExtractor:
+        """Return the features of a loaded base model."""
+        from adapters.transformers_features import TransformersFeatureExtractor
+
+        return TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)

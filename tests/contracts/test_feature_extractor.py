@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,10 +27,15 @@ TOLERANCE = 1e-4  # of the largest value: float32 sums come in another order in 
 Factory = Callable[..., FeatureExtractor]
 
 
-@pytest.fixture(scope="module", params=["in-memory"])
-def make(request: pytest.FixtureRequest) -> Factory:
+@pytest.fixture(scope="module", params=["in-memory", "transformers"])
+def make(request: pytest.FixtureRequest, tiny_base: Path) -> Factory:
     """Return a factory `make(max_tokens=…)` of the implementation under test."""
-    return InMemoryFeatureExtractor
+    if request.param == "in-memory":
+        return InMemoryFeatureExtractor
+    from adapters.transformers_base import load_base
+    from adapters.transformers_features import TransformersFeatureExtractor
+
+    return partial(TransformersFeatureExtractor, load_base(str(tiny_base), cache_dir=tiny_base, device="cpu"))
 
 
 def taps_of(extractor: FeatureExtractor) -> list[FeatureTap]:

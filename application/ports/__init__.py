@@ -14,6 +14,7 @@ from application.ports.datasets import (
     SourceReader,
 )
 from application.ports.features import FeatureExtractor
+from application.ports.prompts import PromptReader
 from application.ports.routers import (
     Calibration,
     LabelledFeatures,
@@ -35,6 +36,7 @@ __all__ = [
     "LabelledFeatures",
     "ProgressReporter",
     "ProgressTask",
+    "PromptReader",
     "ReservedDataset",
     "RouterCalibrator",
     "RouterScorer",

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from adapters.prompt_files import PromptFileReader
+from domain.errors import DataRejectedError, MissingFileError
+
+LINES = b"""\xef\xbb\xbf{"text": "one", "label": 0}
+{"prompt": "two"}\r
+"three"
+
+{"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "<image>four"}]}
+{"messages": [{"role": "user", "content": [{"type": "text", "text": "five"}]}]}"""
+
+
+def read(path: Path, content: bytes) -> list[str]:
+    path.write_bytes(content)
+    return PromptFileReader().read_prompts(path)
+
+
+def test_every_form_of_a_row_is_understood(tmp_path):
+    assert read(tmp_path / "p.jsonl", LINES) == ["one", "two", "three", "four", "five"]
+
+
+def test_plain_text_is_one_prompt_a_line(tmp_path):
+    content = 'book a flight\n\n  {not json\n"quoted" but plain\n{"text": "row"}\nsplit \u2028 not\n'.encode()
+    assert read(tmp_path / "p.txt", content) == [
+        "book a flight", "{not json", '"quoted" but plain', "row", "split \u2028 not",
+    ]  # fmt: skip
+
+
+def test_standard_input_is_read_for_a_dash(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
+    assert PromptFileReader().read_prompts(Path("-")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (b"not json", "line 2"),
+        (b"[1]", "line 2: no 'text', no 'prompt' and no conversation"),
+        (b'{"text": 3}', "line 2: no 'text'"),
+        (b'{"text": " "}', "line 2: the prompt is empty"),
+        (b'"\xff"', "line 2: .*utf-8"),
+        (b'{"conversations": [{"from": "gpt", "value": "x"}]}', "line 2.*none of 1 turns is from the user"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, bad, message):
+    with pytest.raises(DataRejectedError, match=message):
+        read(tmp_path / "p.jsonl", b'{"text": "fine"}\n' + bad + b"\n")
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    with pytest.raises(MissingFileError, match="is a folder"):
+        PromptFileReader().read_prompts(tmp_path)

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import orjson
 import structlog
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from application.ports import ProgressReporter, ProgressTask
 from domain.errors import MissingFileError, StorageError
@@ -55,7 +56,7 @@ def ensure_embedded_base(cache_dir: Path, progress: ProgressReporter | None = No
         with FileLock(parent / f"{_FOLDER}.lock"):
             if not _is_intact(target):
                 _convert(source, target, progress)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps a full disk
         raise StorageError(f"cannot keep the embedded base model: {error}", where=parent) from error
     return target
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from adapters.in_memory.runtime import CountedTask, RecordingProgressReporter
 from adapters.transformers_base import LoadedBase, load_base
 from adapters.transformers_features import TransformersFeatureExtractor
 from domain.errors import DataRejectedError, UsageError
@@ -139,11 +139,10 @@ def test_max_tokens_never_exceeds_the_models_positions(base: LoadedBase) -> None
 
 
 def test_progress_counts_every_distinct_text(llama: LoadedBase) -> None:
-    progress = CountingProgress()
+    progress = RecordingProgressReporter()
     extractor = TransformersFeatureExtractor(llama, token_budget=16, progress=progress)
     extractor.extract([f"text {index % 40}" for index in range(80)], [FeatureTap(1, Pooling.MEAN)])
-    assert progress.calls == [("Encoding prompts", 40)]
-    assert progress.steps == 40
+    assert progress.tasks == [CountedTask("Encoding prompts", total=40, done=40)]
 
 
 def test_a_value_that_is_not_finite_is_refused(tmp_path: Path) -> None:
@@ -161,24 +160,3 @@ def test_limits_below_one_are_usage_errors(llama: LoadedBase) -> None:
         TransformersFeatureExtractor(llama, max_tokens=0)
     with pytest.raises(UsageError, match="budget 0"):
         TransformersFeatureExtractor(llama, token_budget=0)
-
-
-class CountingProgress:
-    """A ProgressReporter that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, int | None]] = []
-        self.steps = 0
-
-    def track(self, description: str, total: int | None) -> Any:
-        self.calls.append((description, total))
-        return self
-
-    def __enter__(self) -> CountingProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def advance(self, steps: int = 1) -> None:
-        self.steps += steps

@@ -18,7 +18,6 @@ from types import MappingProxyType
 
 from domain.errors import UsageError
 
-# Adapter name to the name of its tool, in label order.
 SAMPLE_TOOLS: Mapping[str, str] = MappingProxyType(
     {
         "calendar": "calendar_click",
@@ -26,11 +25,13 @@ SAMPLE_TOOLS: Mapping[str, str] = MappingProxyType(
         "provider-select": "provider_dropdown",
     }
 )
-"""The tool that each adapter's answers call: by it one sees which adapter has answered."""
+"""Adapter name to the tool that its answers call, in label order: by the tool one sees which adapter has answered."""
 
 
 def sample_source(name: str) -> Path:
     """Return the path of one adapter's packaged source data set, a JSONL file.
+
+    The package must lie unpacked on disk, as pip installs it.
 
     Args:
         name: ``calendar``, ``claim-window`` or ``provider-select``.

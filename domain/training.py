@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 from attrs import field, frozen
 
 from domain.early_stopping import EarlyStopPolicy, Verdict
 from domain.errors import UsageError
-from domain.features import Pooling
+from domain.features import Matrix, Pooling
+from domain.labels import LabelMap
 
 
 @frozen
@@ -49,6 +52,19 @@ class TrainOptions:
         self.early_stop.start(self.learning_rate)
 
 
+def epoch_order(n_rows: int, seed: int, epoch: int) -> list[int]:
+    """Return the order in which an epoch visits the rows: a function of these three numbers and nothing else.
+
+    Args:
+        n_rows: number of training rows.
+        seed: seed of the run.
+        epoch: number of the epoch.
+    """
+    order = list(range(n_rows))
+    random.Random(f"{seed}:{epoch}").shuffle(order)  # a string seeds through SHA-512, the same everywhere
+    return order
+
+
 @frozen
 class RunStarted:
     """The run knows its data and its settings.
@@ -59,13 +75,53 @@ class RunStarted:
         n_val: validation rows.
         base_model: name of the base model.
         log_dir: where the metrics go, or None.
+        labels: which label means which adapter.
     """
 
     options: TrainOptions
     n_train: int
     n_val: int
     base_model: str
-    log_dir: str | None = None
+    log_dir: str | None
+    labels: LabelMap
+
+
+@frozen(eq=False)
+class FeaturesReady:
+    """Every prompt has been encoded, and layers and pooling are settled.
+
+    Attributes:
+        features: raw features of the training rows, then of the validation rows, ``(n, n_features)``.
+        labels: label of each row.
+        texts: prompt of each row.
+        layers: the chosen indices into ``hidden_states``.
+        pooling: the chosen pooling.
+    """
+
+    features: Matrix
+    labels: tuple[int, ...]
+    texts: tuple[str, ...]
+    layers: tuple[int, ...]
+    pooling: Pooling
+
+
+@frozen
+class CandidateScored:
+    """One choice that was tried, on training and validation rows only.
+
+    Attributes:
+        choice: what is being chosen: "features" or "head".
+        name: the candidate, for example "layers 1+4+7+10, mean pooling".
+        loss: its loss, the criterion: the lowest wins.
+        accuracy: its accuracy, 0 to 1.
+        chosen: whether it won.
+    """
+
+    choice: str
+    name: str
+    loss: float
+    accuracy: float
+    chosen: bool
 
 
 @frozen
@@ -73,7 +129,7 @@ class Evaluated:
     """One evaluation on the validation rows.
 
     Attributes:
-        step: training steps so far, from 1.
+        step: training steps so far; 0 for the head as it was initialised.
         epoch: current epoch, from 1.
         train_loss: mean training loss since the last evaluation, in nats.
         train_accuracy: accuracy on the training batches since the last evaluation, 0 to 1.
@@ -91,6 +147,21 @@ class Evaluated:
     eval_accuracy: float
     learning_rate: float
     verdict: Verdict
+
+
+@frozen(eq=False)
+class ValidationScored:
+    """What the head says of every validation row; follows each :class:`Evaluated`.
+
+    Attributes:
+        step: training steps so far.
+        probabilities: uncalibrated probability per label, ``(n_val, n_labels)``.
+        labels: true label of each row.
+    """
+
+    step: int
+    probabilities: Matrix
+    labels: tuple[int, ...]
 
 
 @frozen
@@ -128,5 +199,14 @@ class Noted:
     message: str
 
 
-TrainingEvent = RunStarted | Evaluated | LearningRateReduced | RunStopped | Noted
+TrainingEvent = (
+    RunStarted
+    | FeaturesReady
+    | CandidateScored
+    | Evaluated
+    | ValidationScored
+    | LearningRateReduced
+    | RunStopped
+    | Noted
+)
 """Everything that a training run tells while it goes on."""

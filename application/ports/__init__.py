@@ -4,6 +4,7 @@ Each port is a small Protocol whose docstring is its contract; ``tests/contracts
 over every implementation, the in-memory ones included.
 """
 
+from application.ports.checkpoints import Checkpoint, CheckpointStore
 from application.ports.datasets import (
     DatasetStore,
     DrawnLine,
@@ -14,6 +15,15 @@ from application.ports.datasets import (
     SourceReader,
 )
 from application.ports.features import FeatureExtractor
+from application.ports.heads import (
+    FeatureProbe,
+    HeadEvaluation,
+    HeadProblem,
+    HeadSession,
+    HeadTrainer,
+    ProbeScore,
+    StepResult,
+)
 from application.ports.prompts import PromptReader
 from application.ports.routers import (
     Calibration,
@@ -25,15 +35,34 @@ from application.ports.routers import (
     UncalibratedRouter,
 )
 from application.ports.runtime import Clock, ProgressReporter, ProgressTask
-from application.ports.training import RouterTrainer, TrainingObserver, TrainJob, TrainReport
+from application.ports.training import (
+    FeatureExtractorSource,
+    Interruption,
+    MetricsLog,
+    RouterTrainer,
+    TrainingObserver,
+    TrainJob,
+    TrainReport,
+)
 
 __all__ = [
     "Calibration",
+    "Checkpoint",
+    "CheckpointStore",
     "Clock",
     "DatasetStore",
     "DrawnLine",
     "FeatureExtractor",
+    "FeatureExtractorSource",
+    "FeatureProbe",
+    "HeadEvaluation",
+    "HeadProblem",
+    "HeadSession",
+    "HeadTrainer",
+    "Interruption",
     "LabelledFeatures",
+    "MetricsLog",
+    "ProbeScore",
     "ProgressReporter",
     "ProgressTask",
     "PromptReader",
@@ -46,6 +75,7 @@ __all__ = [
     "Source",
     "SourceDraws",
     "SourceReader",
+    "StepResult",
     "TrainJob",
     "TrainReport",
     "TrainedRouter",

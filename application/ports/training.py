@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from attrs import frozen
 
+from application.ports.features import FeatureExtractor
 from domain.router import RouterCard
 from domain.training import TrainingEvent, TrainOptions
 
@@ -66,6 +69,53 @@ class TrainingObserver(Protocol):
 
     def on_event(self, event: TrainingEvent) -> None:
         """Take note of one event; events come in order."""
+        ...
+
+
+class MetricsLog(Protocol):
+    """Keeps the metrics of runs for looking at them later (TensorBoard)."""
+
+    def open(self, folder: Path, *, from_step: int = 0) -> AbstractContextManager[TrainingObserver]:
+        """Open one run's metrics, which are complete when the context ends.
+
+        The observer keeps the contract of :class:`TrainingObserver`: when writing fails later on, it stays silent.
+
+        Args:
+            folder: the run's own folder; made when it is not there.
+            from_step: step that a resumed run goes on from; what an earlier attempt logged after it is dropped.
+
+        Raises:
+            StorageError: the folder cannot be written to.
+        """
+        ...
+
+
+class FeatureExtractorSource(Protocol):
+    """Loads base models."""
+
+    def __call__(self, base_model: str | None, *, max_tokens: int, use_cache: bool) -> FeatureExtractor:
+        """Load a base model.
+
+        Args:
+            base_model: hub id or folder; None for the place's default.
+            max_tokens: prompts are cut after this many tokens.
+            use_cache: whether features may be read from and written to the feature cache.
+
+        Raises:
+            MoeRouterError: the model cannot be loaded.
+        """
+        ...
+
+
+class Interruption(Protocol):
+    """Says when a signal asks the run to end.
+
+    The contract: outside :meth:`deferred` a signal ends the run at once (with InterruptedRunError, raised where the
+    run happens to be); inside, it waits until the run asks.
+    """
+
+    def deferred(self) -> AbstractContextManager[Callable[[], int | None]]:
+        """Hold signals back; what the context gives returns the number of the signal that came, or None."""
         ...
 
 

@@ -16,9 +16,13 @@ from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.transformers_base import LoadedBase
+    from application.download import DownloadDataset, DownloadRouter
     from application.generate_dataset import GenerateDataset
+    from application.list_datasets import ListDatasets
     from application.ports import Clock, FeatureExtractor, ProgressReporter
     from application.ports.datasets import DatasetStore
+    from application.ports.publishing import RemoteDatasetStore
+    from application.publish_dataset import PlanPublication, PublishDataset
 
 
 @mutable(slots=False)
@@ -88,3 +92,47 @@ class Application:
         from adapters.transformers_features import TransformersFeatureExtractor
 
         return TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
+
+    def modal_volume(self, volume: str, *, create: bool = False) -> RemoteDatasetStore:
+        """One Modal volume; nothing is contacted before it is used."""
+        from adapters.modal_connection import ModalConnection
+        from adapters.modal_volume_dataset_store import ModalVolumeDatasetStore
+
+        return ModalVolumeDatasetStore(volume, ModalConnection(self.environment), create)
+
+    def plan_publication(self) -> PlanPublication:
+        """Finding out what a publication would upload; loads nothing of Modal."""
+        from adapters.local_dataset_folders import LocalDatasetFolders
+        from application.publish_dataset import PlanPublication
+
+        return PlanPublication(LocalDatasetFolders())
+
+    def publish_dataset(self, volume: str, *, create: bool = False) -> PublishDataset:
+        """Uploading a data set to a Modal volume."""
+        from adapters.local_dataset_folders import LocalDatasetFolders
+        from application.publish_dataset import PublishDataset
+
+        return PublishDataset(LocalDatasetFolders(), self.modal_volume(volume, create=create), self.progress)
+
+    def list_datasets(self, volume: str) -> ListDatasets:
+        """Listing the data sets on a Modal volume."""
+        from application.list_datasets import ListDatasets
+
+        return ListDatasets(self.modal_volume(volume))
+
+    def download_dataset(self, volume: str) -> DownloadDataset:
+        """Fetching a data set from a Modal volume."""
+        from adapters.local_dataset_folders import LocalDatasetFolders
+        from application.download import DownloadDataset
+
+        return DownloadDataset(LocalDatasetFolders(), self.modal_volume(volume), self.progress)
+
+    def download_router(self, volume: str) -> DownloadRouter:
+        """Fetching a trained router from a Modal volume."""
+        from adapters.local_dataset_folders import LocalDatasetFolders
+        from adapters.safetensors_router_store import SafetensorsRouterStore
+        from application.download import DownloadRouter
+
+        return DownloadRouter(
+            LocalDatasetFolders(), self.modal_volume(volume), SafetensorsRouterStore(), self.progress
+        )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.modal_fake import FakeModal
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +18,25 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_models import tiny_model
 
     return tiny_model(tmp_path_factory.mktemp("tiny-base") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def modal_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeModal]:
+    """One fake Modal for all tests of the process: modal keeps one client per process."""
+    from tests.modal_fake import CREDENTIALS, running_fake
+
+    with pytest.MonkeyPatch.context() as patch, running_fake(tmp_path_factory.mktemp("modal")) as fake:
+        patch.setenv("MODAL_SERVER_URL", fake.url)
+        patch.setenv("MODAL_TOKEN_ID", CREDENTIALS[0])
+        patch.setenv("MODAL_TOKEN_SECRET", CREDENTIALS[1])
+        patch.setenv("MODAL_CONFIG_PATH", str(fake.root / "no-such-file.toml"))
+        yield fake
+
+
+@pytest.fixture
+def modal_fake(modal_workspace: FakeModal) -> Iterator[FakeModal]:
+    """A fake Modal without volumes and recorded calls."""
+    modal_workspace.volumes.forget()
+    modal_workspace.calls.clear()
+    yield modal_workspace
+    assert not modal_workspace.faults

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Check a routing data set: files, counts, labels, balance, leakage."),
     "inspect": ("inspect", "Look into a routing data set: lengths, telling words, near-duplicates."),
     "publish": ("publish", "Upload a routing data set to a Modal volume."),
+    "datasets": ("datasets", "List the routing data sets on a Modal volume."),
+    "download": ("download", "Fetch a data set or a trained router from a Modal volume, verified."),
     "train": ("train", "Train a router on a routing data set."),
     "evaluate": ("evaluate", "Score a router on held-out prompts."),
     "describe": ("describe", "Print what a router file is."),

@@ -1,0 +1,168 @@
+"""publish, datasets and download as users run them: real processes, real modal client, fake Modal."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from entrypoints.bootstrap import Application
+from entrypoints.cli import cli
+from tests.publishing_world import dataset_files, published, write_dataset
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "routing_20251124_143022", dataset_files(with_eval=False))
+
+
+def moe_router(*arguments, **environment):
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")
+    }
+    env = {**clean, "PYTHONPATH": str(ROOT), **environment}
+    env = {k: v for k, v in env.items() if v is not None}
+    command = [sys.executable, "-m", "entrypoints", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+
+
+def run(*arguments):
+    """Run in this process, for speed."""
+    return CliRunner().invoke(cli, list(map(str, arguments)), obj=Application(), catch_exceptions=False)
+
+
+def test_publish_prints_the_report_of_the_guide(modal_fake, dataset):
+    volume = modal_fake.volumes.create("moe-lora-data")
+    result = moe_router("publish", dataset)
+    assert result.returncode == 0, result.stderr
+    rule, name = "=" * 60, "routing_20251124_143022"
+    assert result.stdout.splitlines() == [
+        rule,
+        f"Uploading Dataset: {name}",
+        rule,
+        f"Local directory:  {dataset}",
+        "Modal volume:     moe-lora-data",
+        f"Remote path:      datasets/{name}/",
+        "Files to upload:  3",
+        rule,
+        "",
+        *(
+            line
+            for file in ("train.jsonl", "val.jsonl", "metadata.json")
+            for line in (f"Uploading {file} -> moe-lora-data:datasets/{name}/{file}", "  ✓ Success", "")
+        ),
+        rule,
+        "✓ Upload complete!",
+        f"  Uploaded 3 file(s) to moe-lora-data:datasets/{name}/",
+        rule,
+    ]
+    assert result.stderr == ""
+    assert len(volume.files) == 3
+
+
+def test_dry_run_needs_no_token_and_never_loads_modal(dataset):
+    program = (
+        "import sys\n"
+        "from entrypoints.cli import main\n"
+        f"try: main(['publish', {str(dataset)!r}, '--latest', '--dry-run'])\n"
+        "except SystemExit as e: print('MODAL', 'modal' in sys.modules, e.code)\n"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MODAL_")} | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=True)
+    assert "MODAL False 0" in result.stdout
+    assert f"Would upload val.jsonl -> moe-lora-data:datasets/{dataset.name}/val.jsonl" in result.stdout
+    assert "moe-lora-data:datasets/routing_latest/metadata.json" in result.stdout
+    assert "Dry run: nothing was uploaded" in result.stdout
+
+
+def test_json_reports_tell_files_hashes_and_outcomes(modal_fake, dataset):
+    modal_fake.volumes.create("v")
+    planned = json.loads(run("publish", dataset, "--dry-run", "--json", "--volume", "v").stdout)
+    assert planned["dry_run"]
+    assert [file["outcome"] for file in planned["files"]] == ["planned"] * 3
+    done = json.loads(run("publish", dataset, "--json", "--volume", "v").stdout)
+    again = json.loads(run("publish", dataset, "--json", "--volume", "v").stdout)
+    assert [file["outcome"] for file in done["files"]] == ["uploaded"] * 3
+    assert [file["outcome"] for file in again["files"]] == ["already there"] * 3
+    assert [file["sha256"] for file in done["files"]] == [file["sha256"] for file in planned["files"]]
+
+
+def test_publish_list_download(modal_fake, dataset, tmp_path):
+    run("publish", dataset, "--latest", "--create-volume")
+    listed = run("datasets").stdout.splitlines()
+    assert listed[1].split()[:5] == ["*", dataset.name, "12", "6", "0"]
+    assert json.loads(run("datasets", "--json").stdout)["datasets"][0]["latest"]
+    result = run("download", "routing_latest", tmp_path / "copy")
+    assert "verified against the hashes in its metadata.json" in result.stdout
+    assert {p.name: p.read_bytes() for p in (tmp_path / "copy").iterdir()} == dataset_files(with_eval=False)
+
+
+def test_a_router_is_downloaded_when_it_is_sound(modal_fake, tmp_path):
+    from adapters.safetensors_router_store import to_bytes
+    from tests.router_world import router_world
+
+    content = to_bytes(router_world().assembled())
+    volume = modal_fake.volumes.create("routing-output")
+    volume.files = {"router-head.safetensors": content, "bad.safetensors": content[:-1] + b"?"}
+    run("download", "router-head.safetensors", tmp_path / "r.safetensors")
+    assert (tmp_path / "r.safetensors").read_bytes() == content
+    refused = moe_router("download", "bad.safetensors", tmp_path / "bad.safetensors")
+    assert refused.returncode == 3
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
+def one_line(result, code, *parts):
+    assert result.returncode == code, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr
+    assert "as-fake" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [(None, "there are no Modal credentials (run `modal setup`"), ("as-expired", "wrong or has expired")],
+)
+def test_bad_credentials_are_one_line(modal_fake, dataset, token, message):
+    environment = {"MODAL_TOKEN_ID": token and "ak-fake", "MODAL_TOKEN_SECRET": token}
+    one_line(moe_router("publish", dataset, **environment), 5, message)
+
+
+def test_an_unreachable_server_is_one_line_within_seconds(modal_fake, dataset):
+    start = time.monotonic()
+    one_line(moe_router("publish", dataset, MODAL_SERVER_URL="http://127.0.0.1:1"), 5, "Connection refused")
+    assert time.monotonic() - start < 5
+
+
+def test_a_silent_server_is_one_line_within_seconds(modal_fake, dataset):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        one_line(moe_router("publish", dataset, MODAL_SERVER_URL=address), 5, "did not answer")
+        assert time.monotonic() - start < 5 + 2  # process start on a busy machine aside
+
+
+def test_a_missing_volume_and_a_missing_data_set_are_one_line_each(modal_fake, dataset, tmp_path):
+    one_line(moe_router("datasets", "--volume", "typo"), 5, "typo: no such Modal volume")
+    modal_fake.volumes.create("moe-lora-data")
+    one_line(moe_router("download", "nowhere", tmp_path / "x"), 5, "no such data set", "moe-router datasets")
+    one_line(moe_router("publish", tmp_path / "none", "--dry-run"), 2, "no such data set folder")
+
+
+def test_other_content_is_refused_before_anything_changes(modal_fake, dataset):
+    volume = modal_fake.volumes.create("moe-lora-data")
+    volume.files = {f"datasets/{dataset.name}/{n}": d for n, d in published(dataset_files("other")).items()}
+    one_line(moe_router("publish", dataset), 1, "other content", "--force")
+    assert volume.history == []
+
+
+def test_a_data_set_that_was_changed_after_generation_is_refused(dataset):
+    (dataset / "val.jsonl").write_bytes(b"{}\n")
+    one_line(moe_router("publish", dataset, "--dry-run"), 3, "val.jsonl disagree with the hashes in metadata.json")

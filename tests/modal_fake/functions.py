@@ -1,0 +1,244 @@
+"""Functions, their calls, inputs and outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from attrs import define, field
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2 as pb
+
+from tests.modal_fake.blobs import new_id
+from tests.modal_fake.web import WebEndpoint
+
+SUCCESS = pb.GenericResult.GENERIC_STATUS_SUCCESS
+ASYNC_CALLS = (pb.FUNCTION_CALL_INVOCATION_TYPE_ASYNC, pb.FUNCTION_CALL_INVOCATION_TYPE_ASYNC_LEGACY)
+
+
+@define(eq=False)
+class Function:
+    """A function of an app, with the queue of inputs that its containers take from."""
+
+    id: str
+    app_id: str
+    definition: Any = None
+    declared: Any = None
+    queue: asyncio.Queue[Any] = field(factory=asyncio.Queue)
+    web_url: str = ""
+
+    @property
+    def metadata(self) -> Any:
+        described = self.definition or self.declared
+        return pb.FunctionHandleMetadata(
+            function_name=described.function_name,
+            function_type=described.function_type,
+            function_schema=described.function_schema,
+            web_url=self.web_url,
+            definition_id="de-" + self.id[3:],
+            app_id=self.app_id,
+            supported_input_formats=described.supported_input_formats,
+            supported_output_formats=described.supported_output_formats,
+        )
+
+
+@define(eq=False)
+class Input:
+    """One input of a call; `retry` counts its failed attempts."""
+
+    id: str
+    index: int
+    message: Any
+    retry: int = 0
+
+
+@define(eq=False)
+class Call:
+    """One call of a function: its inputs, and outputs by input index."""
+
+    id: str
+    function: Function
+    kind: int = 0
+    inputs: dict[int, Input] = field(factory=dict)
+    outputs: dict[int, Any] = field(factory=dict)
+    delivered: set[int] = field(factory=set)
+    data_in: list[Any] = field(factory=list)
+    data_out: list[Any] = field(factory=list)
+    changed: asyncio.Condition = field(factory=asyncio.Condition)
+
+    async def notify(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def wait(self, seconds: float) -> None:
+        with suppress(asyncio.TimeoutError):
+            async with self.changed:
+                await asyncio.wait_for(self.changed.wait(), seconds)
+
+
+class Functions:
+    """The calls around functions, from the client's side."""
+
+    def __init__(self, fake: Any) -> None:
+        self._fake = fake
+        self._by_id: dict[str, Function] = {}
+        self.calls: dict[str, Call] = {}
+
+    def of_app(self, app_id: str) -> list[Function]:
+        return [each for each in self._by_id.values() if each.app_id == app_id]
+
+    # Definitions
+
+    async def FunctionPrecreate(self, request: Any, container: Any) -> Any:
+        function = self._declare(request)
+        function.declared = request
+        await self._serve(function, request.webhook_config)
+        return pb.FunctionPrecreateResponse(function_id=function.id, handle_metadata=function.metadata)
+
+    async def FunctionCreate(self, request: Any, container: Any) -> Any:
+        function = self._declare(request)
+        whole = request.HasField("function")
+        function.definition = request.function if whole else request.function_data.ranked_functions[0].function
+        await self._serve(function, function.definition.webhook_config)
+        function.definition.web_url = function.web_url
+        return pb.FunctionCreateResponse(
+            function_id=function.id,
+            function=function.definition,
+            handle_metadata=function.metadata,
+            function_data=self._data(function),
+        )
+
+    def _declare(self, request: Any) -> Function:
+        function_id = request.existing_function_id or new_id("fu")
+        return self._by_id.setdefault(function_id, Function(function_id, request.app_id))
+
+    async def _serve(self, function: Function, webhook: Any) -> None:
+        if webhook.type and not function.web_url:
+            function.web_url = await self._fake.serve_http(WebEndpoint(self._fake, function).routes())
+
+    def _data(self, function: Function) -> Any:
+        definition = function.definition
+        return pb.FunctionData(
+            function_name=definition.function_name,
+            module_name=definition.module_name,
+            web_url=function.web_url,
+            timeout_secs=definition.timeout_secs,
+            webhook_config=definition.webhook_config,
+            ranked_functions=[pb.FunctionData.RankedFunction(rank=0, function=definition)],
+        )
+
+    async def FunctionGet(self, request: Any, container: Any) -> Any:
+        app = self._fake.apps.deployed(request.app_name)
+        if app is None or request.object_tag not in app.function_ids:
+            raise GRPCError(Status.NOT_FOUND, f"App '{request.app_name}' has no function '{request.object_tag}'")
+        function = self._by_id[app.function_ids[request.object_tag]]
+        return pb.FunctionGetResponse(
+            function_id=function.id, handle_metadata=function.metadata, function=self._data(function)
+        )
+
+    # Calls
+
+    async def FunctionMap(self, request: Any, container: Any) -> Any:
+        function = self._by_id[request.function_id]
+        call = Call(new_id("fc"), function, request.function_call_invocation_type)
+        self.calls[call.id] = call
+        items = [await self._put(call, each) for each in request.pipelined_inputs]
+        return pb.FunctionMapResponse(
+            function_call_id=call.id,
+            function_call_jwt=call.id,
+            pipelined_inputs=items,
+            retry_policy=function.definition.retry_policy,
+            sync_client_retries_enabled=True,
+            max_inputs_outstanding=1000,
+        )
+
+    async def FunctionPutInputs(self, request: Any, container: Any) -> Any:
+        call = self.calls[request.function_call_id]
+        return pb.FunctionPutInputsResponse(inputs=[await self._put(call, each) for each in request.inputs])
+
+    async def FunctionRetryInputs(self, request: Any, container: Any) -> Any:
+        call = self.calls[request.function_call_jwt]
+        for each in request.inputs:
+            entry = call.inputs[json.loads(each.input_jwt)[1]]
+            entry.retry += 1
+            call.outputs.pop(entry.index, None)
+            call.delivered.discard(entry.index)
+            await self.enqueue(call, entry)
+        return pb.FunctionRetryInputsResponse(input_jwts=[each.input_jwt for each in request.inputs])
+
+    async def _put(self, call: Call, item: Any) -> Any:
+        entry = Input(new_id("in"), item.idx, item.input)
+        call.inputs[item.idx] = entry
+        await self.enqueue(call, entry)
+        return pb.FunctionPutInputsResponseItem(
+            idx=item.idx, input_id=entry.id, input_jwt=json.dumps([call.id, item.idx])
+        )
+
+    async def enqueue(self, call: Call, entry: Input) -> None:
+        call.inputs[entry.index] = entry
+        await call.function.queue.put((call, entry))
+        self._fake.containers.scale(call.function)
+
+    async def deliver(self, call: Call, entry: Input, item: Any) -> None:
+        """Take an output; spawned calls are retried here, the others by the client."""
+        retries = call.function.definition.retry_policy.retries
+        if item.result.status != SUCCESS and call.kind in ASYNC_CALLS and entry.retry < retries:
+            entry.retry += 1
+            await self.enqueue(call, entry)
+            return
+        call.outputs[entry.index] = item
+        await call.notify()
+
+    async def FunctionFinishInputs(self, request: Any, container: Any) -> Any:
+        return Empty()
+
+    async def FunctionCallCancel(self, request: Any, container: Any) -> Any:
+        return Empty()
+
+    async def FunctionCallFromId(self, request: Any, container: Any) -> Any:
+        call = self.calls[request.function_call_id]
+        return pb.FunctionCallFromIdResponse(function_call_id=call.id, num_inputs=len(call.inputs))
+
+    async def FunctionGetOutputs(self, request: Any, container: Any) -> Any:
+        call, end = self.calls[request.function_call_id], time.monotonic() + request.timeout
+        while True:
+            ready = [index for index in sorted(call.outputs) if index not in call.delivered]
+            if request.HasField("start_idx"):
+                ready = [index for index in ready if request.start_idx <= index <= request.end_idx]
+            if ready or time.monotonic() >= end:
+                if request.clear_on_success:
+                    call.delivered.update(ready)
+                return pb.FunctionGetOutputsResponse(
+                    outputs=[call.outputs[index] for index in ready],
+                    idxs=ready,
+                    last_entry_id="1-0",
+                    num_unfinished_inputs=len(call.inputs) - len(call.outputs),
+                )
+            await call.wait(min(1.0, max(0.01, end - time.monotonic())))
+
+    # Data beside the return value: generators and web endpoints
+
+    async def FunctionCallGetDataIn(self, request: Any, container: Any) -> AsyncIterator[Any]:
+        for chunk in self.calls[request.function_call_id].data_in:
+            yield chunk
+
+    async def FunctionCallGetDataOut(self, request: Any, container: Any) -> AsyncIterator[Any]:
+        call, position = self.calls[request.function_call_id], request.last_index
+        while True:
+            for chunk in call.data_out[position:]:
+                position += 1
+                yield chunk
+            if call.outputs:
+                return
+            await call.wait(1)
+
+    async def FunctionCallPutDataOut(self, request: Any, container: Any) -> Any:
+        call = self.calls[request.function_call_id]
+        call.data_out.extend(request.data_chunks)
+        await call.notify()
+        return Empty()

@@ -43,6 +43,27 @@ class JsonlDatasetStore:
             raise DataRejectedError("holds no rows", where=path, hint="generate the data set again")
         return rows
 
+    def list_files(self, folder: Path) -> tuple[DatasetFile, ...]:
+        """Hash every file of the folder; see the port for the contract."""
+        _require_folder(folder)
+        try:
+            names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+            contents = ((name, (folder / name).read_bytes()) for name in names)
+            return tuple(describe_file(name, content) for name, content in contents)
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror or error}", where=folder) from error
+
+    def read_metadata(self, folder: Path) -> dict[str, Any]:
+        """Read ``metadata.json``; see the port for the contract."""
+        _require_folder(folder)
+        path = folder / METADATA
+        try:
+            return parse_metadata(path.read_bytes(), path)
+        except FileNotFoundError:
+            raise MissingFileError("no such file", where=path, hint="is this folder a routing data set?") from None
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+
     @contextmanager
     def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[JsonlReservation]:
         """Reserve a folder; see the port for the contract."""
@@ -66,12 +87,17 @@ class JsonlReservation:
         files = []
         for name, content, rows in dataset_contents(dataset):
             self.folder.write(name, content)
-            files.append(DatasetFile(name, len(content), hashlib.sha256(content).hexdigest(), rows))
+            files.append(describe_file(name, content, rows))
         manifest = metadata_bytes(dataset, files)
         self.folder.write(METADATA, manifest)
-        files.append(DatasetFile(METADATA, len(manifest), hashlib.sha256(manifest).hexdigest()))
+        files.append(describe_file(METADATA, manifest))
         self.folder.publish()
         return tuple(files)
+
+
+def describe_file(name: str, content: bytes, rows: int | None = None) -> DatasetFile:
+    """Return what a file with this content is."""
+    return DatasetFile(name, len(content), hashlib.sha256(content).hexdigest(), rows)
 
 
 def dataset_contents(dataset: RoutingDataset) -> Iterator[tuple[str, bytes, int | None]]:
@@ -94,6 +120,17 @@ def metadata_bytes(dataset: RoutingDataset, files: Sequence[DatasetFile]) -> byt
     }
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps({**dataset.metadata, "files": listed}, option=options)
+
+
+def parse_metadata(content: bytes, where: object) -> dict[str, Any]:
+    """Parse ``metadata.json``; raises DataRejectedError."""
+    try:
+        metadata = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise DataRejectedError(f"is no JSON: {error}", where=where) from error
+    if not isinstance(metadata, dict):
+        raise DataRejectedError(f"holds a {type(metadata).__name__}, not an object", where=where)
+    return metadata
 
 
 def parse_rows(content: bytes, where: object) -> list[RoutingSample]:
@@ -139,6 +176,12 @@ def _parse_row(raw: bytes) -> RoutingSample:
 
 def _json_lines(rows: Sequence[Any]) -> bytes:
     return b"".join(orjson.dumps(asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "no such folder"
+        raise MissingFileError(what, where=folder, hint="name the folder of a routing data set")
 
 
 def _is_dataset(folder: Path) -> bool:

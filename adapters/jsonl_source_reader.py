@@ -6,8 +6,8 @@ import gc
 import io
 import tempfile
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import IO, Any
 
@@ -38,7 +38,7 @@ class JsonlSourceReader:
     def open(self, source: Source, *, seed: int, expected: int) -> Iterator[JsonlDraws]:
         """Find a first batch of lines in one pass; see the port for the contract."""
         with self._opener.open(source.path) as file:
-            draws = JsonlDraws(source, file, seed, reservoir=expected + expected // 2 + 64, block=self.block)
+            draws = JsonlDraws(source, file, seed, reservoir=expected + expected // 8 + 64, block=self.block)
             with reading(source.path):
                 draws.find_first()
             yield draws
@@ -48,7 +48,8 @@ class JsonlSourceReader:
     def read_all(self, source: Source) -> Iterator[Iterator[ParsedLine]]:
         """Parse every line in file order; see the port for the contract."""
         with self._opener.open(source.path) as file:
-            yield _parse_all(source, file)
+            with closing(_parse_all(source, file)) as lines:
+                yield lines
             file.check_unchanged()
 
 
@@ -165,6 +166,8 @@ def _decode(raw: bytes) -> tuple[object] | Rejection | None:
     except orjson.JSONDecodeError as error:
         if not raw.strip():
             return None
+        if raw.endswith(b"\n"):  # with it, the parser would tell a column of the next line
+            return _decode(raw[:-1])
         return Rejection(_reason(raw, error), f"{error.msg}, at column {error.colno}")
 
 
@@ -180,7 +183,7 @@ def _too_long(length: int, limit: int) -> Rejection:
     return Rejection(RejectReason.LINE_TOO_LONG, f"the line has {length} bytes, the limit is {limit}")
 
 
-def _parse_all(source: Source, file: SourceFile) -> Iterator[ParsedLine]:
+def _parse_all(source: Source, file: SourceFile) -> Generator[ParsedLine]:
     raw_stream: Any = file.rewound()
     stream = io.BufferedReader(raw_stream, 1 << 20)
     collecting = gc.isenabled()

@@ -16,6 +16,7 @@ BLOCK = 128 * 1024
 """Bytes per read: small enough for the second-level cache, large enough that Python's share is small."""
 
 _NEWLINE = 10
+_MANY = 500  # line ends from which on finding all of a block's at once is faster than one after the other
 
 
 class ByteStream(Protocol):
@@ -86,11 +87,9 @@ class LineLocator:
             np.equal(octets[:size], _NEWLINE, out=is_end[:size])
             found = int(np.count_nonzero(is_end[:size]))
             fresh = 0  # where in the buffer the bytes begin that the keeper has not seen
-            ends = None
+            ends = _LineEnds(buffer, is_end[:size])
             while index is not None and (end := index - (start is None)) < self.lines + found:
-                if ends is None:
-                    ends = np.flatnonzero(is_end[:size])
-                at = int(ends[end - self.lines])
+                at = ends.seek(end - self.lines)
                 if start is not None:
                     self._keep(view[fresh:at], begins=start >= base)
                     yield LineSpan(index, start, base + at - start)
@@ -114,3 +113,23 @@ class LineLocator:
             if begins:
                 self.keeper.begin()
             self.keeper.add(part)
+
+
+@define
+class _LineEnds:
+    """The line ends of one block, looked for in ascending order; `at` is where number `number` lies."""
+
+    buffer: bytearray
+    is_end: Any
+    number: int = -1
+    at: int = -1
+
+    def seek(self, number: int) -> int:
+        """Return where line end `number` (from 0) of the block lies; the block must have that many."""
+        if number - self.number > _MANY:
+            self.at += 1 + int(np.flatnonzero(self.is_end[self.at + 1 :])[number - self.number - 1])
+        else:
+            for _ in range(number - self.number):
+                self.at = self.buffer.find(b"\n", self.at + 1)
+        self.number = number
+        return self.at

@@ -65,6 +65,9 @@ OTHER_ROLES = frozenset(
         *("observation", "ipython"),
     )
 )
+# Looking up an enum's member costs 0.1 us in Python 3.11, several times per row of millions.
+_COLUMNS, _FIRST, _ALL = Layout.COLUMNS, TurnChoice.FIRST, TurnChoice.ALL
+
 PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
 
 
@@ -112,10 +115,12 @@ def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice =
     """
     if type(row) is not dict:
         return Rejection(RejectReason.NOT_AN_OBJECT, f"the row is a {type(row).__name__}, not an object")
-    if fmt.layout is Layout.COLUMNS:
+    if fmt.layout is _COLUMNS:
         return _from_columns(row, fmt)
-    column = next((name for name in fmt.columns if name in row), None)
-    if column is None:
+    for column in fmt.columns:
+        if column in row:
+            break
+    else:
         return Rejection(RejectReason.NO_CONVERSATION, f"no {' or '.join(map(repr, fmt.columns))}")
     turns = row[column]
     if type(turns) is not list:
@@ -127,8 +132,8 @@ def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice =
         return found
     if not found:
         return Rejection(RejectReason.NO_HUMAN_TURN, f"none of {len(turns)} turns is from the user")
-    if turn is not TurnChoice.ALL:
-        return _clean(found[0 if turn is TurnChoice.FIRST else -1])
+    if turn is not _ALL:
+        return _clean(found[0 if turn is _FIRST else -1])
     texts = [_clean(content) for content in found]
     usable = [text for text in texts if isinstance(text, str)]
     return "\n".join(usable) if usable else texts[0]
@@ -143,15 +148,27 @@ def row_id(row: Any) -> str | None:
 
 
 def _user_contents(turns: list[Any], fmt: RowFormat) -> list[Any] | Rejection:
+    """Return the contents of the user's turns, or why a turn cannot be told."""
+    role_tag, content_tag, roles = fmt.role_tags[0], fmt.content_tags[0], fmt._roles
+    contents = []
+    try:  # nearly all rows are in the first form exactly as declared, and there may be millions
+        for turn in turns:
+            if roles[turn[role_tag]]:
+                contents.append(turn[content_tag])
+    except (LookupError, TypeError):
+        return _user_contents_in_any_form(turns, fmt)
+    return contents
+
+
+def _user_contents_in_any_form(turns: list[Any], fmt: RowFormat) -> list[Any] | Rejection:
     contents = []
     for number, turn in enumerate(turns, start=1):
         if type(turn) is not dict:
             return Rejection(RejectReason.MALFORMED_TURN, f"turn {number} is a {type(turn).__name__}")
         role = _first_present(turn, fmt.role_tags)
         if type(role) is not str:
-            return Rejection(
-                RejectReason.MALFORMED_TURN, f"turn {number} names no speaker in {' or '.join(fmt.role_tags)}"
-            )
+            tags = " or ".join(fmt.role_tags)
+            return Rejection(RejectReason.MALFORMED_TURN, f"turn {number} names no speaker in {tags}")
         from_user = fmt.is_user(role)
         if from_user is None:
             return Rejection(RejectReason.UNKNOWN_ROLE, f"turn {number} is from {role[:40]!r}")
@@ -173,6 +190,7 @@ def _clean(content: Any) -> str | Rejection:
         content = _join_parts(content)
     if type(content) is not str:
         return Rejection(RejectReason.MALFORMED_TURN, f"the human turn's content is a {type(content).__name__}")
+    content = content.removeprefix("<image>")  # where it nearly always stands; spares the search
     if "<" in content:
         content = PLACEHOLDER.sub(" ", content)
     text: str = content.strip()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.ports.datasets import DatasetStore
     from application.ports.publishing import RemoteDatasetStore
     from application.publish_dataset import PlanPublication, PublishDataset
+    from application.verify_dataset import VerifyDataset
 
 
 @mutable(slots=False)
@@ -71,6 +72,12 @@ class Application:
         from application.generate_dataset import GenerateDataset
 
         return GenerateDataset(JsonlSourceReader(), self.datasets, self.clock, self.progress)
+
+    def verify_dataset(self) -> VerifyDataset:
+        """The use case that checks a routing data set."""
+        from application.verify_dataset import VerifyDataset
+
+        return VerifyDataset(self.datasets)
 
     def load_base(
         self, name_or_path: str | None = None, *, device: str | None = None, max_layer: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,14 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
-from adapters.jsonl_dataset_store import METADATA, dataset_contents, metadata_bytes, parse_rows
+from adapters.jsonl_dataset_store import (
+    METADATA,
+    dataset_contents,
+    describe_file,
+    metadata_bytes,
+    parse_metadata,
+    parse_rows,
+)
 from application.ports.datasets import DrawnLine, ParsedLine, Source
 from domain.conversations import extract_prompt, row_id
 from domain.datasets import DatasetFile, RoutingDataset
@@ -40,6 +46,21 @@ class InMemoryDatasetStore:
             raise DataRejectedError("holds no rows", where=path)
         return rows
 
+    def list_files(self, folder: Path) -> tuple[DatasetFile, ...]:
+        """Hash every file of the folder; see the port for the contract."""
+        return tuple(describe_file(name, content) for name, content in sorted(self._folder(folder).items()))
+
+    def read_metadata(self, folder: Path) -> dict[str, Any]:
+        """Read ``metadata.json``; see the port for the contract."""
+        if METADATA not in self._folder(folder):
+            raise MissingFileError("no such file", where=folder / METADATA)
+        return parse_metadata(self.folders[folder][METADATA], folder / METADATA)
+
+    def _folder(self, folder: Path) -> dict[str, bytes]:
+        if folder not in self.folders:
+            raise MissingFileError("no such folder", where=folder)
+        return self.folders[folder]
+
     @contextmanager
     def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[InMemoryReservation]:
         """Reserve a name; see the port for the contract."""
@@ -68,12 +89,9 @@ class InMemoryReservation:
     def commit(self, dataset: RoutingDataset) -> tuple[DatasetFile, ...]:
         """Put all files in place at once."""
         contents = list(dataset_contents(dataset))
-        files = [
-            DatasetFile(name, len(content), hashlib.sha256(content).hexdigest(), rows)
-            for name, content, rows in contents
-        ]
+        files = [describe_file(name, content, rows) for name, content, rows in contents]
         manifest = metadata_bytes(dataset, files)
-        files.append(DatasetFile(METADATA, len(manifest), hashlib.sha256(manifest).hexdigest()))
+        files.append(describe_file(METADATA, manifest))
         self.store.folders[self.path] = {name: content for name, content, _ in contents} | {METADATA: manifest}
         return tuple(files)
 

@@ -6,6 +6,7 @@ over every implementation, the in-memory ones included.
 
 from application.ports.checkpoints import Checkpoint, CheckpointStore
 from application.ports.datasets import (
+    DatasetReader,
     DatasetStore,
     DrawnLine,
     ReservedDataset,
@@ -50,6 +51,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointStore",
     "Clock",
+    "DatasetReader",
     "DatasetStore",
     "DrawnLine",
     "FeatureExtractor",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -113,8 +113,30 @@ class ReservedDataset(Protocol):
         ...
 
 
-class DatasetStore(RowReader, Protocol):
-    """Keeps routing data sets, each a folder of files.
+class DatasetReader(RowReader, Protocol):
+    """Reads routing data sets that are already there, each a folder of files."""
+
+    def list_files(self, folder: Path) -> tuple[DatasetFile, ...]:
+        """Return the folder's files by name, hashes of their contents included, rows not counted.
+
+        Raises:
+            MissingFileError: no such folder.
+            StorageError: the file system refused.
+        """
+        ...
+
+    def read_metadata(self, folder: Path) -> dict[str, Any]:
+        """Return the content of ``metadata.json``.
+
+        Raises:
+            MissingFileError: there is none.
+            DataRejectedError: it is no JSON object.
+        """
+        ...
+
+
+class DatasetStore(DatasetReader, Protocol):
+    """Keeps routing data sets.
 
     The contract: a data set appears complete and with the hashes of its files, or not at all; leaving the
     reservation without a commit leaves nothing behind.

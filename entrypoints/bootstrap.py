@@ -94,11 +94,20 @@ class Application:
         wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or None
         return load_base(wanted, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer)
 
-    def feature_extractor(self, base: LoadedBase, *, max_tokens: int = 512) -> FeatureExtractor:
-        """Return the features of a loaded base model."""
+    def feature_extractor(
+        self, base: LoadedBase, *, max_tokens: int = 512, use_cache: bool = True
+    ) -> FeatureExtractor:
+        """Return the features of a loaded base model, kept on disk under `cache_dir` unless `use_cache` is false.
+
+        The cache pays where the same prompts come again (training, evaluation); a single prompt to route does not.
+        """
+        from adapters.feature_cache import CachedFeatureExtractor
         from adapters.transformers_features import TransformersFeatureExtractor
 
-        return TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
+        extractor = TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
+        if not use_cache:
+            return extractor
+        return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))
 
     def modal_volume(self, volume: str, *, create: bool = False) -> RemoteDatasetStore:
         """One Modal volume; nothing is contacted before it is used."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adapters.feature_cache import CachedFeatureExtractor
 from adapters.in_memory.features import InMemoryFeatureExtractor
 from application.ports import FeatureExtractor
 from domain.errors import UsageError
@@ -27,11 +28,14 @@ TOLERANCE = 1e-4  # of the largest value: float32 sums come in another order in 
 Factory = Callable[..., FeatureExtractor]
 
 
-@pytest.fixture(scope="module", params=["in-memory", "transformers"])
-def make(request: pytest.FixtureRequest, tiny_base: Path) -> Factory:
+@pytest.fixture(scope="module", params=["in-memory", "transformers", "cached"])
+def make(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Factory:
     """Return a factory `make(max_tokens=…)` of the implementation under test."""
     if request.param == "in-memory":
         return InMemoryFeatureExtractor
+    if request.param == "cached":  # one folder for all tests, so that later ones find it warm
+        folder = tmp_path_factory.mktemp("features")
+        return lambda **options: CachedFeatureExtractor(InMemoryFeatureExtractor(**options), folder)
     from adapters.transformers_base import load_base
     from adapters.transformers_features import TransformersFeatureExtractor
 

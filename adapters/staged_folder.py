@@ -169,22 +169,30 @@ def _lock_new_folder(path: Path) -> int | None:
             created = False
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:  # published between our two calls; make it again
+        except FileNotFoundError:  # published or removed between our two calls; make it again
             continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
+            if created:
+                path.rmdir()
+            raise
+        if not _lock(descriptor, created):
             os.close(descriptor)
             return None
-        except OSError:  # no locks on this file system: mkdir alone has to do
-            if not created:
-                os.close(descriptor)
-                return None
         if _same_folder(descriptor, path):
             for leftover in path.iterdir():
                 shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
             return descriptor
         os.close(descriptor)  # its maker published or removed it while we waited for the lock
+
+
+def _lock(descriptor: int, created: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks on this file system: mkdir alone has to do
+        return created
+    return True
 
 
 def _same_folder(descriptor: int, path: Path) -> bool:

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from application.generation import GenerateRequest, ValidatedSource
+from application.ports.datasets import Source
+from domain.conversations import Layout
 from domain.datasets import SCHEMA_VERSION, SourceAccount
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
@@ -47,6 +49,7 @@ def dataset_metadata(
             "eval_samples": request.eval_samples,
             "allow_fewer": request.allow_fewer,
             "turn": {source.adapter: str(source.turn) for source in request.sources},
+            "row_format": {source.adapter: _format(source) for source in request.sources},
             "line_limit": {source.adapter: source.line_limit for source in request.sources},
         },
         "accounting": {account.adapter: account_as_json(account) for account in accounts},
@@ -79,6 +82,14 @@ def validated_as_json(found: ValidatedSource) -> dict[str, Any]:
         "blank": found.blank,
         "rejected": {str(reason): count for reason, count in found.rejected.items()},
     }
+
+
+def _format(source: Source) -> dict[str, Any]:
+    row_format = source.row_format
+    if row_format.layout is Layout.COLUMNS:
+        return {"columns": list(row_format.columns)}
+    tags = {"role": list(row_format.role_tags), "content": list(row_format.content_tags)}
+    return {"columns": list(row_format.columns), **tags, "user": sorted(row_format.user_roles)}
 
 
 def _distribution(labels: LabelMap, rows: Sequence[RoutingSample]) -> dict[str, int]:

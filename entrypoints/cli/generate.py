@@ -47,6 +47,12 @@ MIB = 1024 * 1024
     "--turn", type=click.Choice(list(TurnChoice)), default=TurnChoice.FIRST, help="Human turns to route by."
 )
 @click.option("--line-limit", default=16.0, metavar="MIB", help="Reject lines longer than this many MiB.")
+@click.option(
+    "--dataset-info",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="LLaMA-Factory's dataset_info.json: its column and tag mappings; PATH may then be a name in it.",
+)
 @click.option("--validate", is_flag=True, help="Parse every line and report all that cannot be used.")
 @click.option("--strict", is_flag=True, help="Parse every line and stop at the first that cannot be used.")
 @click.option("--allow-fewer", is_flag=True, help="When rows run out, cut all adapters to the smallest one's count.")
@@ -68,6 +74,7 @@ def command(
     test: bool,
     turn: TurnChoice,
     line_limit: float,
+    dataset_info: Path | None,
     validate: bool,
     strict: bool,
     allow_fewer: bool,
@@ -87,10 +94,9 @@ def command(
         zip(DEFAULT_LABELS.names, (calendar_dataset, claim_window_dataset, provider_select_dataset), strict=True)
     )
     paths = parse_adapters(adapters, named) if adapters else default_adapters(named, test)
+    sources = make_sources(paths, dataset_info, turn, int(line_limit * MIB))
     request = GenerateRequest(
-        sources=[
-            Source(name, Path(path), turn=turn, line_limit=int(line_limit * MIB)) for name, path in paths.items()
-        ],
+        sources=sources,
         prefix=prefix,
         train_samples=train_samples,
         eval_samples=eval_samples,
@@ -143,6 +149,16 @@ def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, str]
         options = ", ".join(f"--{name}-dataset" for name in missing)
         raise UsageError(f"missing {options}", hint="or --adapter NAME=PATH for other adapters, or --test to try it")
     return {name: path for name, path in named.items() if path}
+
+
+def make_sources(paths: dict[str, str], dataset_info: Path | None, turn: TurnChoice, line_limit: int) -> list[Source]:
+    """Return the adapters' sources; with a ``dataset_info.json``, in the formats that it describes."""
+    if dataset_info is None:
+        return [Source(name, Path(path), turn=turn, line_limit=line_limit) for name, path in paths.items()]
+    from adapters.llamafactory_dataset_info import mapped_sources, read_dataset_info
+
+    mapped = mapped_sources(read_dataset_info(dataset_info), paths)
+    return [Source(name, path, row_format, turn, line_limit) for name, (path, row_format) in mapped.items()]
 
 
 def _is_default(context: click.Context, name: str) -> bool:

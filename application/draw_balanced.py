@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from attrs import Factory, define, field, frozen
 
@@ -129,7 +130,13 @@ class _Drawing:
             intake.conflicts += 1
 
 
-def draw_balanced(sources: Sequence[tuple[Source, SourceDraws]], wanted: int, *, allow_fewer: bool) -> Balanced:
+def draw_balanced(
+    sources: Sequence[tuple[Source, SourceDraws]],
+    wanted: int,
+    *,
+    allow_fewer: bool,
+    taken: AbstractSet[str] = frozenset(),
+) -> Balanced:
     """Draw `wanted` rows for each adapter.
 
     A draw that is rejected, blank or a duplicate is replaced by a further one. A text that two adapters claim is
@@ -139,12 +146,13 @@ def draw_balanced(sources: Sequence[tuple[Source, SourceDraws]], wanted: int, *,
         sources: each adapter's source with its draws, in label order.
         wanted: rows per adapter.
         allow_fewer: whether all adapters may be cut to the smallest one's count when rows run out.
+        taken: normalised texts that adapters outside this drawing own; drawing one is a conflict.
 
     Raises:
         DataRejectedError: an adapter has fewer usable rows and that is not allowed, or has none at all.
     """
     intakes = [_Intake(source, draws, iter(draws), RejectLog(source)) for source, draws in sources]
-    _Drawing(intakes).fill(wanted)
+    _Drawing(intakes, contested=set(taken)).fill(wanted)
     n_rows = min(len(one.kept) for one in intakes)
     if n_rows < wanted and (n_rows == 0 or not allow_fewer):
         raise _shortage([one for one in intakes if len(one.kept) < wanted], wanted, allow_fewer)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from attrs import frozen
-from numpy.typing import NDArray
 
+from adapters.bank_fitting import ROWS_PER_ADAPTER, fit_bank
 from adapters.numpy_scorer import softmax
-from adapters.prompt_bank import ROWS_PER_ADAPTER, choose_rows, make_bank, out_of_scope_scores, similarities
-from adapters.router_heads import head_logits
+from adapters.prompt_bank import PromptBank
+from adapters.router_heads import head_logits, standardise
 from application.ports import Calibration, LabelledFeatures, UncalibratedRouter
 from domain.calibration import ScoredRow, ThresholdFit, fit_temperature, fit_thresholds
 from domain.features import Matrix
@@ -36,43 +36,38 @@ class NumpyRouterCalibrator:
         out_of_scope: Matrix | None = None,
     ) -> Calibration:
         """Return the calibration; see the port."""
-        labels = np.asarray(train.labels, np.int64)
-        kept = choose_rows(labels, self.rows_per_adapter)
-        tensors = make_bank(router.tensors, np.asarray(train.features)[kept], labels[kept])
-        known = {**router.tensors, **tensors}
-        temperature = fit_temperature(head_logits(router.head, known, val.features).tolist(), val.labels)
-        rows = _scored(router.head, known, temperature, val.features, val.labels)
-        strangers = [] if out_of_scope is None else _scored(router.head, known, temperature, out_of_scope, None)
-        fit = fit_thresholds(rows, target_error, strangers)
-        return Calibration(
-            temperature,
-            fit.thresholds,
-            tensors,
-            tuple(train.texts[i] for i in kept.tolist()),
-            _notes(fit, target_error),
+        bank, kept = fit_bank(
+            standardise(router.tensors, train.features),
+            np.asarray(train.labels, np.int64),
+            standardise(router.tensors, val.features),
+            np.asarray(val.labels, np.int64),
+            rows_per_adapter=self.rows_per_adapter,
         )
+        temperature = fit_temperature(head_logits(router.head, router.tensors, val.features).tolist(), val.labels)
+        rows = _scored(router, bank, temperature, val.features, val.labels)
+        strangers = [] if out_of_scope is None else _scored(router, bank, temperature, out_of_scope, None)
+        fit = fit_thresholds(rows, target_error, strangers)
+        texts = tuple(train.texts[i] for i in kept.tolist())
+        return Calibration(temperature, fit.thresholds, bank.tensors(), texts, _notes(fit, target_error))
 
 
 def _scored(
-    head: str, tensors: dict[str, Any], temperature: float, features: Any, labels: tuple[int, ...] | None
+    router: UncalibratedRouter, bank: PromptBank, temperature: float, features: Any, labels: tuple[int, ...] | None
 ) -> list[ScoredRow]:
     """Score rows as the scorer will; `labels` None means that no adapter is right."""
     if len(features) == 0:
         return []
-    probabilities: NDArray[np.float64] = softmax(head_logits(head, tensors, features) / temperature)
-    scores = out_of_scope_scores(similarities(tensors, features))
-    best = probabilities.argmax(axis=1).tolist()
-    right = [False] * len(best) if labels is None else [b == label for b, label in zip(best, labels, strict=True)]
-    return [
-        ScoredRow(confidence, score, ok)
-        for confidence, score, ok in zip(probabilities.max(axis=1).tolist(), scores.tolist(), right, strict=True)
-    ]
+    probabilities = softmax(head_logits(router.head, router.tensors, features) / temperature)
+    confidence, best = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    scores = bank.scores(bank.similarities(standardise(router.tensors, features)), confidence)
+    right = np.zeros(len(best), bool) if labels is None else best == np.asarray(labels)
+    return [ScoredRow(*row) for row in zip(confidence.tolist(), scores.tolist(), right.tolist(), strict=True)]
 
 
 def _notes(fit: ThresholdFit, target_error: float) -> tuple[str, ...]:
     if fit.reached:
         return ()
     return (
-        f"target error {target_error:.2%} cannot be shown with these validation prompts; the fit answers "
-        f"{fit.coverage:.0%} of them at an estimated error of {fit.expected_error:.2%} (more prompts help)",
+        f"target error {target_error:.2%} cannot be shown with these validation prompts: with {fit.coverage:.0%} of "
+        f"them answered, the error rate may be up to {fit.error_bound:.2%} (more validation prompts help)",
     )

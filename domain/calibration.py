@@ -11,6 +11,9 @@ from attrs import frozen
 from domain.errors import UsageError
 from domain.routing import AbstentionThresholds
 
+CERTAINTY: Final = 0.9
+"""How certain the error bound is behind the abstention thresholds."""
+
 TEMPERATURE_RANGE: Final = (0.05, 20.0)
 """Fitted temperatures stay within these limits."""
 
@@ -18,10 +21,10 @@ TEMPERATURE_RANGE: Final = (0.05, 20.0)
 def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
     """Return the temperature under which softmax(logits / T) fits the labels best.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", with Platt's (1999) smoothed targets: the true
-    label counts (n + 1) / (n + C), each other one 1 / (n + C), for n rows and C labels. Without them, rows that
-    are all right ask for T = 0, that is for certainty, however few they are; with them the confidence that n
-    rows can justify is the most that comes out.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", with smoothed targets after Platt (1999): for n
+    rows the true label counts (n + 1) / (n + 2), the others share the rest. Without that, rows that are all right
+    ask for T = 0, that is for certainty, however few they are; with it, the confidence that n right rows justify
+    (Laplace's rule of succession) is the most that comes out.
 
     Args:
         logits: uncalibrated logits of rows that the head was not trained on, one sequence per row.
@@ -37,7 +40,7 @@ def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) ->
         raise UsageError(f"temperature needs as many labels as rows, at least one: {len(labels)}, {len(logits)}")
     if not all(math.isfinite(value) for row in logits for value in row):
         raise UsageError("temperature needs finite logits")
-    spare = 1.0 / (len(labels) + len(logits[0]))
+    spare = 1.0 / ((len(labels) + 2.0) * max(len(logits[0]) - 1, 1))
     # What the mean logit under the smoothed targets is, per row: the slope of the loss is its excess over this.
     targets = [
         row[label] * (1.0 - spare * len(row)) + spare * sum(row) for row, label in zip(logits, labels, strict=True)
@@ -83,47 +86,97 @@ class ThresholdFit:
 
     Attributes:
         thresholds: when to abstain.
-        expected_error: estimated share of wrong answers among answered prompts; see :func:`error_estimate`.
+        error_bound: upper confidence bound of the error rate among answered prompts; see :func:`error_bound`.
         coverage: share of the in-scope validation prompts that are answered.
-        reached: whether the estimate is at most the target.
+        reached: whether the bound is at most the target.
     """
 
     thresholds: AbstentionThresholds
-    expected_error: float
+    error_bound: float
     coverage: float
     reached: bool
 
 
-def error_estimate(wrong: int, answered: int) -> float:
-    """Return the estimated error rate behind `wrong` errors in `answered` answers.
+def error_bound(wrong: int, answered: int) -> float:
+    """Return the error rate that is exceeded with a probability of at most 1 - `CERTAINTY`.
 
-    The posterior mean under Jeffreys' prior, (wrong + 1/2) / (answered + 1): no errors among few answers is weak
-    evidence, and says so.
+    Clopper and Pearson's one-sided bound: the rate at which `wrong` errors or fewer in `answered` answers would
+    still have that probability. No errors among 60 answers bound the rate by 0.038, among 200 by 0.011.
     """
-    return (wrong + 0.5) / (answered + 1.0)
+    if wrong >= answered:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if _at_most(wrong, answered, middle) > 1.0 - CERTAINTY:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _at_most(wrong: int, answered: int, rate: float) -> float:
+    """Return the binomial probability of `wrong` errors or fewer in `answered` answers at an error rate in (0, 1)."""
+    log_rate, log_rest = math.log(rate), math.log1p(-rate)
+    ways = math.lgamma(answered + 1)
+    return sum(
+        math.exp(ways - math.lgamma(k + 1) - math.lgamma(answered - k + 1) + k * log_rate + (answered - k) * log_rest)
+        for k in range(wrong + 1)
+    )
 
 
 def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
-    """Return the lowest confidence at which the estimated error among the rows above it is at most the target.
+    """Return the lowest confidence at which the error bound of the rows above it is at most the target.
 
-    When no limit reaches the target, the one with the lowest estimate. 0 when all rows may be answered. The limit
-    lies half-way between the least confident answered row and the next one below.
+    This is selection with guaranteed risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
+    Networks") without their correction for looking at several limits: the certainty is nominal. When no limit
+    reaches the target, the one with the lowest bound: rows without any error are all answered, however few they
+    are. 0 when all rows may be answered; else the limit lies half-way between the least confident answered row and
+    the next one below.
     """
     ranked = sorted(rows, key=lambda row: -row.confidence)
-    best_count, best_estimate, reached = 0, math.inf, False
+    limits = _limits(ranked)
+    reaching = [count for count, wrong in limits if _reaches(wrong, count, target_error)]
+    best = (
+        max(reaching) if reaching else min(limits, key=lambda limit: (error_bound(limit[1], limit[0]), -limit[0]))[0]
+    )
+    if best == len(ranked):
+        return 0.0
+    return (ranked[best - 1].confidence + ranked[best].confidence) / 2
+
+
+def _reaches(wrong: int, answered: int, target: float) -> bool:
+    """Tell whether the error bound is at most the target, without finding the bound."""
+    if wrong / answered >= target:
+        return target >= 1.0
+    return target >= 1.0 or _at_most(wrong, answered, target) <= 1.0 - CERTAINTY
+
+
+def _limits(ranked: Sequence[ScoredRow]) -> list[tuple[int, int]]:
+    """Return the limits worth a look as (rows answered, errors among them), the strictest first.
+
+    Equal confidences are answered or refused together, and stopping short of a row that is right gains nothing.
+    """
+    limits = []
     wrong = 0
     for count, row in enumerate(ranked, start=1):
         wrong += not row.right
-        if count < len(ranked) and ranked[count].confidence == row.confidence:
-            continue  # equal confidences are answered or refused together
-        estimate = error_estimate(wrong, count)
-        if estimate <= target_error:
-            best_count, best_estimate, reached = count, estimate, True
-        elif not reached and estimate < best_estimate:
-            best_count, best_estimate = count, estimate
-    if best_count == len(ranked):
-        return 0.0
-    return (ranked[best_count - 1].confidence + ranked[best_count].confidence) / 2
+        last = count == len(ranked)
+        if not last and ranked[count].confidence == row.confidence:
+            continue
+        if last or any(not each.right for each in _group(ranked, count)):
+            limits.append((count, wrong))
+    return limits
+
+
+def _group(ranked: Sequence[ScoredRow], start: int) -> list[ScoredRow]:
+    """Return the rows from `start` that share its confidence."""
+    group = []
+    for row in ranked[start:]:
+        if row.confidence != ranked[start].confidence:
+            break
+        group.append(row)
+    return group
 
 
 def fit_max_out_of_scope(scores: Sequence[float], refused: float) -> float:
@@ -167,7 +220,7 @@ def fit_thresholds(
 
     First the out-of-scope limit: where out-of-scope prompts are given, the one that separates them best, else the
     one that refuses a share of at most `target_error` of in-scope prompts. Then, among the rows below it, the
-    lowest confidence limit whose estimated error reaches the target.
+    lowest confidence limit whose error bound reaches the target.
 
     Raises:
         UsageError: no rows, or a target outside 0..1.
@@ -184,8 +237,6 @@ def fit_thresholds(
     near = [row for row in rows if row.out_of_scope <= limit]
     min_confidence = fit_min_confidence(near, target_error) if near else 1.0
     answered = [row for row in near if row.confidence >= min_confidence]
-    wrong = sum(not row.right for row in answered)
-    estimate = error_estimate(wrong, len(answered))
-    return ThresholdFit(
-        AbstentionThresholds(min_confidence, limit), estimate, len(answered) / len(rows), estimate <= target_error
-    )
+    bound = error_bound(sum(not row.right for row in answered), len(answered))
+    thresholds = AbstentionThresholds(min_confidence, limit)
+    return ThresholdFit(thresholds, bound, len(answered) / len(rows), bound <= target_error)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
+from adapters.in_memory.routers import PlainRouterCalibrator
 from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
 from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
@@ -37,11 +38,8 @@ class RouterWorld:
 
     def assembled(self, **changes: Any) -> TrainedRouter:
         """Return a complete router whose bank is the training rows, with `changes` to its card."""
-        tensors = dict(self.router.tensors)
-        scaled = (self.train.features - tensors["feature.mean"]) / tensors["feature.scale"]
-        tensors["bank.features"] = (scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32)
-        tensors["bank.labels"] = np.asarray(self.train.labels, np.int64)
-        return TrainedRouter(router_card(**changes), tensors, self.train.texts)
+        made = PlainRouterCalibrator().calibrate(self.router, self.train, self.val, target_error=0.02)
+        return TrainedRouter(router_card(**changes), {**self.router.tensors, **made.tensors}, made.bank_texts)
 
 
 def router_card(**changes: Any) -> RouterCard:

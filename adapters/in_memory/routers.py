@@ -50,57 +50,56 @@ class PlainRouterScorer:
     """A :class:`application.ports.RouterScorer` for routers with a linear head, number by number.
 
     Slow and obvious: the reference that the numpy scorer is tested against.
-
-    Attributes:
-        neighbours: how many of the most similar bank rows make the out-of-scope score.
     """
-
-    neighbours: int = 5
 
     def score(self, router: TrainedRouter, features: Matrix, *, nearest: int = 0) -> list[RouteScores]:
         """Return the scores of each row of `features` (n, F), with `nearest` prompts each."""
         expected = router.card.features.n_features
         if len(features) and len(features[0]) != expected:
             raise MismatchError(f"features differ: the router takes {expected} numbers a row, got {len(features[0])}")
-        rows = [[float(value) for value in features[i]] for i in range(len(features))]
-        return [self._row(router, row, nearest) for row in rows]
-
-    def _row(self, router: TrainedRouter, row: list[float], nearest: int) -> RouteScores:
         tensors = {name: _rows(tensor) for name, tensor in router.tensors.items()}
-        scaled = [(x - m) / s for x, m, s in zip(row, tensors["feature.mean"], tensors["feature.scale"], strict=True)]
-        logits = [
-            (_dot(weights, scaled) + bias) / router.card.temperature
-            for weights, bias in zip(tensors["head.weight"], tensors["head.bias"], strict=True)
-        ]
-        top = max(logits)
-        weights = [math.exp(logit - top) for logit in logits]
-        norm = math.sqrt(_dot(scaled, scaled)) or 1.0
-        similar = [_dot(known, scaled) / norm for known in tensors["bank.features"]]
-        order = sorted(range(len(similar)), key=lambda i: (-similar[i], i))
-        closest = [similar[i] for i in order[: self.neighbours]]
-        return RouteScores(
-            tuple(weight / sum(weights) for weight in weights),
-            1.0 - sum(closest) / len(closest),
-            tuple(
-                NearestPrompt(
-                    router.bank_texts[i], router.card.labels.name_of(int(tensors["bank.labels"][i])), similar[i]
-                )
-                for i in order[:nearest]
-            ),
-        )
+        return [_score(router, tensors, _floats(features[i]), nearest) for i in range(len(features))]
+
+
+def _score(router: TrainedRouter, tensors: dict[str, Any], row: list[float], nearest: int) -> RouteScores:
+    scaled = _standardised(tensors, row)
+    logits = [
+        (_dot(weights, scaled) + bias) / router.card.temperature
+        for weights, bias in zip(tensors["head.weight"], tensors["head.bias"], strict=True)
+    ]
+    exponentials = [math.exp(logit - max(logits)) for logit in logits]
+    probabilities = tuple(each / sum(exponentials) for each in exponentials)
+    vector = _unit([_dot(direction, scaled) for direction in tensors["bank.projection"]])
+    similar = [_dot(known, vector) for known in tensors["bank.features"]]
+    order = sorted(range(len(similar)), key=lambda i: (-similar[i], i))
+    neighbours, density_weight, confidence_weight = tensors["bank.score"]
+    closest = order[: int(neighbours)]
+    near = sum(similar[i] for i in closest) / len(closest)
+    density = sum(tensors["bank.density"][i] for i in closest) / len(closest)
+    names = router.card.labels
+    return RouteScores(
+        probabilities,
+        density_weight * density - near - confidence_weight * math.log(max(probabilities)),
+        tuple(
+            NearestPrompt(router.bank_texts[i], names.name_of(int(tensors["bank.labels"][i])), similar[i])
+            for i in order[:nearest]
+        ),
+    )
 
 
 @frozen
 class PlainRouterCalibrator:
     """A :class:`application.ports.RouterCalibrator` that trusts the head as it is and never abstains.
 
-    Temperature 1, no limits; the bank is the first training prompts of each adapter.
+    Temperature 1, no limits; the bank is the first training prompts of each adapter, compared as they are.
 
     Attributes:
         rows_per_adapter: most training prompts of each adapter that are remembered.
+        neighbours: how many of the most similar ones make the out-of-scope score.
     """
 
     rows_per_adapter: int = 50
+    neighbours: int = 3
 
     def calibrate(
         self,
@@ -112,18 +111,35 @@ class PlainRouterCalibrator:
         out_of_scope: Matrix | None = None,
     ) -> Calibration:
         """Return a calibration that changes nothing."""
-        mean, scale = (_rows(router.tensors[name]) for name in ("feature.mean", "feature.scale"))
+        tensors = {name: _rows(tensor) for name, tensor in router.tensors.items()}
         kept = [i for i, label in enumerate(train.labels) if train.labels[:i].count(label) < self.rows_per_adapter]
-        rows = []
-        for i in kept:
-            scaled = [(float(x) - m) / s for x, m, s in zip(train.features[i], mean, scale, strict=True)]
-            norm = math.sqrt(_dot(scaled, scaled)) or 1.0
-            rows.append([value / norm for value in scaled])
-        tensors: dict[str, Matrix] = {
+        rows = [_unit(_standardised(tensors, _floats(train.features[i]))) for i in kept]
+        density = []
+        for i, row in enumerate(rows):
+            others = sorted((_dot(row, other) for j, other in enumerate(rows) if j != i), reverse=True) or [1.0]
+            closest = others[: self.neighbours]
+            density.append(sum(closest) / len(closest))
+        bank: dict[str, Matrix] = {
+            "bank.projection": np.eye(len(rows[0]), dtype=np.float32),
             "bank.features": np.asarray(rows, np.float32),
+            "bank.density": np.asarray(density, np.float32),
             "bank.labels": np.asarray([train.labels[i] for i in kept], np.int64),
+            "bank.score": np.asarray([self.neighbours, 0.5, 0.1], np.float32),
         }
-        return Calibration(1.0, AbstentionThresholds(), tensors, tuple(train.texts[i] for i in kept))
+        return Calibration(1.0, AbstentionThresholds(), bank, tuple(train.texts[i] for i in kept))
+
+
+def _standardised(tensors: dict[str, Any], row: list[float]) -> list[float]:
+    return [(x - m) / s for x, m, s in zip(row, tensors["feature.mean"], tensors["feature.scale"], strict=True)]
+
+
+def _unit(vector: list[float]) -> list[float]:
+    norm = math.sqrt(_dot(vector, vector)) or 1.0
+    return [value / norm for value in vector]
+
+
+def _floats(row: Any) -> list[float]:
+    return [float(value) for value in row]
 
 
 def _rows(tensor: Any) -> Any:

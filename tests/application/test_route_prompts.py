@@ -31,7 +31,10 @@ class LookedUpFeatures:
 
 
 def route(*prompts: str, **request: Any) -> list[Any]:
-    router = router_world().assembled(temperature=1.0, thresholds=AbstentionThresholds(0.5, 0.5))
+    world = router_world()
+    known = NumpyRouterScorer().score(world.assembled(temperature=1.0), world.val.features)
+    limits = AbstentionThresholds(0.5, max(each.out_of_scope for each in known))
+    router = world.assembled(temperature=1.0, thresholds=limits)
     return RoutePrompts(router, LookedUpFeatures(), NumpyRouterScorer())(RouteRequest(prompts, **request))
 
 

@@ -1,0 +1,137 @@
+"""Builds a prompt bank out of the training prompts: which to keep, and in which space to compare them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.prompt_bank import PromptBank, embed, top
+from adapters.router_heads import Array
+from domain.evaluation import auroc
+
+ROWS_PER_ADAPTER: Final = 200
+"""At most so many training prompts of each adapter are kept."""
+
+DIRECTIONS: Final = 512
+"""At most so many main directions of the features are kept."""
+
+WHITENING: Final = 0.25
+"""A direction is divided by its variance to this power, or to none (0.5 would be full whitening)."""
+
+WHITENING_GAIN: Final = 0.03
+"""What whitening must gain in :func:`stranger_auroc`: strangers that near overrate it by up to 0.01."""
+
+NEIGHBOURS: Final = 10
+DENSITY_WEIGHT: Final = 0.5
+CONFIDENCE_WEIGHT: Final = 0.1
+
+SAMPLE: Final = 2000
+"""At most so many rows decide the directions, or the choice between candidates."""
+
+Labels = NDArray[np.int64]
+
+
+def fit_bank(
+    train: Array, labels: Labels, val: Array, val_labels: Labels, *, rows_per_adapter: int = ROWS_PER_ADAPTER
+) -> tuple[PromptBank, NDArray[np.int64]]:
+    """Return the bank and the indices of the training rows in it.
+
+    Half-whitened directions serve some base models' features and not others'. The choice needs no out-of-scope
+    prompts: each adapter in turn plays the stranger (see :func:`stranger_auroc`).
+
+    Args:
+        train: standardised training features, (n, F).
+        labels: their labels, (n,).
+        val: standardised validation features, (m, F).
+        val_labels: their labels, (m,).
+        rows_per_adapter: most rows of each adapter that are kept.
+    """
+    kept = choose_rows(labels, rows_per_adapter)
+    rows, row_labels = train[kept], labels[kept]
+    directions, variances = main_directions(spread(rows, SAMPLE))
+    plain = _bank(directions, rows, row_labels)
+    whitened = _bank(directions / variances[:, None] ** WHITENING, rows, row_labels)
+    sample = np.linspace(0, len(val) - 1, min(len(val), SAMPLE)).astype(np.int64)
+    before, after = (stranger_auroc(bank, val[sample], val_labels[sample]) for bank in (plain, whitened))
+    return (whitened if after - before >= WHITENING_GAIN else plain), kept
+
+
+def choose_rows(labels: Labels, limit: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return the indices of the rows to keep, ascending: at most `limit` per label, drawn evenly."""
+    random = np.random.default_rng(seed)
+    kept = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        kept.append(rows if len(rows) <= limit else random.choice(rows, limit, replace=False))
+    return np.sort(np.concatenate(kept))
+
+
+def spread(rows: Array, limit: int) -> Array:
+    """Return at most `limit` rows, evenly spaced."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), limit)).astype(np.int64)]
+
+
+def main_directions(rows: Array, limit: int = DIRECTIONS) -> tuple[Array, Array]:
+    """Return the main directions (D, F) of standardised rows (n, F), and the variance (D,) along each.
+
+    Principal components, by way of the smaller of covariance and Gram matrix. Directions whose variance is
+    below a ten-thousandth of the first one's are left out.
+    """
+    wide = rows.shape[1] > rows.shape[0]
+    square = (rows @ rows.T if wide else rows.T @ rows).astype(np.float64) / len(rows)
+    values, vectors = np.linalg.eigh(square)
+    keep = np.flatnonzero(values > 1e-4 * values[-1])[::-1][:limit]
+    if len(keep) == 0:  # all rows are the same: any direction does
+        return np.eye(1, rows.shape[1], dtype=np.float32), np.ones(1, np.float32)
+    variances = values[keep]
+    basis = vectors[:, keep].T  # (D, n) or (D, F)
+    if wide:
+        basis = basis @ rows / np.sqrt(variances * len(rows))[:, None]
+    return basis.astype(np.float32), variances.astype(np.float32)
+
+
+def _bank(projection: Array, rows: Array, labels: Labels) -> PromptBank:
+    # Rounded to half precision first, as the file keeps it: a prompt must meet the bank that it was fitted with.
+    projection = (projection / np.abs(projection).max()).astype(np.float16).astype(np.float32)
+    features = embed(projection, rows).astype(np.float16).astype(np.float32)
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    neighbours = int(np.clip(round(0.75 * smallest**0.5), 1, NEIGHBOURS))
+    density = own_density(features @ features.T, neighbours)
+    return PromptBank(projection, features, density, labels, neighbours, DENSITY_WEIGHT, CONFIDENCE_WEIGHT)
+
+
+def own_density(similarity: Array, neighbours: int) -> Array:
+    """Return each row's mean similarity to its nearest other rows, (N,), from the rows' similarities (N, N)."""
+    if len(similarity) == 1:
+        return np.ones(1, np.float32)
+    others = similarity.copy()
+    np.fill_diagonal(others, -np.inf)
+    neighbours = min(neighbours, len(others) - 1)
+    nearest = np.take_along_axis(others, top(others, neighbours), axis=1)  # (N, k)
+    return np.asarray(nearest.mean(axis=1), np.float32)
+
+
+def stranger_auroc(bank: PromptBank, val: Array, labels: Labels) -> float:
+    """Return how well the bank tells an adapter's prompts from the others' when that adapter is not in the bank.
+
+    The mean over the adapters of the AUROC between the others' validation prompts and its own. The head's
+    confidence takes no part: the head knows the adapter.
+    """
+    similarity = bank.similarities(val)
+    among = bank.features @ bank.features.T
+    figures = []
+    for stranger in np.unique(bank.labels).tolist():
+        inside = labels != stranger
+        left = bank.labels != stranger
+        if not left.any() or inside.all() or not inside.any():
+            continue
+        density = own_density(among[np.ix_(left, left)], bank.neighbours)
+        without = PromptBank(
+            bank.projection, bank.features[left], density, bank.labels[left],
+            bank.neighbours, bank.density_weight, 0.0,
+        )  # fmt: skip
+        scores = without.scores(similarity[:, left], np.ones(len(val)))
+        figures.append(auroc(scores[inside].tolist(), scores[~inside].tolist()))
+    return float(np.mean(figures)) if figures else 0.0

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from attrs import asdict, field, frozen
+
+from adapters.in_memory.datasets import InMemoryDatasetStore
+from adapters.in_memory.prompts import InMemoryPromptReader
+from adapters.in_memory.runtime import RecordingProgressReporter
+from adapters.numpy_scorer import NumpyRouterScorer
+from application.evaluate_router import EvaluateReport, EvaluateRequest, EvaluateRouter
+from application.route_prompts import RoutePrompts
+from domain.errors import MismatchError
+from domain.features import BaseModel, FeatureTap, Matrix
+from domain.perturbations import PERTURBATIONS
+from domain.routing import AbstentionThresholds
+from domain.samples import RoutingSample
+from tests.router_world import LABELS, SPEC, router_world
+
+
+@frozen
+class LookedUpFeatures:
+    """Features by heart; a changed prompt looks like another adapter's when it is in capitals."""
+
+    base: BaseModel = SPEC.base
+    max_tokens: int = 512
+    seen: list[str] = field(factory=list)
+
+    def extract(self, texts: Sequence[str], taps: Sequence[FeatureTap]) -> Matrix:
+        world = router_world()
+        known = dict(zip(world.val.texts, world.val.features, strict=True))
+        self.seen.extend(texts)
+        rows: Any = np.stack([self._row(text, known) for text in texts])
+        return rows
+
+    def _row(self, text: str, known: dict[str, Any]) -> Any:
+        if text.startswith("strange"):
+            return router_world().strangers[int(text[7:])]
+        if text.isupper():
+            return known["val blue 12"]
+        return known.get(text, known["val red 0"])
+
+
+def world_rows() -> list[RoutingSample]:
+    world = router_world()
+    return [
+        RoutingSample(text, label, LABELS.name_of(label), f"id-{text}")
+        for text, label in zip(world.val.texts, world.val.labels, strict=True)
+    ]
+
+
+def run(rows: list[RoutingSample], **request: Any) -> EvaluateReport:
+    world = router_world()
+    known = NumpyRouterScorer().score(world.assembled(), world.val.features)
+    limits = AbstentionThresholds(0.3, max(each.out_of_scope for each in known))
+    route = RoutePrompts(world.assembled(thresholds=limits), LookedUpFeatures(), NumpyRouterScorer())
+    path = Path("d/eval.jsonl")
+    strangers = [f"strange{i}" for i in range(10)]
+    prompts = InMemoryPromptReader({Path("oos.jsonl"): strangers})
+    content = b"".join(orjson.dumps(asdict(row)) + b"\n" for row in rows)
+    store = InMemoryDatasetStore({path.parent: {path.name: content}})
+    return EvaluateRouter(store, prompts, route, RecordingProgressReporter())(EvaluateRequest(path, **request))
+
+
+def test_a_perfect_router_is_reported_as_such():
+    report = run(world_rows())
+    assert (report.figures.total, report.figures.correct, report.figures.coverage) == (15, 15, 1.0)
+    assert report.figures.confusion == {(0, 0): 5, (1, 1): 5, (2, 2): 5}
+    assert report.wrong == ()
+    assert report.data_path == Path("d/eval.jsonl")
+
+
+def test_every_wrong_row_is_shown_with_its_nearest_training_prompt():
+    rows = world_rows()
+    rows[3] = RoutingSample(rows[3].text, 2, "blue", "mislabelled")
+    report = run(rows)
+    assert report.figures.accuracy == pytest.approx(14 / 15)
+    (wrong,) = report.wrong
+    assert (wrong.text, wrong.gold, wrong.predicted, wrong.nearest_adapter) == (rows[3].text, "blue", "red", "red")
+    assert wrong.nearest in router_world().train.texts
+    assert 0 < wrong.confidence <= 1
+
+
+def test_out_of_scope_prompts_are_told_apart():
+    figures = run(world_rows(), out_of_scope_path=Path("oos.jsonl")).out_of_scope
+    assert figures is not None
+    assert (figures.total, figures.auroc, figures.refused) == (10, 1.0, 1.0)
+    assert 0 <= figures.confidence_auroc <= 1
+
+
+def test_flips_count_changed_decisions_by_kind_of_change():
+    flips = run(world_rows()).flips
+    assert list(flips) == list(PERTURBATIONS)
+    assert flips["case"] == pytest.approx(10 / 15)  # what was red or green is blue in capitals
+    assert run(world_rows(), robustness=False).flips == {}
+
+
+def test_rows_with_other_labels_are_refused_with_both_sides():
+    rows = [RoutingSample("val red 0", 0, "green", "x"), RoutingSample("val red 1", 1, "red", "y")]
+    with pytest.raises(MismatchError, match=r"eval\.jsonl.*red=0, green=1, blue=2.*green=0, red=1"):
+        run(rows)

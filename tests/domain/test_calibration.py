@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.stats import beta
+
+from domain.calibration import (
+    TEMPERATURE_RANGE,
+    ScoredRow,
+    error_bound,
+    fit_max_out_of_scope,
+    fit_min_confidence,
+    fit_temperature,
+    fit_thresholds,
+    separating_limit,
+)
+from domain.errors import UsageError
+
+coarse = st.integers(0, 20).map(lambda n: n / 20)
+scored = st.builds(ScoredRow, coarse, coarse, st.booleans())
+logit_rows = st.lists(st.tuples(st.tuples(*[st.floats(-20, 20)] * 3), st.integers(0, 2)), min_size=1, max_size=30)
+
+
+def smoothed_loss(logits, labels, temperature):
+    """The loss that the fit minimises, written from its description."""
+    n, c = len(labels), len(logits[0])
+    total = 0.0
+    for row, label in zip(logits, labels, strict=True):
+        top = max(row)
+        log_norm = top / temperature + math.log(sum(math.exp((v - top) / temperature) for v in row))
+        for k, value in enumerate(row):
+            target = (n + 1) / (n + 2) if k == label else 1 / (n + 2) / (c - 1)
+            total -= target * (value / temperature - log_norm)
+    return total
+
+
+@given(logit_rows)
+def test_the_temperature_minimises_the_smoothed_loss(pairs):
+    logits, labels = [list(row) for row, _ in pairs], [label for _, label in pairs]
+    found = fit_temperature(logits, labels)
+    low, high = (math.log(end) for end in TEMPERATURE_RANGE)
+    best = minimize_scalar(lambda t: smoothed_loss(logits, labels, math.exp(t)), bounds=(low, high), method="bounded")
+    reference = min(
+        best.fun, smoothed_loss(logits, labels, math.exp(low)), smoothed_loss(logits, labels, math.exp(high))
+    )
+    assert smoothed_loss(logits, labels, found) <= reference + 1e-4 * (1 + abs(reference))
+
+
+def test_a_scale_on_the_logits_is_taken_out_again():
+    rng = random.Random(3)
+    logits, labels = [], []
+    for _ in range(400):
+        row = [rng.gauss(0, 2) for _ in range(4)]
+        weights = [math.exp(v) for v in row]
+        logits.append([3 * v for v in row])  # three times too confident
+        labels.append(rng.choices(range(4), weights)[0])
+    assert fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.15)
+
+
+def test_a_few_right_rows_do_not_justify_certainty():
+    for rows in (5, 50, 500):
+        temperature = fit_temperature([[4.0, 0.0, 0.0]] * rows, [0] * rows)
+        confidence = 1 / (1 + 2 * math.exp(-4 / temperature))
+        assert confidence == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
+
+
+@pytest.mark.parametrize(("logits", "labels"), [([], []), ([[1.0, 2.0]], []), ([[math.nan, 1.0]], [0])])
+def test_what_cannot_be_fitted_is_refused(logits, labels):
+    with pytest.raises(UsageError):
+        fit_temperature(logits, labels)
+
+
+@given(st.integers(1, 400), st.data())
+def test_the_error_bound_is_clopper_and_pearsons(answered, data):
+    wrong = data.draw(st.integers(0, answered))
+    expected = 1.0 if wrong == answered else beta.ppf(0.9, wrong + 1, answered - wrong)
+    assert error_bound(wrong, answered) == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(scored, min_size=1, max_size=40), st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.6, 1.0]))
+def test_no_other_confidence_limit_that_reaches_the_target_answers_more(rows, target):
+    limit = fit_min_confidence(rows, target)
+
+    def outcome(at):
+        kept = [row for row in rows if row.confidence >= at]
+        return len(kept), error_bound(sum(not row.right for row in kept), len(kept)) if kept else 1.0
+
+    count, bound = outcome(limit)
+    assert count > 0
+    others = [outcome(row.confidence) for row in rows]
+    reaching = [n for n, b in others if b <= target]
+    if reaching:
+        assert bound <= target
+        assert count == max(reaching)
+    else:
+        assert bound == pytest.approx(min(b for _, b in others), abs=1e-9)
+
+
+def test_rows_without_errors_are_all_answered_however_few_they_are():
+    rows = [ScoredRow(confidence, 0.0, True) for confidence in (0.4, 0.9, 0.99)]
+    assert fit_min_confidence(rows, 0.02) == 0.0
+
+
+def test_the_error_rate_of_new_prompts_stays_under_the_target_as_often_as_promised():
+    rng = random.Random(11)
+
+    def draw(n):
+        made = []
+        for _ in range(n):
+            confidence = 1 - rng.random() ** 2 / 2
+            made.append(ScoredRow(confidence, 0.0, rng.random() < confidence))
+        return made
+
+    kept = 0
+    for _ in range(60):
+        limit = fit_min_confidence(draw(300), 0.1)
+        answered = [row for row in draw(2000) if row.confidence >= limit]
+        kept += sum(not row.right for row in answered) <= 0.1 * len(answered)
+    assert kept / 60 >= 0.8
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=60), st.floats(0, 1))
+def test_the_conformal_limit_refuses_at_most_its_share_of_the_known_scores(scores, refused):
+    limit = fit_max_out_of_scope(scores, refused)
+    above = sum(score > limit for score in scores)
+    assert above <= refused * (len(scores) + 1)
+
+
+def test_the_conformal_limit_keeps_its_promise_for_new_prompts():
+    rng = random.Random(5)
+    shares = []
+    for _ in range(300):
+        limit = fit_max_out_of_scope([rng.gauss(0, 1) for _ in range(99)], 0.1)
+        shares.append(sum(rng.gauss(0, 1) > limit for _ in range(50)) / 50)
+    assert sum(shares) / len(shares) == pytest.approx(0.1, abs=0.02)
+
+
+@given(st.lists(coarse, min_size=1, max_size=20), st.lists(coarse, min_size=1, max_size=20))
+def test_no_limit_separates_better(inside, outside):
+    def youden(at):
+        return sum(s <= at for s in inside) / len(inside) - sum(s <= at for s in outside) / len(outside)
+
+    limit = separating_limit(inside, outside)
+    assert youden(limit) == pytest.approx(max(0.0, *(youden(s) for s in (*inside, *outside))))
+
+
+def test_out_of_scope_examples_set_the_limit_between_both_kinds():
+    rows = [ScoredRow(0.99, i / 100, True) for i in range(50)]
+    strangers = [ScoredRow(0.9, 0.8 + i / 100, False) for i in range(10)]
+    fit = fit_thresholds(rows, 0.05, strangers)
+    assert 0.49 < fit.thresholds.max_out_of_scope < 0.8
+    assert fit.coverage == 1.0
+    assert fit.reached == (fit.error_bound <= 0.05)
+    assert fit.reached
+
+
+def test_without_examples_a_share_of_the_target_is_refused_at_most():
+    rows = [ScoredRow(0.99, i / 1000, True) for i in range(1000)]
+    fit = fit_thresholds(rows, 0.02)
+    assert 0.98 <= fit.coverage <= 0.982
+
+
+def test_nothing_to_fit_on_and_impossible_targets_are_refused():
+    with pytest.raises(UsageError, match="at least one"):
+        fit_thresholds([], 0.02)
+    with pytest.raises(UsageError, match=r"1\.5"):
+        fit_thresholds([ScoredRow(0.5, 0.5, True)], 1.5)

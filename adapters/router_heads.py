@@ -27,8 +27,8 @@ class HeadKind:
     """One kind of head.
 
     Attributes:
-        shapes: shape of each of its tensors, with F for the number of features, C for the number of labels and
-            H for a width that the tensors themselves decide.
+        shapes: shape of each of its tensors, with F for the number of features, C for the number of labels, 1 for
+            one, and any other letter for a width that the tensors themselves decide.
         forward: standardised features (n, F) and the tensors to logits (n, C).
     """
 
@@ -45,11 +45,37 @@ def _mlp(features: Array, tensors: Mapping[str, Any]) -> Array:
     return np.asarray(hidden @ tensors["head.1.weight"].T + tensors["head.1.bias"])  # (n, H) -> (n, C)
 
 
+def unit_rows(features: Any) -> Array:
+    """Return rows scaled to Euclidean length 1; a row of zeros stays zero. (n, F) -> (n, F)."""
+    rows = np.asarray(features, np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0), np.float32)
+
+
+def cosine_kernel(left: Any, right: Any, gamma: float) -> Array:
+    """Return ``exp(gamma * (cos(a, b) - 1))`` for unit rows (n, F) and (m, F): (n, m), 1 for equal rows.
+
+    On unit rows this is the Gaussian (RBF) kernel, since ``|a - b|² = 2 - 2 cos(a, b)``.
+    """
+    return np.asarray(np.exp(np.float32(gamma) * (np.asarray(left) @ np.asarray(right).T - np.float32(1.0))))
+
+
+def _kernel(features: Array, tensors: Mapping[str, Any]) -> Array:
+    gamma = float(np.asarray(tensors["head.gamma"])[0])
+    similarity = cosine_kernel(unit_rows(features), tensors["head.support"], gamma)  # (n, F) -> (n, S)
+    return np.asarray(similarity @ tensors["head.weight"].T + tensors["head.bias"])  # (n, S) -> (n, C)
+
+
 HEADS: Final[Mapping[str, HeadKind]] = {
     "linear": HeadKind({"head.weight": ("C", "F"), "head.bias": ("C",)}, _linear),
     "mlp": HeadKind(
         {"head.0.weight": ("H", "F"), "head.0.bias": ("H",), "head.1.weight": ("C", "H"), "head.1.bias": ("C",)},
         _mlp,
+    ),
+    # Rows of head.support are unit-length standardised features of training prompts.
+    "kernel": HeadKind(
+        {"head.support": ("S", "F"), "head.gamma": ("1",), "head.weight": ("C", "S"), "head.bias": ("C",)},
+        _kernel,
     ),
 }
 """The kinds of heads by the name that ``RouterCard.head`` gives them."""
@@ -103,7 +129,7 @@ def check_head_tensors(kind: str, tensors: Mapping[str, Any], *, n_features: int
         raise RouterFileError(f"{kind} head lacks the tensor {missing[0]}")
     if extra := sorted(found - set(expected)):
         raise RouterFileError(f"{kind} head has the unexpected tensor {extra[0]}")
-    sizes = {"F": n_features, "C": n_labels}
+    sizes = {"F": n_features, "C": n_labels, "1": 1}
     for name, symbols in expected.items():
         _check_tensor(name, tensors[name], symbols, sizes)
     if not np.all(np.asarray(tensors["feature.scale"]) > 0):

@@ -111,8 +111,12 @@ class HeadSession(Protocol):
         """Go on from a snapshot of a session with the same problem and kind."""
         ...
 
-    def router_tensors(self) -> Mapping[str, Matrix]:
-        """Return the router tensors of the head as it is now, feature scaling included."""
+    def weights(self) -> Mapping[str, Matrix]:
+        """Return the router tensors that training changes, as they are now."""
+        ...
+
+    def router_tensors(self, weights: Mapping[str, Matrix]) -> Mapping[str, Matrix]:
+        """Return all router tensors of the head with these weights: feature scaling and fixed parts included."""
         ...
 
 

@@ -8,7 +8,7 @@ import pytest
 from adapters.router_heads import HEADS, check_head_tensors, head_logits
 from domain.errors import RouterFileError, UsageError
 
-SIZES = {"F": 4, "C": 3, "H": 5}
+SIZES = {"F": 4, "C": 3, "H": 5, "S": 6, "1": 1}
 
 
 def tensors_of(kind: str) -> dict[str, Any]:
@@ -44,6 +44,19 @@ def test_mlp_logits_equal_torchs_own_layers() -> None:
     np.testing.assert_allclose(head_logits("mlp", t, x), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_kernel_logits_are_weighted_similarities_to_the_support() -> None:
+    t = tensors_of("kernel")
+    t["head.support"] /= np.linalg.norm(t["head.support"], axis=1, keepdims=True)
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    for row, logits in zip(x, head_logits("kernel", t, x), strict=True):
+        z = (row - t["feature.mean"]) / t["feature.scale"]
+        z /= np.linalg.norm(z)
+        near = [np.exp(-t["head.gamma"][0] * np.sum((z - s) ** 2) / 2) for s in t["head.support"]]
+        np.testing.assert_allclose(logits, t["head.weight"] @ near + t["head.bias"], rtol=1e-4, atol=1e-5)
+    zero = t["feature.mean"][None]  # has no direction; still a finite answer
+    assert np.isfinite(head_logits("kernel", t, zero)).all()
+
+
 @pytest.mark.parametrize("kind", list(HEADS))
 def test_a_row_scores_the_same_alone_as_in_a_batch(kind: str) -> None:
     t = tensors_of(kind)
@@ -61,7 +74,7 @@ def test_whole_tensors_pass_and_each_missing_extra_misshapen_or_non_finite_one_i
             {other: value for other, value in whole.items() if other != name},
             {**whole, name: tensor[..., :-1] if tensor.ndim == 2 else tensor[:-1]},
             {**whole, name: tensor[None]},
-            {**whole, name: np.where(np.arange(tensor.size).reshape(tensor.shape) == 1, np.nan, tensor)},
+            {**whole, name: np.where(np.arange(tensor.size).reshape(tensor.shape) == 0, np.nan, tensor)},
         ]
         for tensors in damaged:
             with pytest.raises(RouterFileError, match=r"head|feature"):
@@ -73,7 +86,7 @@ def test_whole_tensors_pass_and_each_missing_extra_misshapen_or_non_finite_one_i
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="linear, mlp"):
+    with pytest.raises(UsageError, match="linear, mlp, kernel"):
         head_logits("forest", {}, np.zeros((1, 4)))
     with pytest.raises(RouterFileError, match="forest"):
         check_head_tensors("forest", {}, n_features=4, n_labels=3)

@@ -1,0 +1,128 @@
+"""Rows to train on: read, checked against each other, and refused when no router can come out of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from application.ports import PromptReader, RowReader, TrainJob
+from domain.errors import DataRejectedError, MismatchError
+from domain.labels import LabelMap
+from domain.samples import RoutingSample, normalise_text
+
+
+@frozen
+class TrainingData:
+    """Checked rows.
+
+    Attributes:
+        labels: which label means which adapter.
+        train: training rows.
+        val: validation rows.
+        out_of_scope: prompts that belong to no adapter; may be empty.
+        dataset: name of the routing data set: the folder's.
+        sha256: hash of the training and validation rows.
+        warnings: what a person should know about the rows.
+    """
+
+    labels: LabelMap
+    train: tuple[RoutingSample, ...]
+    val: tuple[RoutingSample, ...]
+    out_of_scope: tuple[str, ...]
+    dataset: str
+    sha256: str
+    warnings: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Training, validation and out-of-scope prompts, in this order."""
+        return (*(row.text for row in self.train), *(row.text for row in self.val), *self.out_of_scope)
+
+
+def read_training_data(rows: RowReader, prompts: PromptReader, job: TrainJob) -> TrainingData:
+    """Read and check what a job trains on.
+
+    Raises:
+        MissingFileError: a file is not there.
+        DataRejectedError: a file cannot be used, or no router can come out of the rows: fewer than two
+            adapters, labels with gaps, no validation rows.
+        MismatchError: training and validation rows disagree on what a label means.
+    """
+    train, val = rows.read_rows(job.train_path), rows.read_rows(job.val_path)
+    for path, read in ((job.train_path, train), (job.val_path, val)):
+        if not read:
+            raise DataRejectedError("no rows", where=path)
+    labels = _label_map(train, job.train_path)
+    if len(labels) < 2:
+        raise DataRejectedError(
+            f"all rows belong to one adapter ({labels}); a router needs at least two to choose from",
+            where=job.train_path,
+        )
+    _require_known(val, labels, job)
+    out_of_scope = prompts.read_prompts(job.out_of_scope_path) if job.out_of_scope_path else ()
+    return TrainingData(
+        labels=labels,
+        train=tuple(train),
+        val=tuple(val),
+        out_of_scope=tuple(out_of_scope),
+        dataset=job.train_path.absolute().parent.name,
+        sha256=_sha256(train, val),
+        warnings=_warnings(labels, train, val),
+    )
+
+
+def _label_map(rows: Sequence[RoutingSample], path: Path) -> LabelMap:
+    names: dict[int, str] = {}
+    for row in rows:
+        if names.setdefault(row.label, row.adapter) != row.adapter:
+            raise DataRejectedError(
+                f"label {row.label} means {names[row.label]!r} in one row and {row.adapter!r} in another", where=path
+            )
+    if sorted(names) != list(range(len(names))):
+        found = ", ".join(f"{names[label]}={label}" for label in sorted(names))
+        raise DataRejectedError(
+            f"labels are not 0, 1, 2, … without gaps: {found}",
+            where=path,
+            hint="every adapter needs at least one training row; draw more samples per adapter",
+        )
+    ordered = [names[label] for label in range(len(names))]
+    twice = next((name for name in ordered if ordered.count(name) > 1), None)
+    if twice is not None:
+        raise DataRejectedError(f"adapter {twice!r} has several labels", where=path)
+    return LabelMap(ordered)
+
+
+def _require_known(val: Sequence[RoutingSample], labels: LabelMap, job: TrainJob) -> None:
+    known = labels.as_mapping()
+    for row in val:
+        if known.get(row.adapter) != row.label:
+            raise MismatchError(
+                f"label maps differ: the validation rows have {row.adapter}={row.label}, "
+                f"the training rows in {job.train_path} have {labels}",
+                where=job.val_path,
+                hint="both files must come from the same data set",
+            )
+
+
+def _warnings(labels: LabelMap, train: Sequence[RoutingSample], val: Sequence[RoutingSample]) -> tuple[str, ...]:
+    warnings = []
+    absent = sorted(set(labels.names) - {row.adapter for row in val})
+    if absent:
+        warnings.append(f"no validation rows for {', '.join(absent)}: nothing can be chosen or calibrated on them")
+    trained_on = {normalise_text(row.text) for row in train}
+    leaked = sum(normalise_text(row.text) in trained_on for row in val)
+    if leaked:
+        warnings.append(f"{leaked} of {len(val)} validation prompts also stand in the training rows")
+    return tuple(warnings)
+
+
+def _sha256(*parts: Sequence[RoutingSample]) -> str:
+    digest = hashlib.sha256()
+    for rows in parts:
+        digest.update(f"{len(rows)}\n".encode())
+        for row in rows:
+            digest.update(repr((row.text, row.label, row.adapter)).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from adapters.in_memory.training import (
+    InMemoryCheckpointStore,
+    InMemoryMetricsLog,
+    RecordingObserver,
+    SoftmaxHeadTrainer,
+    SoftmaxSession,
+)
+from adapters.router_heads import head_logits
+from application.ports import HeadEvaluation, StepResult
+from application.training_loop import StepPlan
+from domain.early_stopping import EarlyStopPolicy, Verdict
+from domain.errors import (
+    DataRejectedError,
+    InterruptedRunError,
+    MismatchError,
+    MissingFileError,
+    TrainingDivergedError,
+    UsageError,
+)
+from domain.features import Pooling
+from domain.samples import RoutingSample
+from domain.training import (
+    CandidateScored,
+    Evaluated,
+    FeaturesReady,
+    LearningRateReduced,
+    Noted,
+    RunStarted,
+    RunStopped,
+    ValidationScored,
+    epoch_order,
+)
+from tests.training_world import JOB, OPTIONS, TRAIN, VAL, rows, same_tensors, world
+
+
+def of(observer: RecordingObserver, kind: type) -> list[Any]:
+    return [event for event in observer.events if isinstance(event, kind)]
+
+
+def test_a_run_saves_a_router_that_is_right_on_validation_rows_and_reports_it() -> None:
+    here, heard = world(), RecordingObserver()
+    report = here.trainer.train(JOB, heard)
+    router = here.routers.load(JOB.router_out)
+    assert report.card == router.card
+    assert report.router_path == JOB.router_out
+    assert (report.card.n_train, report.card.n_val, report.card.seed, report.card.dataset) == (18, 9, 7, "data")
+    val = rows(3, 2)
+    features = here.extractor.extract([row.text for row in val], router.card.features.taps)
+    right = head_logits("linear", router.tensors, features).argmax(axis=1) == [row.label for row in val]
+    assert right.mean() == report.best_accuracy == report.card.val_accuracy >= 0.9
+    assert report.log_dir == Path("logs/router_20251124_123456")
+    assert set(report.seconds) == {"loading", "features", "head", "calibration"}
+    assert not here.checkpoints.kept
+
+
+def test_every_prompt_is_encoded_once_however_many_candidates_and_epochs_there_are() -> None:
+    here = world()
+    here.trainer.train(JOB, RecordingObserver())
+    assert sorted(here.extractor.encoded) == sorted(row.text for row in (*rows(6, 1), *rows(3, 2)))
+
+
+def test_events_tell_the_run_in_order() -> None:
+    here, heard = world(), RecordingObserver()
+    report = here.trainer.train(JOB, heard)
+    assert isinstance(heard.events[0], RunStarted)
+    assert of(heard, FeaturesReady)[0].features.shape == (27, report.card.features.n_features)
+    evaluations = of(heard, Evaluated)
+    assert [e.step for e in evaluations] == [0, *range(5, 30, 5), 30]
+    assert math.isnan(evaluations[0].train_loss)
+    assert all(math.isfinite(e.train_loss) for e in evaluations[1:])
+    assert [e.step for e in of(heard, ValidationScored)] == [e.step for e in evaluations]
+    stopped = of(heard, RunStopped)
+    assert stopped == [RunStopped(30, "epochs", report.best_loss, report.best_accuracy)]
+    best = min(evaluations, key=lambda e: e.eval_loss)
+    assert best.verdict is Verdict.IMPROVED
+    assert report.best_loss == best.eval_loss
+    assert here.metrics.runs[report.log_dir][0].events == heard.events  # type: ignore[index]
+
+
+def test_auto_scores_every_candidate_and_keeps_the_best_with_ties_to_the_cheaper() -> None:
+    here, heard = world(), RecordingObserver()
+    report = here.trainer.train(evolve(JOB, options=evolve(OPTIONS, head="auto")), heard)
+    scored = [event for event in of(heard, CandidateScored) if event.choice == "features"]
+    assert len(scored) >= 4
+    chosen = [event for event in scored if event.chosen]
+    assert len(chosen) == 1
+    assert chosen[0] == next(event for event in scored if event.loss == min(e.loss for e in scored))
+    assert str(report.card.features.pooling) in chosen[0].name
+    assert [event.name for event in of(heard, CandidateScored) if event.choice == "head"] == ["linear"]
+
+
+def test_given_layers_and_pooling_are_used_and_nothing_is_scored() -> None:
+    here, heard = world(), RecordingObserver()
+    options = evolve(OPTIONS, layers=(1, 3), pooling=Pooling.LAST)
+    report = here.trainer.train(evolve(JOB, options=options), heard)
+    assert (report.card.features.layers, report.card.features.pooling) == ((1, 3), Pooling.LAST)
+    assert not of(heard, CandidateScored)
+    with pytest.raises(UsageError, match="layers"):
+        here.trainer.train(evolve(JOB, options=evolve(OPTIONS, layers=(9,))), heard)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "error", "words"),
+    [
+        (rows(4, 1, ("calendar",)), rows(2, 2, ("calendar",)), DataRejectedError, "one adapter"),
+        ([r for r in rows(4, 1) if r.label != 1], rows(2, 2), DataRejectedError, "without gaps"),
+        (rows(4, 1), [], DataRejectedError, "no rows"),
+        (rows(4, 1), rows(2, 2, ("claim-window", "calendar")), MismatchError, "label maps differ"),
+        (rows(4, 1, ("calendar", "claim-window")), rows(2, 2), MismatchError, "provider-select=2"),
+        ([*rows(4, 1), RoutingSample("x", 0, "other", "1")], rows(2, 2), DataRejectedError, "label 0 means"),
+        ([*rows(4, 1), RoutingSample("x", 3, "calendar", "1")], rows(2, 2), DataRejectedError, "several labels"),
+    ],
+)
+def test_rows_that_no_router_can_come_out_of_are_refused_and_nothing_is_written(
+    train: list[RoutingSample], val: list[RoutingSample], error: type[Exception], words: str
+) -> None:
+    here = world({TRAIN: train, VAL: val})
+    with pytest.raises(error, match=words):
+        here.trainer.train(JOB, RecordingObserver())
+    assert not here.routers.routers
+    assert not here.checkpoints.kept
+    assert not here.extractor.encoded
+
+
+def test_a_missing_file_is_named_and_odd_rows_are_told() -> None:
+    with pytest.raises(MissingFileError, match="train"):
+        world({VAL: rows(2, 2)}).trainer.train(JOB, RecordingObserver())
+    heard, leaked = RecordingObserver(), rows(6, 1)
+    world({TRAIN: leaked, VAL: [r for r in leaked if r.label != 2][:4]}).trainer.train(JOB, heard)
+    notes = " ".join(event.message for event in of(heard, Noted))
+    assert "no validation rows for provider-select" in notes
+    assert "4 of 4 validation prompts also stand" in notes
+
+
+def test_batch_one_short_last_batch_and_batches_larger_than_the_data_all_train() -> None:
+    for batch_size, steps in ((1, 36), (5, 8), (1000, 2)):
+        here = world()
+        report = here.trainer.train(
+            evolve(JOB, options=evolve(OPTIONS, batch_size=batch_size, epochs=2)), RecordingObserver()
+        )
+        assert report.steps == steps
+
+
+def test_the_plan_visits_every_row_once_per_epoch_in_an_order_of_seed_and_epoch() -> None:
+    plan = StepPlan(n_rows=10, batch_size=4, epochs=3, seed=1)
+    assert (plan.steps_per_epoch, plan.total_steps) == (3, 9)
+    epochs = [[row for i in range(3) for row in plan.rows(3 * epoch + i)] for epoch in range(3)]
+    assert all(sorted(order) == list(range(10)) for order in epochs)
+    assert len({tuple(order) for order in epochs}) == 3
+    assert epochs[1] == epoch_order(10, 1, 1) != epoch_order(10, 2, 1)
+
+
+def test_the_same_job_gives_the_same_bits_and_another_seed_others() -> None:
+    first, second, other = world(), world(), world()
+    first.trainer.train(JOB, RecordingObserver())
+    second.trainer.train(JOB, RecordingObserver())
+    other.trainer.train(evolve(JOB, options=evolve(OPTIONS, seed=8)), RecordingObserver())
+    assert same_tensors(first.tensors(), second.tensors())
+    assert not same_tensors(first.tensors(), other.tensors())
+
+
+def test_a_plateau_reduces_the_learning_rate_then_stops_and_the_best_weights_are_kept() -> None:
+    policy = EarlyStopPolicy(patience=1, min_delta=0.0, max_lr_reductions=1)
+    options = evolve(OPTIONS, learning_rate=500.0, early_stop=policy, eval_steps=1, epochs=50)
+    here, heard = world(), RecordingObserver()
+    report = here.trainer.train(evolve(JOB, options=options), heard)
+    assert report.stop_reason == "stopped-max-reductions"
+    reduced = of(heard, LearningRateReduced)
+    assert [(e.before, e.after, e.reduction, e.max_reductions) for e in reduced] == [(500.0, 250.0, 1, 1)]
+    evaluations = of(heard, Evaluated)
+    assert report.best_loss == min(e.eval_loss for e in evaluations)
+    assert evaluations[-1].eval_loss > report.best_loss
+    val = rows(3, 2)
+    features = here.extractor.extract([row.text for row in val], report.card.features.taps)
+    right = head_logits("linear", here.tensors(), features).argmax(axis=1) == [row.label for row in val]
+    assert right.mean() == report.best_accuracy
+
+
+# Signals, kills, failing numbers.
+
+
+@pytest.mark.parametrize("question", [1, 2, 5, 6, 7, 16, 29, 30])
+def test_a_run_interrupted_at_any_step_and_started_again_is_the_uninterrupted_run(question: int) -> None:
+    whole, heard_whole = world(), RecordingObserver()
+    whole.trainer.train(JOB, heard_whole)
+    store = InMemoryCheckpointStore()
+    first, before = world(checkpoints=store, interrupt_at=question), RecordingObserver()
+    with pytest.raises(InterruptedRunError, match="run the same command") as caught:
+        first.trainer.train(JOB, before)
+    assert caught.value.signal_number == 15
+    assert of(before, RunStopped)[0].reason == "interrupted"
+    assert not first.routers.routers
+    again, after = world(checkpoints=store), RecordingObserver()
+    report = again.trainer.train(JOB, after)
+    assert same_tensors(again.tensors(), whole.tensors())
+    told = of(before, Evaluated) + of(after, Evaluated)
+    assert [repr(event) for event in told] == [repr(event) for event in of(heard_whole, Evaluated)]
+    assert not again.extractor.encoded  # nothing is encoded twice
+    assert report.log_dir == Path("logs/router_20251124_123456")
+    assert not store.kept
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("save", range(1, 8))
+def test_a_run_killed_after_any_checkpoint_goes_on_to_the_same_bits(save: int) -> None:
+    class KillingStore(InMemoryCheckpointStore):
+        def save(self, folder: Path, name: str, checkpoint: Any) -> None:
+            super().save(folder, name, checkpoint)
+            if self.saves == save:
+                raise Killed
+
+    whole = world()
+    whole.trainer.train(JOB, RecordingObserver())
+    store = KillingStore()
+    with pytest.raises(Killed):
+        world(checkpoints=store).trainer.train(JOB, RecordingObserver())
+    again = world(checkpoints=store)
+    again.trainer.train(JOB, RecordingObserver())
+    assert same_tensors(again.tensors(), whole.tensors())
+
+
+def test_another_job_never_resumes_a_checkpoint() -> None:
+    for change in (
+        {"options": evolve(OPTIONS, seed=8)},
+        {"options": evolve(OPTIONS, learning_rate=0.04)},
+        {"options": evolve(OPTIONS, early_stop=EarlyStopPolicy(patience=4))},
+        {"train_path": Path("other/train.jsonl")},
+    ):
+        files = {TRAIN: rows(6, 1), VAL: rows(3, 2), Path("other/train.jsonl"): rows(6, 5)}
+        store = InMemoryCheckpointStore()
+        with pytest.raises(InterruptedRunError):
+            world(files, checkpoints=store, interrupt_at=9).trainer.train(JOB, RecordingObserver())
+        job = evolve(JOB, **change)
+        mixed, clean = world(files, checkpoints=store), world(files)
+        heard = RecordingObserver()
+        mixed.trainer.train(job, heard)
+        clean.trainer.train(job, RecordingObserver())
+        assert same_tensors(mixed.tensors(), clean.tensors())
+        assert of(heard, Evaluated)[0].step == 0
+
+
+class BadNumbers(SoftmaxSession):
+    bad_step = 8
+    bad_evaluations: tuple[int, ...] = ()
+    calls = 0
+    evaluations = 0
+
+    def train_step(self, rows: Any) -> StepResult:
+        self.calls += 1
+        result = super().train_step(rows)
+        return StepResult(math.nan, 0) if self.calls == self.bad_step else result
+
+    def evaluate(self) -> HeadEvaluation:
+        result = super().evaluate()
+        self.evaluations += 1
+        return evolve(result, loss=math.nan) if self.evaluations in self.bad_evaluations else result
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_best_router_so_far_is_saved() -> None:
+    here, heard = world().having(heads=SoftmaxHeadTrainer(BadNumbers)), RecordingObserver()
+    with pytest.raises(TrainingDivergedError, match=r"step 8 .*router-head\.safetensors"):
+        here.trainer.train(JOB, heard)
+    best = min(of(heard, Evaluated), key=lambda e: e.eval_loss)
+    assert here.routers.load(JOB.router_out).card.val_accuracy == best.eval_accuracy
+    assert of(heard, RunStopped)[0].reason == "diverged"
+    assert not here.checkpoints.kept
+
+
+def test_without_any_finite_evaluation_no_router_is_saved() -> None:
+    class NeverFinite(BadNumbers):
+        bad_evaluations = tuple(range(1, 100))
+
+    here = world().having(heads=SoftmaxHeadTrainer(NeverFinite))
+    with pytest.raises(TrainingDivergedError, match="no router was saved"):
+        here.trainer.train(JOB, RecordingObserver())
+    assert not here.routers.routers
+
+
+def test_an_evaluation_that_is_not_a_number_counts_as_worst_and_is_never_the_best() -> None:
+    class OneBad(BadNumbers):
+        bad_step = 0
+        bad_evaluations = (3,)
+
+    here, heard = world().having(heads=SoftmaxHeadTrainer(OneBad)), RecordingObserver()
+    report = here.trainer.train(JOB, heard)
+    assert of(heard, Evaluated)[2].verdict is Verdict.WAITING
+    assert math.isfinite(report.best_loss)
+
+
+def test_unwritable_logs_cost_one_warning_and_nothing_else() -> None:
+    whole = world()
+    whole.trainer.train(JOB, RecordingObserver())
+    here, heard = world().having(metrics=InMemoryMetricsLog(writable=False)), RecordingObserver()
+    report = here.trainer.train(JOB, heard)
+    assert report.log_dir is None
+    assert sum("TensorBoard" in event.message for event in of(heard, Noted)) == 1
+    assert same_tensors(here.tensors(), whole.tensors())
+
+
+def test_an_unknown_head_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UsageError, match="auto, linear"):
+        world({}).trainer.train(evolve(JOB, options=evolve(OPTIONS, head="forest")), RecordingObserver())
+
+
+def test_out_of_scope_prompts_reach_the_calibrator_and_nothing_else() -> None:
+    seen: list[Any] = []
+
+    class Calibrator(type(world().trainer.calibrator)):  # type: ignore[misc]
+        def calibrate(self, *args: Any, **options: Any) -> Any:
+            seen.append(options["out_of_scope"])
+            return super().calibrate(*args, **options)
+
+    files = {TRAIN: rows(6, 1), VAL: rows(3, 2), Path("oos.jsonl"): ["how tall is a giraffe", "sing"]}
+    here, plain = world(files).having(calibrator=Calibrator()), world(files)
+    report = here.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), RecordingObserver())
+    plain.trainer.train(JOB, RecordingObserver())
+    assert seen[0].shape == (2, report.card.features.n_features)
+    assert same_tensors(here.tensors(), plain.tensors())

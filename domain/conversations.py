@@ -85,7 +85,7 @@ class RowFormat:
         other_roles: speakers that are known and not the user.
     """
 
-    layout: Layout = Layout.TURNS
+    layout: Layout = field(default=Layout.TURNS, converter=Layout)
     columns: tuple[str, ...] = ("conversations", "messages")
     role_tags: tuple[str, ...] = ("from", "role")
     content_tags: tuple[str, ...] = ("value", "content")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from adapters.transformers_base import LoadedBase
     from application.download import DownloadDataset, DownloadRouter
     from application.generate_dataset import GenerateDataset
+    from application.inspect_dataset import InspectDataset
     from application.list_datasets import ListDatasets
     from application.ports import Clock, FeatureExtractor, ProgressReporter
     from application.ports.datasets import DatasetStore
@@ -78,6 +79,13 @@ class Application:
         from application.verify_dataset import VerifyDataset
 
         return VerifyDataset(self.datasets)
+
+    def inspect_dataset(self) -> InspectDataset:
+        """The use case that helps people look into a routing data set."""
+        from adapters.sklearn_similarity import SklearnSimilarity
+        from application.inspect_dataset import InspectDataset
+
+        return InspectDataset(self.datasets, SklearnSimilarity())
 
     def load_base(
         self, name_or_path: str | None = None, *, device: str | None = None, max_layer: int | None = None

@@ -1,0 +1,94 @@
+"""Growing a router end to end in memory: what was encoded, what was compared, what is refused."""
+
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from adapters.in_memory.datasets import InMemorySourceReader
+from adapters.in_memory.prompts import InMemoryPromptReader
+from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
+from adapters.in_memory.training import RecordingObserver
+from adapters.numpy_scorer import NumpyRouterScorer
+from application.evaluate_router import EvaluateRequest, EvaluateRouter
+from application.grow_dataset import AddToDataset, RemoveFromDataset
+from application.grow_router import GrowRouter, GrowRouterRequest
+from application.ports.datasets import Source
+from application.route_prompts import RoutePrompts
+from domain.errors import MismatchError
+from tests.dataset_world import NAMES, generate, path_of, row
+from tests.training_world import JOB, WORDS, world
+
+OLD, OLD_ROUTER, NEW_ROUTER = Path("out"), Path("old.safetensors"), Path("new.safetensors")
+BILLING = ["invoice", "pay", "refund", "card", "charge", "balance", "receipt", "bill", "fee"]
+
+
+def prompts(words, count):
+    return [row(" ".join([*words[n % 7 : n % 7 + 3], str(n)])) for n in range(count)]
+
+
+@pytest.fixture
+def grown():
+    """Return the growing use case, its world and store, with a router trained on a generated data set."""
+    _, store = generate({name: prompts(WORDS[name], 40) for name in NAMES}, train_samples=15, eval_samples=6)
+    places = world().having(rows=store)
+    places.trainer.train(
+        evolve(JOB, train_path=OLD / "train.jsonl", val_path=OLD / "val.jsonl", router_out=OLD_ROUTER),
+        RecordingObserver(),
+    )
+
+    def score(router, path):
+        route = RoutePrompts(router, places.extractor, NumpyRouterScorer())
+        evaluation = EvaluateRouter(store, InMemoryPromptReader({}), route, RecordingProgressReporter())
+        return evaluation(EvaluateRequest(path, robustness=False))
+
+    return GrowRouter(places.trainer, places.routers, store, score), places, store
+
+
+def add_billing(store):
+    sources = InMemorySourceReader({path_of("billing"): prompts(BILLING, 40)})
+    return AddToDataset(sources, store, FixedClock())(
+        OLD, Source("billing", path_of("billing")), output_dir=Path("grown"), tool_version="1"
+    )
+
+
+def request(grown_dataset):
+    return GrowRouterRequest(OLD_ROUTER, OLD, grown_dataset, NEW_ROUTER)
+
+
+def test_the_report_compares_every_adapter_on_held_out_prompts(grown):
+    use_case, places, store = grown
+    report = use_case(request(add_billing(store)), RecordingObserver())
+    assert [one.adapter for one in report.changes] == [*NAMES, "billing"]
+    assert [one.before is None for one in report.changes] == [False, False, False, True]
+    assert report.before.data_path == OLD / "eval.jsonl"
+    assert report.after.data_path == Path("grown/eval.jsonl")
+    assert (report.before.figures.total, report.after.figures.total) == (18, 24)
+    assert report.changes[-1].after == report.after.figures.adapters[-1].recall > 0.8
+    assert places.routers.load(NEW_ROUTER).card.labels.names == (*NAMES, "billing")
+
+
+def test_the_old_router_stays_and_gives_the_new_one_its_layers_and_seed(grown):
+    use_case, places, store = grown
+    before = places.routers.load(OLD_ROUTER)
+    use_case(request(add_billing(store)), RecordingObserver())
+    after = places.routers.load(NEW_ROUTER)
+    assert places.routers.load(OLD_ROUTER).card == before.card
+    assert after.card.features == before.card.features
+    assert (after.card.seed, after.card.head) == (before.card.seed, before.card.head)
+
+
+def test_an_adapter_that_leaves_is_reported_last_without_an_after(grown):
+    use_case, _, store = grown
+    smaller = RemoveFromDataset(store, FixedClock())(OLD, NAMES[0], output_dir=Path("less"), tool_version="1")
+    report = use_case(request(smaller), RecordingObserver())
+    assert [one.adapter for one in report.changes] == [*NAMES[1:], NAMES[0]]
+    assert report.changes[-1].after is None
+
+
+def test_a_router_of_another_data_set_is_refused_before_anything_is_trained(grown):
+    use_case, places, store = grown
+    larger = add_billing(store)
+    with pytest.raises(MismatchError, match="label maps differ"):
+        use_case(evolve(request(larger), old_dataset=larger.path), RecordingObserver())
+    assert NEW_ROUTER not in places.routers.routers

@@ -121,6 +121,11 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def tensor_names(folder: Path) -> list[str]:
+    """Return the names of all tensors of the folder's model; raises DataRejectedError as `weight_files` does."""
+    return [tensor.name for path in weight_files(folder) for tensor in _tensors(path)]
+
+
 def _tensors(path: Path) -> Iterator[_Tensor]:
     try:
         with safe_open(path, framework="numpy"):  # validates the header and the file's length

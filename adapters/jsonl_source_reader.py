@@ -18,6 +18,7 @@ from adapters.raw_lines import BLOCK, LineLocator, LineSpan
 from adapters.source_streams import SourceFile, SourceOpener, reading
 from application.ports.datasets import DrawnLine, ParsedLine, Source
 from domain.conversations import Rejection, RejectReason, extract_prompt, row_id
+from domain.printable import printable
 from domain.sampling import reservoir_schedule, seeded, shuffle, shuffled_range
 
 _BOM = b"\xef\xbb\xbf"
@@ -144,7 +145,7 @@ class JsonlDraws:
 
     def _read(self, span: LineSpan, spool: _Spool | None) -> DrawnLine:
         number = span.index + 1
-        fallback = f"{self.source.path.name}:{number}"
+        fallback = f"{printable(self.source.path.name)}:{number}"
         if span.length > self.source.line_limit:
             return DrawnLine(number, _too_long(span.length, self.source.line_limit), fallback)
         if spool is None:

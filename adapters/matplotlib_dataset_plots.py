@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from application.inspect_dataset import InspectReport
 from domain.errors import StorageError
+from domain.printable import printable
 
 _BLUE = "#31688e"
 _COLUMNS = 4
@@ -30,7 +31,7 @@ def plot_dataset(report: InspectReport, path: Path) -> None:
         axes.barh([one.word for one in telling], [one.z_score for one in telling], color=_BLUE)
         axes.set_title(f"{adapter.name}: telling words")
         axes.set_xlabel("log-odds against the others (z-score)")
-    figure.suptitle(f"Routing data set {report.path.name}")
+    figure.suptitle(f"Routing data set {printable(report.path.name)}")
     try:
         figure.savefig(path, dpi=110, format="png")
     except OSError as error:

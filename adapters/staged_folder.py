@@ -133,6 +133,8 @@ def _reserve(target: Path, unique: bool, replaceable: Callable[[Path], bool] | N
 
 
 def _reserve_one(target: Path, replaceable: Callable[[Path], bool] | None) -> tuple[StagedFolder, int]:
+    if target.name in ("", ".."):  # the working folder, its parent, the root
+        raise TargetExistsError("already exists", where=target, hint="choose another --output-dir")
     staging = target.with_name(f".{target.name}.partial")
     lock = _lock_new_folder(staging)
     if lock is None:

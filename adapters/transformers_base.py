@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from attrs import field, frozen
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-from adapters.base_fingerprint import base_fingerprint, weight_files
+from adapters.base_fingerprint import base_fingerprint, tensor_names, weight_files
 from adapters.embedded_base import EMBEDDED_NAME, ensure_embedded_base
 from adapters.hub_snapshot import model_folder
 from adapters.transformers_quiet import quiet_transformers
@@ -74,8 +75,8 @@ def load_base(
 ) -> LoadedBase:
     """Load a base model.
 
-    Weights are float32 on the CPU (bfloat16 has no fast kernels on most CPUs; measured in docs/experiments.md)
-    and bfloat16 on a GPU that has it.
+    Weights are bfloat16 on a GPU that has it, and float32 on the CPU: bfloat16 was twice as fast on a CPU with
+    AVX512-BF16, is slow on most others, and makes features differ by 1e-2 between batches (docs/experiments.md).
 
     Args:
         name_or_path: a folder in Hugging Face format, a hub id, or None for the embedded model.
@@ -83,7 +84,7 @@ def load_base(
         device: "cpu", "cuda", "cuda:1"; None takes a GPU when there is one.
         progress: shows the conversion.
         max_layer: load only what features up to this ``hidden_states`` index need: no upper blocks, no
-            generation head. The features, and the fingerprint, are those of the whole model.
+            generation head, no vision tower. The features, and the fingerprint, are those of the whole model.
 
     Raises:
         UsageError: the device does not exist, or `max_layer` is outside the model.
@@ -103,8 +104,7 @@ def load_base(
         fingerprint = base_fingerprint(folder, text, tokenizer)
         info = BaseModel(name, fingerprint, int(text.num_hidden_layers), int(text.hidden_size))
         cut = max_layer is not None and _cut(text, max_layer, info)
-        loader = AutoModel if cut else _LOADERS[kind]
-        model = _weights(loader, folder, config, target, name)
+        model = _weights(_ways(folder, config, kind, cut), folder, target, name)
     tower = model.base_model if kind == "encoder" else model.get_decoder()
     return LoadedBase(
         model=model,
@@ -153,23 +153,38 @@ def _cut(text_config: Any, max_layer: int, info: BaseModel) -> bool:
     return True
 
 
-def _weights(loader: Any, folder: Path, config: Any, device: torch.device, name: str) -> Any:
+def _ways(folder: Path, config: Any, kind: Kind, cut: bool) -> list[tuple[Any, dict[str, Any]]]:
+    """Return how the model can be loaded, the leanest way first: what loads it, and with which options."""
+    if not cut:
+        return [(_LOADERS[kind], {"config": config})]
+    ways = [(AutoModel, {"config": config})]
+    mark = "embed_tokens.weight"
+    prefix = next((name.removesuffix(mark) for name in tensor_names(folder) if name.endswith(mark)), None)
+    if kind == "vision-language" and prefix:  # the text tower alone: its tensors, without the prefix
+        mapping = {f"^{re.escape(prefix)}": ""}
+        ways.insert(0, (AutoModel, {"config": config.get_text_config(), "key_mapping": mapping}))
+    return ways
+
+
+def _weights(ways: list[tuple[Any, dict[str, Any]]], folder: Path, device: torch.device, name: str) -> Any:
     weight_files(folder)  # the clear message, where transformers would look for pickles
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    model, report = loader.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.bfloat16 if half else torch.float32,
-        device_map={"": device} if device.type == "cuda" else None,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    # A missing tensor would be filled with random numbers. Poolers are not read by anything here.
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise DataRejectedError(f"{len(missing)} tensors are missing from the weights: {missing[0]}", where=name)
-    return model.to(device).eval().requires_grad_(False)
+    missing: list[str] = []
+    for loader, options in ways:
+        model, report = loader.from_pretrained(
+            folder,
+            dtype=torch.bfloat16 if half else torch.float32,
+            device_map={"": device} if device.type == "cuda" else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+        # A missing tensor was filled with random numbers. Poolers are not read by anything here.
+        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+        if not missing:
+            return model.to(device).eval().requires_grad_(False)
+    raise DataRejectedError(f"{len(missing)} tensors are missing from the weights: {missing[0]}", where=name)
 
 
 def _blocks(tower: torch.nn.Module, depth: int, name: str) -> tuple[torch.nn.Module, ...]:

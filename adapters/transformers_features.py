@@ -19,7 +19,7 @@ from application.ports import ProgressReporter, ProgressTask
 from domain.errors import DataRejectedError, UsageError
 from domain.features import BaseModel, FeatureTap, Pooling
 
-CPU_TOKEN_BUDGET = 1024
+CPU_TOKEN_BUDGET = 512
 GPU_TOKEN_BUDGET = 16384
 _SHOWN_FROM = 32  # texts; fewer are done before a bar could be read
 
@@ -47,7 +47,7 @@ class TransformersFeatureExtractor:
         base: on construction the loaded model; afterwards its description.
         max_tokens: texts are cut after this many tokens, special tokens included; on reading it is lower where
             the model itself has fewer positions.
-        token_budget: padded tokens per batch; None takes 1,024 on a CPU and 16,384 on a GPU (measured in
+        token_budget: padded tokens per batch; None takes 512 on a CPU and 16,384 on a GPU (measured in
             docs/experiments.md).
         progress: shows how many texts are encoded, when there are many.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from application.generation import GenerateRequest
 from domain.datasets import SourceAccount
+from domain.printable import printable
 from domain.samples import RoutingSample
 from domain.split import Split
 
@@ -57,6 +58,6 @@ def _row(
     account: SourceAccount,
 ) -> str:
     counts = [str(sum(row.label == label for row in splits[split])) for split in present]
-    source = str(request.sources[label].path).replace("|", "\\|")
+    source = printable(request.sources[label].path).replace("|", "\\|")
     cells = [str(label), account.adapter, *counts, f"{account.lines} lines", f"`{source}`"]
     return "| " + " | ".join(cells) + " |"

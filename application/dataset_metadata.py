@@ -12,6 +12,7 @@ from application.ports.datasets import Source
 from domain.conversations import Layout
 from domain.datasets import SCHEMA_VERSION, SourceAccount
 from domain.labels import LabelMap
+from domain.printable import printable
 from domain.samples import RoutingSample
 from domain.split import Split
 
@@ -35,7 +36,7 @@ def dataset_metadata(
         "seed": request.seed,
         "train_val_split": request.train_val_split,
         "adapters": {
-            source.adapter: {"label": label, "source_dataset": str(source.path)}
+            source.adapter: {"label": label, "source_dataset": printable(source.path)}
             for label, source in enumerate(request.sources)
         },
         "samples": {"train": train, "val": val, "eval": held_out, "total": train + val + held_out},

@@ -12,6 +12,7 @@ from application.ports.datasets import DrawnLine, Source, SourceDraws
 from domain.conversations import Rejection, RejectReason
 from domain.datasets import RejectedLine, SourceAccount
 from domain.errors import DataRejectedError
+from domain.printable import printable
 from domain.samples import RoutingSample, normalise_text
 
 MAX_REJECTS = 20
@@ -51,7 +52,7 @@ class RejectLog:
         """Take note of one rejected line and return it as it is reported."""
         self.counts[rejection.reason] += 1
         source = self.source
-        line = RejectedLine(source.adapter, str(source.path), number, rejection.reason, rejection.detail)
+        line = RejectedLine(source.adapter, printable(source.path), number, rejection.reason, rejection.detail)
         if len(self.first) < MAX_REJECTS:
             self.first.append(line)
         return line

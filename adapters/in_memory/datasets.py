@@ -21,6 +21,7 @@ from application.ports.datasets import DrawnLine, ParsedLine, Source
 from domain.conversations import extract_prompt, row_id
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
+from domain.printable import printable
 from domain.samples import RoutingSample
 from domain.sampling import seeded, shuffle
 
@@ -127,7 +128,7 @@ class InMemorySourceReader:
     @staticmethod
     def _line(source: Source, number: int, row: Any) -> DrawnLine:
         outcome = None if row is None else extract_prompt(row, source.row_format, source.turn)
-        return DrawnLine(number, outcome, row_id(row) or f"{source.path.name}:{number}")
+        return DrawnLine(number, outcome, row_id(row) or f"{printable(source.path.name)}:{number}")
 
 
 @frozen

@@ -46,7 +46,7 @@ MIB = 1024 * 1024
 @click.option(
     "--turn", type=click.Choice(list(TurnChoice)), default=TurnChoice.FIRST, help="Human turns to route by."
 )
-@click.option("--line-limit", default=16.0, metavar="MIB", help="Reject lines longer than this many MiB.")
+@click.option("--line-limit", default=16 * MIB, metavar="BYTES", help="Reject longer lines unread.")
 @click.option(
     "--dataset-info",
     type=click.Path(path_type=Path),
@@ -73,7 +73,7 @@ def command(
     seed: int,
     test: bool,
     turn: TurnChoice,
-    line_limit: float,
+    line_limit: int,
     dataset_info: Path | None,
     validate: bool,
     strict: bool,
@@ -89,12 +89,13 @@ def command(
     context = click.get_current_context()
     if test:
         prefix = "routing_test" if _is_default(context, "prefix") else prefix
-        train_samples = eval_samples = 1
+        train_samples = 1 if _is_default(context, "train_samples") else train_samples
+        eval_samples = 1 if _is_default(context, "eval_samples") else eval_samples
     named = dict(
         zip(DEFAULT_LABELS.names, (calendar_dataset, claim_window_dataset, provider_select_dataset), strict=True)
     )
     paths = parse_adapters(adapters, named) if adapters else default_adapters(named, test)
-    sources = make_sources(paths, dataset_info, turn, int(line_limit * MIB))
+    sources = make_sources(paths, dataset_info, turn, line_limit)
     request = GenerateRequest(
         sources=sources,
         prefix=prefix,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from application.dataset_metadata import account_as_json, validated_as_json
 from application.draw_balanced import describe_losses
 from application.generation import GenerateReport
+from domain.printable import printable
 from domain.split import Split
 
 _RULE = "=" * 70
@@ -16,7 +17,7 @@ def report_as_text(report: GenerateReport, *, test: bool = False) -> str:
     """Return the report in the form of the workflow guide, with the accounting of the source lines."""
     return "\n".join(
         [
-            *(["Running in TEST mode (1 sample per adapter)"] if test else []),
+            *([f"Running in TEST mode ({_samples(report.request.train_samples)} per adapter)"] if test else []),
             *_head(report),
             *_adapters(report),
             *_totals(report),
@@ -30,11 +31,15 @@ def report_as_text(report: GenerateReport, *, test: bool = False) -> str:
     )
 
 
+def _samples(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count} samples"
+
+
 def _head(report: GenerateReport) -> Iterator[str]:
     request = report.request
     train = round(100 * request.train_val_split, 6)
     yield from (_RULE, f"Generating Routing Dataset: {request.prefix}", _RULE)
-    yield f"Output directory: {report.path}"
+    yield f"Output directory: {printable(report.path)}"
     yield f"Train samples per adapter: {request.train_samples}"
     yield f"Eval samples per adapter: {request.eval_samples}"
     yield f"Train/val split: {train:g}%/{round(100 - train, 6):g}%"
@@ -93,7 +98,7 @@ def report_as_json(report: GenerateReport) -> str:
 
     train, held_out = report.per_adapter
     content = {
-        "path": str(report.path),
+        "path": printable(report.path),
         "seed": report.request.seed,
         "labels": report.labels.as_mapping(),
         "samples": {str(split): count for split, count in report.counts.items()},

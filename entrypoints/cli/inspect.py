@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from application.inspect_dataset import AdapterTexts, InspectReport
+from domain.printable import printable
 from domain.text_statistics import PERCENTILES
 from entrypoints.bootstrap import Application
 
@@ -37,12 +38,12 @@ def command(
         plot_dataset(report, plots)
     click.echo(_as_json(report) if as_json else "\n".join(_as_text(report)))
     if plots is not None:
-        click.echo(f"Saved plots to {plots}", err=True)
+        click.echo(f"Saved plots to {printable(plots)}", err=True)
 
 
 def _as_text(report: InspectReport) -> Iterator[str]:
     width = max(len(adapter.name) for adapter in report.adapters)
-    yield f"Data set {report.path}"
+    yield f"Data set {printable(report.path)}"
     yield from ("", "Rows and characters per prompt:")
     heads = "".join(f"{'max' if one == 100 else f'p{one}':>7}" for one in PERCENTILES)
     yield f"  {'adapter':<{width}}  {'train':>6} {'val':>6} {'eval':>6}  {heads}"
@@ -96,7 +97,7 @@ def _as_json(report: InspectReport) -> str:
     ]
     counts = [{"adapters": list(names), "pairs": count} for names, count in report.n_near_duplicates.items()]
     content = {
-        "path": str(report.path),
+        "path": printable(report.path),
         "adapters": adapters,
         "threshold": report.threshold,
         "near_duplicate_counts": counts,

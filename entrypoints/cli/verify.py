@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from application.verify_dataset import VerifyReport
+from domain.printable import printable
 from entrypoints.bootstrap import Application
 
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "-"}
@@ -32,12 +33,12 @@ def _as_text(report: VerifyReport) -> str:
     lines = [f"  {_MARKS[check.outcome]} {check.name:<{width}}  {check.detail}" for check in report.checks]
     failed = sum(check.outcome == "failed" for check in report.checks)
     verdict = "✓ The data set can be trusted." if report.passed else f"✗ {failed} of {len(lines)} checks failed."
-    return "\n".join([f"Verifying {report.path}", "", *lines, "", verdict])
+    return "\n".join([f"Verifying {printable(report.path)}", "", *lines, "", verdict])
 
 
 def _as_json(report: VerifyReport) -> str:
     import orjson
 
     checks = [{"name": one.name, "outcome": one.outcome, "detail": one.detail} for one in report.checks]
-    content = {"path": str(report.path), "passed": report.passed, "checks": checks}
+    content = {"path": printable(report.path), "passed": report.passed, "checks": checks}
     return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()

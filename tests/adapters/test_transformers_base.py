@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,6 +76,13 @@ def test_loading_without_upper_layers_reads_no_upper_tensor(folder: Path) -> Non
     names = [name for name, _ in cut.model.named_parameters()]
     assert not any("lm_head" in name or "layers.2" in name or "layers.3" in name for name in names)
     assert load_base(str(folder), cache_dir=folder, device="cpu", max_layer=4).is_whole
+
+
+def test_a_vision_language_model_loaded_for_routing_has_no_vision_tower(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "vl", "qwen3-vl")
+    cut = load_base(str(folder), cache_dir=folder, device="cpu", max_layer=2)
+    names = {name for name, _ in cut.model.named_parameters()}
+    assert {name.split(".")[0] for name in names} == {"embed_tokens", "layers", "norm"}
 
 
 @pytest.mark.parametrize("layer", [-1, 5])
@@ -166,15 +174,23 @@ def test_a_file_and_nonsense_are_usage_errors(folder: Path) -> None:
     assert "neither a folder nor a hub id" in refusal("no such model!", UsageError)
 
 
-def test_a_hub_id_without_network_is_one_clear_line_and_a_folder_needs_none(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_causes_no_network_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+    for place, name in ((socket.socket, "connect"), (socket, "getaddrinfo"), (socket, "create_connection")):
+        monkeypatch.setattr(place, name, lambda *address, **_: tried.append(address))
+    base = load_base(str(folder), cache_dir=folder, device="cpu")
+    assert base.tokenizer.chat_template
+    assert tried == []
+
+
+def test_a_hub_id_without_network_is_one_clear_line(tmp_path: Path) -> None:
     """In a fresh process, as huggingface_hub reads its settings when imported; every socket fails there."""
     program = (
-        "import socket, sys, pathlib\n"
+        "import socket\n"
         "def refused(*_): raise OSError('network is unreachable')\n"
         "socket.socket.connect = socket.getaddrinfo = refused\n"
         "from adapters.hub_snapshot import model_folder\n"
         "from domain.errors import RemoteError\n"
-        f"assert model_folder({str(folder)!r}) == pathlib.Path({str(folder)!r})\n"
         "try: model_folder('somebody/some-model')\n"
         "except RemoteError as error: print(error)\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,13 @@ def test_limits_below_one_are_usage_errors(llama: LoadedBase) -> None:
         TransformersFeatureExtractor(llama, max_tokens=0)
     with pytest.raises(UsageError, match="budget 0"):
         TransformersFeatureExtractor(llama, token_budget=0)
+
+
+def test_threads_wait_for_each_other(llama: LoadedBase) -> None:
+    extractor = TransformersFeatureExtractor(llama)
+    shallow, deep = [FeatureTap(1, Pooling.MEAN)], [FeatureTap(4, Pooling.LAST)]
+    expected = extractor.extract(TEXTS, shallow), extractor.extract(TEXTS, deep)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(extractor.extract, TEXTS, deep if index % 2 else shallow) for index in range(40)]
+        for index, job in enumerate(jobs):
+            np.testing.assert_array_equal(job.result(), expected[index % 2])

@@ -101,6 +101,28 @@ def test_the_smoke_test_takes_paths_prefix_and_other_adapters(run):
     assert json.loads(out)["labels"] == {"x": 0, "y": 1}
 
 
+def test_the_smoke_test_takes_numbers_too(run):
+    code, out, _ = run("generate", "--test", "--train-samples", 5, "--eval-samples", 0)
+    assert code == 0
+    assert out.startswith("Running in TEST mode (5 samples per adapter)\n")
+    assert "  calendar              -> train=   5, eval=  0\n" in out
+
+
+def test_file_names_that_are_no_text_can_be_told_and_stored(run, here):
+    source, target = os.fsdecode(b"caf\xe9.jsonl"), os.fsdecode(b"out\xff")
+    (here / "calendar.jsonl").rename(here / source)
+    with (here / source).open("a") as file:
+        file.write('{"conversations": [{"from": "human", "value": "without an id"}]}\n{\n')
+    options = ["--train-samples", 261, "--eval-samples", 0, "--output-dir", target, "--validate"]
+    for argv in (["generate", "--adapter", f"a={source}", *options], ["verify", target], ["inspect", target]):
+        code, out, _ = run(*argv)
+        assert code == 0
+        assert "out\\xff" in out
+        code, out, _ = run(*argv, "--json", *(["--force"] if argv[0] == "generate" else []))
+        assert (code, json.loads(out)["path"]) == (0, "out\\xff")
+    assert '"source_dataset": "caf\\\\xe9.jsonl"' in (here / target / "metadata.json").read_text()
+
+
 def test_other_adapters_get_their_labels_in_the_order_given(run):
     pairs = [part for name in reversed(NAMES) for part in ("--adapter", f"{name}={name}.jsonl")]
     code, out, _ = run("generate", *pairs, "--output-dir", "out", "--json")
@@ -148,7 +170,11 @@ def test_the_same_command_gives_the_same_bytes(run, here):
         (["--adapter", "a=none.jsonl"], 2, "none.jsonl: no such file"),
         ([*PATHS, "--dataset-info", "calendar.jsonl"], 3, "calendar.jsonl: is no JSON"),
         ([*PATHS, "--train-samples", "1000"], 3, "adapter 'calendar': 1100 rows asked, 260 usable in 260 lines"),
+        ([*PATHS, "--line-limit", "0"], 2, "line-limit is below 1 byte"),
         ([*PATHS, "--output-dir", "calendar.jsonl"], 1, "calendar.jsonl: already exists"),
+        ([*PATHS, "--output-dir", "."], 1, ".: already exists"),
+        ([*PATHS, "--output-dir", "/", "--force"], 1, "/: already exists"),
+        ([*PATHS, "--output-dir", "x/..", "--force"], 1, "x/..: already exists"),
         ([*PATHS, "--output-dir", "calendar.jsonl", "--force"], 1, "is no routing data set, so --force"),
         ([*PATHS, "--output-dir", "calendar.jsonl/out"], 1, "calendar.jsonl/out: cannot write"),
     ],

@@ -1,0 +1,190 @@
+"""How fast rows are drawn out of a large source file, against counting its lines and against the usual ways.
+
+Makes its own file of source data (1 GB unless told otherwise) in a temporary folder and removes it at the end. All
+figures are of one run on one machine; compare them with each other, not with another machine's. Every way runs in
+a process of its own, which times only its work (start and imports aside) and reports its peak memory.
+
+    python benchmarks/generate.py                      # 1 GB, and 4 GB for the memory
+    python benchmarks/generate.py --megabytes 100 --large 0 --repeat 1
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+N_SAMPLES = 400
+WORDS = (
+    *("click", "the", "date", "in", "calendar", "claim", "window", "select", "provider"),
+    *("scroll", "to", "field", "edit", "save", "next", "week"),
+)
+
+
+def write_source(path: Path, size: int) -> int:
+    """Write ShareGPT-style rows of about 1.2 kB, all different; return their number."""
+    rng = random.Random(0)
+    filler = " ".join(rng.choice(WORDS) for _ in range(400))
+    head = '{"id":"r%d","conversations":[{"from":"system","value":"%s"},{"from":"human","value":"<image>%s %d"},'
+    tail = '{"from":"gpt","value":"<tool_call>{\\"name\\":\\"calendar_click\\"}</tool_call>"}]}\n'
+    number = written = 0
+    with path.open("w") as file:
+        while written < size:
+            system = filler[number % 500 : number % 500 + 600 + number * 7919 % 900]
+            written += file.write(head % (number, system, "Click day", number) + tail)
+            number += 1
+    return number
+
+
+def draw(path: Path) -> int:
+    """Draw samples with this project."""
+    from adapters.jsonl_source_reader import JsonlSourceReader
+    from application.draw_balanced import draw_balanced
+    from application.ports.datasets import Source
+
+    source = Source("calendar", path)
+    start()
+    with JsonlSourceReader().open(source, seed=42, expected=N_SAMPLES) as draws:
+        return len(draw_balanced([(source, draws)], N_SAMPLES, allow_fewer=False).rows[0])
+
+
+def validate(path: Path) -> int:
+    """Parse every line with this project, as --validate does."""
+    from adapters.jsonl_source_reader import JsonlSourceReader
+    from application.ports.datasets import Source
+    from application.validate_sources import validate_source
+
+    source = Source("calendar", path)
+    start()
+    with JsonlSourceReader().read_all(source) as lines:
+        return validate_source(source, lines, strict=True)[0].usable
+
+
+def parse_and_shuffle(path: Path) -> int:
+    """Draw samples in the usual way: parse every line, shuffle, take."""
+    start()
+    with path.open() as file:
+        rows = [json.loads(line) for line in file]
+    random.Random(42).shuffle(rows)
+    return len(rows[:N_SAMPLES])
+
+
+def polars(path: Path) -> int:
+    """Draw samples with polars."""
+    import polars
+
+    start()
+    return polars.scan_ndjson(path).select(polars.all().sample(N_SAMPLES, seed=42)).collect().height
+
+
+def count_lines(path: Path) -> int:
+    """Count lines with wc, its start subtracted."""
+    subprocess.run(["wc", "-l", "/dev/null"], stdout=subprocess.DEVNULL, check=True)
+    begin, begin_cpu = time.perf_counter(), cpu_seconds()
+    subprocess.run(["wc", "-l", "/dev/null"], stdout=subprocess.DEVNULL, check=True)
+    lost, lost_cpu = time.perf_counter() - begin, cpu_seconds() - begin_cpu
+    start()
+    done = subprocess.run(["wc", "-l", path], capture_output=True, check=True)
+    STARTED[0] += lost
+    STARTED[1] += lost_cpu
+    return int(done.stdout.split()[0])
+
+
+STARTED = [0.0, 0.0]
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def start() -> None:
+    """Begin to measure: called by every way once it has imported what it needs."""
+    STARTED[:] = [time.perf_counter(), cpu_seconds()]
+
+
+WAYS: dict[str, Callable[[Path], int]] = {
+    "wc": count_lines,
+    "draw": draw,
+    "validate": validate,
+    "parse": parse_and_shuffle,
+    "polars": polars,
+}
+
+
+def measure_here(way: str, path: Path) -> None:
+    """Run one way in this process and print what it took."""
+    result = WAYS[way](path)
+    seconds, cpu = time.perf_counter() - STARTED[0], cpu_seconds() - STARTED[1]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"result": result, "seconds": seconds, "cpu": cpu, "peak": peak}))
+
+
+def measure(way: str, path: Path, repeat: int = 1) -> dict[str, float]:
+    """Run one way in processes of its own and return the least of everything."""
+    command = [sys.executable, __file__, "--measure", way, str(path)]
+    runs = [json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) for _ in range(repeat)]
+    return {key: min(run[key] for run in runs) for key in runs[0]}
+
+
+def show(name: str, figures: dict[str, float], size: int, base: dict[str, float]) -> None:
+    print(
+        f"{name:<44}{figures['seconds']:>9.2f}{figures['cpu']:>9.2f}{size / figures['seconds'] / 1e6:>9.0f}"
+        f"{figures['seconds'] / base['seconds']:>9.2f}{figures['peak']:>9.0f}",
+        flush=True,
+    )
+
+
+def compare(path: Path, lines: int, repeat: int, *, peers: bool) -> None:
+    """Print the table for one file."""
+    size = path.stat().st_size
+    load = os.getloadavg()[0]
+    print(f"\n{lines} lines, {size / 1e9:.2f} GB, {N_SAMPLES} samples; least of {repeat} runs; load {load:.1f}")
+    print(f"{'':<44}{'seconds':>9}{'CPU s':>9}{'MB/s':>9}{'x wc -l':>9}{'peak MB':>9}")
+    wc = measure("wc", path, repeat)
+    assert wc["result"] == lines
+    ours = measure("draw", path, repeat)
+    show("wc -l", wc, size, wc)
+    show("this project: draw", ours, size, wc)
+    show("this project: --validate", measure("validate", path, repeat), size, wc)
+    if not peers:
+        return
+    for way, name, aim in (
+        ("polars", "polars scan_ndjson + sample", 20),
+        ("parse", "json.loads every line, shuffle, take", 50),
+    ):
+        theirs = measure(way, path)
+        show(name, theirs, size, wc)
+        print(f"    drawing is {theirs['seconds'] / ours['seconds']:.0f} times faster (aim: {aim})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=1000, help="size of the file")
+    parser.add_argument("--large", type=int, default=4000, help="size of a second file without peers; 0 for none")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of the fast ways; the slow ones run once")
+    parser.add_argument("--no-peers", action="store_true", help="leave the slow ways out")
+    parser.add_argument("--measure", nargs=2, metavar=("WAY", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure_here(options.measure[0], Path(options.measure[1]))
+        return
+    with tempfile.TemporaryDirectory(prefix="moe-router-bench-") as folder:
+        path = Path(folder) / "source.jsonl"
+        for size, peers in ((options.megabytes, not options.no_peers), (options.large, False)):
+            if size:
+                lines = write_source(path, size * 1_000_000)
+                compare(path, lines, options.repeat, peers=peers)
+
+
+if __name__ == "__main__":
+    main()

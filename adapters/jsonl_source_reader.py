@@ -22,6 +22,7 @@ from domain.printable import printable
 from domain.sampling import reservoir_schedule, seeded, shuffle, shuffled_range
 
 _BOM = b"\xef\xbb\xbf"
+_BATCH = 65_536  # lines that are looked for in one further pass; about 10 MB
 
 
 @frozen
@@ -127,7 +128,7 @@ class JsonlDraws:
         drawn = {span.index for span in self._first}
         order = shuffled_range(self.lines, f"{self.seed}/further/{self.source.adapter}")
         further = (index for index in order if index not in drawn)
-        while batch := list(islice(further, max(self.reservoir, 16_384))):
+        while batch := list(islice(further, max(self.reservoir, _BATCH))):
             spool = self._new_spool()
             spans = {span.index: span for span in self._locate(iter(sorted(batch)), spool)}
             yield from (self._read(spans[index], spool) for index in batch)

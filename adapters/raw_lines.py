@@ -81,6 +81,8 @@ class LineLocator:
         view, octets, is_end = memoryview(buffer), np.frombuffer(buffer, np.uint8), np.empty(self.block, np.bool_)
         index = next(wanted, None)
         start = 0 if index == 0 else None  # of the wanted line, once it is known
+        if start == 0:
+            self._begin()
         base = 0  # offset of the buffer in the stream
         last = _NEWLINE
         while size := self.stream.readinto(buffer):
@@ -91,15 +93,16 @@ class LineLocator:
             while index is not None and (end := index - (start is None)) < self.lines + found:
                 at = ends.seek(end - self.lines)
                 if start is not None:
-                    self._keep(view[fresh:at], begins=start >= base)
+                    self._keep(view[fresh:at])
                     yield LineSpan(index, start, base + at - start)
                     previous, index = index, next(wanted, None)
                     start = None
                     if index != previous + 1:
                         continue
                 start, fresh = base + at + 1, at + 1
+                self._begin()
             if start is not None:
-                self._keep(view[fresh:size], begins=start >= base)
+                self._keep(view[fresh:size])
             self.lines += found
             base += size
             last = buffer[size - 1]
@@ -108,10 +111,12 @@ class LineLocator:
             if index == self.lines - 1 and start is not None:
                 yield LineSpan(index, start, base - start)
 
-    def _keep(self, part: memoryview, *, begins: bool) -> None:
+    def _begin(self) -> None:
         if self.keeper is not None:
-            if begins:
-                self.keeper.begin()
+            self.keeper.begin()
+
+    def _keep(self, part: memoryview) -> None:
+        if self.keeper is not None:
             self.keeper.add(part)
 
 

@@ -58,6 +58,6 @@ def _row(
     account: SourceAccount,
 ) -> str:
     counts = [str(sum(row.label == label for row in splits[split])) for split in present]
-    source = printable(request.sources[label].path).replace("|", "\\|")
+    source = " ".join(printable(request.sources[label].path).replace("|", "\\|").split())
     cells = [str(label), account.adapter, *counts, f"{account.lines} lines", f"`{source}`"]
     return "| " + " | ".join(cells) + " |"

@@ -18,6 +18,8 @@ from domain.samples import RoutingSample, normalise_text
 MAX_REJECTS = 20
 """Rejected lines that are shown per source; all are counted."""
 
+_NOT_JSON_LINES = {RejectReason.INVALID_JSON, RejectReason.NOT_AN_OBJECT, RejectReason.LINE_TOO_LONG}
+
 
 @frozen
 class Balanced:
@@ -179,7 +181,9 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool) -> DataR
         example = f", first at line {one.log.first[0].line}: {one.log.first[0].detail}" if one.log.first else ""
         parts.append(f"{found}{f' ({why}{example})' if why else ''}")
     hint = "give more data or ask for fewer rows"
-    if not allow_fewer and all(one.kept for one in short):
+    if all(one.log.counts and not one.kept and one.log.counts.keys() <= _NOT_JSON_LINES for one in short):
+        hint = "is this JSON Lines? A JSON array becomes it with: jq -c '.[]' FILE.json > FILE.jsonl"
+    elif not allow_fewer and all(one.kept for one in short):
         hint += ", or use --allow-fewer to keep the balance at the smallest adapter's count"
     return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)
 

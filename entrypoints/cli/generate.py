@@ -117,7 +117,7 @@ def command(
 
 
 def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dict[str, str]:
-    """Return name to path out of ``NAME=PATH`` options, in their order.
+    """Return name to path out of ``NAME=PATH`` options, in their order; shells leave ``~/`` there to us.
 
     Raises:
         UsageError: an option has another form, a name is bad or given twice, or the default adapters' own
@@ -133,7 +133,7 @@ def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dic
         if not (name and equals and path):
             raise UsageError(f"--adapter {name + equals + path!r} is not NAME=PATH")
     LabelMap(name for name, _, _ in pairs)  # refuses bad and double names before they become keys
-    return {name: path for name, _, path in pairs}
+    return {name: str(Path(path).expanduser()) if path.startswith("~/") else path for name, _, path in pairs}
 
 
 def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, str]:

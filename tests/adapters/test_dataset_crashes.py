@@ -146,6 +146,36 @@ def test_any_failing_call_gives_one_clear_line_and_leaves_nothing(tmp_path, monk
     assert 15 < step < 499
 
 
+def test_everything_is_synced_before_the_name_appears_and_the_manifest_is_written_last(tmp_path, monkeypatch):
+    log, names = [], {}
+    real = {name: getattr(os, name) for name in ("open", "fsync", "rename")}
+
+    def opened(path, *args, **kwargs):
+        descriptor = real["open"](path, *args, **kwargs)
+        names[descriptor] = os.path.basename(path)  # noqa: PTH119
+        if args[0] & os.O_CREAT:
+            log.append(f"create {names[descriptor]}")
+        return descriptor
+
+    def synced(descriptor):
+        log.append(f"sync {names[descriptor]}")
+        real["fsync"](descriptor)
+
+    def renamed(old, new):
+        log.append("rename")
+        real["rename"](old, new)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    run(tmp_path / "out")
+    created = [entry.removeprefix("create ") for entry in log if entry.startswith("create ")]
+    assert created[-1] == "metadata.json"
+    assert set(created) == {one.name for one in (tmp_path / "out").iterdir()}
+    assert log[: 2 * len(created)] == [f"{what} {name}" for name in created for what in ("create", "sync")]
+    assert log[2 * len(created) :] == ["sync .out.partial", "rename", f"sync {tmp_path.name}"]
+
+
 def test_short_writes_are_written_on(tmp_path, monkeypatch):
     real_write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real_write(descriptor, bytes(data[:7])))

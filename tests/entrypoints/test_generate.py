@@ -189,6 +189,19 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(run, here, argv, cod
     assert sorted(one.name for one in here.iterdir()) == before
 
 
+def test_a_json_array_gets_a_hint(run, here):
+    (here / "array.json").write_text(json.dumps(rows_of("a", 3), indent=1))
+    code, _, err = run("generate", "--adapter", "a=array.json")
+    assert code == 3
+    assert "0 usable in" in err
+    assert "is this JSON Lines?" in err
+
+
+def test_home_is_known_in_name_and_path(run, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    assert run("generate", "--adapter", "a=~/calendar.jsonl", "--output-dir", "out")[0] == 0
+
+
 def test_strict_stops_with_file_and_line(run, here):
     with (here / "calendar.jsonl").open("a") as file:
         file.write("{broken\n")

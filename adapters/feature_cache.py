@@ -14,7 +14,7 @@ from attrs import frozen
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from adapters.feature_shards import FeatureColumn
+from adapters.feature_shards import ROWS_PER_SHARD, FeatureColumn
 from application.ports import FeatureExtractor
 from domain.features import BaseModel, FeatureTap
 
@@ -35,16 +35,20 @@ class CachedFeatureExtractor:
     cache that is damaged, full or read-only costs time, never the work and never a wrong row.
 
     Attributes:
-        inner: computes what is missing, in one call and so in one pass.
+        inner: computes what is missing.
         folder: where the cache lies; shared by all base models.
         variant: what else decides the numbers, for example the compute dtype.
         max_bytes: the least recently used shards are removed when the folder grows above this.
+        texts_per_call: missing texts are computed and written in groups of this many, so that an interrupted
+            run goes on where it was. The groups of a resumed run are those of an uninterrupted one, and so are,
+            to the bit, its features.
     """
 
     inner: FeatureExtractor
     folder: Path
     variant: str = ""
     max_bytes: int = DEFAULT_CACHE_BYTES
+    texts_per_call: int = ROWS_PER_SHARD
 
     @property
     def base(self) -> BaseModel:
@@ -65,8 +69,9 @@ class CachedFeatureExtractor:
         rows = {tap: column.lookup(set(keys.values())) for tap, column in columns.items()}
         missing = [text for text, key in keys.items() if any(key not in found for found in rows.values())]
         _LOG.debug("feature_cache.looked_up", texts=len(keys), missing=len(missing), taps=len(columns))
-        if missing:
-            fresh = self._compute(missing, [tap for tap in columns if len(rows[tap]) < len(keys)], rows, keys)
+        wanted = [tap for tap in columns if len(rows[tap]) < len(keys)]
+        for start in range(0, len(missing), self.texts_per_call):
+            fresh = self._compute(missing[start : start + self.texts_per_call], wanted, rows, keys)
             self._keep({columns[tap]: found for tap, found in fresh.items()})
         return np.stack([np.concatenate([rows[tap][keys[text]] for tap in taps]) for text in texts])
 

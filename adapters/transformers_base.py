@@ -79,7 +79,8 @@ def load_base(
     AVX512-BF16, is slow on most others, and makes features differ by 1e-2 between batches (docs/experiments.md).
 
     Args:
-        name_or_path: a folder in Hugging Face format, a hub id, or None for the embedded model.
+        name_or_path: a folder in Hugging Face format, a hub id, or None (or the name that router files give it)
+            for the embedded model.
         cache_dir: where the embedded model is kept after its one conversion.
         device: "cpu", "cuda", "cuda:1"; None takes a GPU when there is one.
         progress: shows the conversion.
@@ -93,9 +94,9 @@ def load_base(
         RemoteError: the hub did not give it.
     """
     target = _device(device)
-    embedded = name_or_path is None
-    folder = ensure_embedded_base(cache_dir, progress) if name_or_path is None else model_folder(name_or_path)
-    name = EMBEDDED_NAME if embedded else str(name_or_path)
+    name = name_or_path or EMBEDDED_NAME
+    embedded = name == EMBEDDED_NAME and not Path(name).is_dir()
+    folder = ensure_embedded_base(cache_dir, progress) if embedded else model_folder(name)
     with quiet_transformers(), _translated(name):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

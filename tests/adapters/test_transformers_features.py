@@ -171,3 +171,14 @@ def test_threads_wait_for_each_other(llama: LoadedBase) -> None:
         jobs = [pool.submit(extractor.extract, TEXTS, deep if index % 2 else shallow) for index in range(40)]
         for index, job in enumerate(jobs):
             np.testing.assert_array_equal(job.result(), expected[index % 2])
+
+
+def test_the_tokenizer_is_left_as_it_was(tiny_base: Path) -> None:
+    base = load_base(str(tiny_base), cache_dir=tiny_base.parent, device="cpu")
+    base.tokenizer.truncation_side = "left"
+    long = "word " * 300
+    before = base.tokenizer(long)["input_ids"]
+    TransformersFeatureExtractor(base, max_tokens=4).extract([long], [FeatureTap(1, Pooling.MEAN)])
+    assert base.tokenizer.truncation_side == "left"
+    assert base.tokenizer.backend_tokenizer.truncation is None
+    assert base.tokenizer(long)["input_ids"] == before

@@ -25,22 +25,30 @@ class SafetensorsRouterStore:
 
     def save(self, router: TrainedRouter, target: Path) -> Path:
         """Write the router, replacing an earlier one; see the port for the contract."""
+        if target.suffix != ".pt" or target.is_dir():
+            self.export(router, target)
+            return target
+        kept = target.with_suffix(".safetensors")
+        self.export(router, kept)
+        self.export(router, target)
+        return kept
+
+    def export(self, router: TrainedRouter, target: Path) -> None:
+        """Write the router in the one form that the target's name says; raises as `save` does."""
         if target.is_dir() or not target.suffix:
             write_folder(router, target)
-            return target
-        if target.suffix not in (".safetensors", ".pt"):
+        elif target.suffix == ".safetensors":
+            write_bytes(target, to_bytes(router))
+        elif target.suffix == ".pt":
+            from adapters.torch_router_file import torch_bytes  # here, so that routing needs no torch
+
+            write_bytes(target, torch_bytes(router))
+        else:
             raise UsageError(
                 f"a router cannot be written as {target.suffix!r}",
                 where=target,
                 hint="name a .safetensors file, a .pt file, or a folder without a suffix",
             )
-        kept = target.with_suffix(".safetensors")
-        write_bytes(kept, to_bytes(router))
-        if target.suffix == ".pt":
-            from adapters.torch_router_file import torch_bytes  # here, so that routing needs no torch
-
-            write_bytes(target, torch_bytes(router))
-        return kept
 
     def load(self, source: Path) -> TrainedRouter:
         """Read a router back from a file or a folder, every byte of it verified; see the port for the contract."""

@@ -13,6 +13,9 @@ from domain.errors import MissingFileError
 DEFAULT_DATASET: Final = Path("/datasets/routing_latest")
 """Where the latest published data set is mounted, on Modal or here."""
 
+DEFAULT_ROUTER: Final = Path("router-head.safetensors")
+"""Where training puts a router, and where it is looked for, unless said otherwise."""
+
 _HINT = "name a data set folder with --dataset-dir, or files with --data-path"
 
 
@@ -62,6 +65,17 @@ def evaluation_path(
     it chose when to stop, the head, the temperature and the thresholds on it.
     """
     return _resolve(data_path, dataset_dir, environment.get("VAL_DATA"), ("eval.jsonl", "val.jsonl"), is_file)
+
+
+def router_path(router: Path | None, environment: Mapping[str, str]) -> Path:
+    """Return the router to read: the one named, else ``ROUTER_OUT``, else the default of training.
+
+    ``ROUTER_OUT`` may name the torch file that training writes for others; the router is the file beside it.
+    """
+    if router is not None:
+        return router
+    path = Path(environment.get("ROUTER_OUT") or DEFAULT_ROUTER)
+    return path.with_suffix(".safetensors") if path.suffix == ".pt" else path
 
 
 def _resolve(

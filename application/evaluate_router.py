@@ -13,6 +13,7 @@ from domain.errors import MismatchError
 from domain.evaluation import Evaluation, GradedRow, auroc, evaluate
 from domain.labels import LabelMap
 from domain.perturbations import PERTURBATIONS
+from domain.router import RouterCard
 from domain.routing import RoutingDecision
 from domain.samples import RoutingSample
 
@@ -86,7 +87,8 @@ class EvaluateReport:
     Attributes:
         data_path: the file that was scored.
         figures: accuracy, calibration, risk and coverage.
-        labels: the router's label map.
+        card: the router's description.
+        router_sha256: the router's version.
         wrong: every row whose best adapter is not the right one, in file order.
         out_of_scope: figures on out-of-scope prompts, when there were any.
         flips: by kind of change to the prompt, the share of decisions that it flips.
@@ -94,7 +96,8 @@ class EvaluateReport:
 
     data_path: Path
     figures: Evaluation
-    labels: LabelMap
+    card: RouterCard
+    router_sha256: str | None
     wrong: tuple[WrongRow, ...]
     out_of_scope: OutOfScopeFigures | None = None
     flips: dict[str, float] = field(factory=dict)
@@ -134,7 +137,8 @@ class EvaluateRouter:
         return EvaluateReport(
             data_path=request.data_path,
             figures=evaluate(graded, labels),
-            labels=labels,
+            card=self.route.router.card,
+            router_sha256=self.route.router.sha256,
             wrong=tuple(
                 _wrong(row, made) for row, made, each in zip(rows, decisions, graded, strict=True) if not each.right
             ),

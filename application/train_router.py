@@ -7,11 +7,9 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from application.data_paths import training_paths
+from application.data_paths import DEFAULT_ROUTER, training_paths
 from application.ports import RouterTrainer, TrainingObserver, TrainJob, TrainReport
 from domain.training import TrainOptions
-
-DEFAULT_ROUTER = Path("router-head.safetensors")
 
 
 @frozen

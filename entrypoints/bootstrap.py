@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.safetensors_router_store import SafetensorsRouterStore
     from adapters.transformers_base import LoadedBase
     from application.download import DownloadDataset, DownloadRouter
+    from application.evaluate_router import EvaluateRouter
     from application.generate_dataset import GenerateDataset
     from application.inspect_dataset import InspectDataset
     from application.list_datasets import ListDatasets
-    from application.ports import Clock, FeatureExtractor, ProgressReporter
+    from application.ports import Clock, FeatureExtractor, ProgressReporter, PromptReader, TrainedRouter
     from application.ports.datasets import DatasetStore
     from application.ports.publishing import RemoteDatasetStore
     from application.publish_dataset import PlanPublication, PublishDataset
+    from application.route_prompts import RoutePrompts
     from application.verify_dataset import VerifyDataset
 
 
@@ -160,3 +163,56 @@ class Application:
         return DownloadRouter(
             LocalDatasetFolders(), self.modal_volume(volume), SafetensorsRouterStore(), self.progress
         )
+
+    @cached_property
+    def routers(self) -> SafetensorsRouterStore:
+        """Trained routers on the local file system."""
+        from adapters.safetensors_router_store import SafetensorsRouterStore
+
+        return SafetensorsRouterStore()
+
+    @cached_property
+    def prompt_reader(self) -> PromptReader:
+        """Prompts in files, or from standard input."""
+        from adapters.prompt_files import PromptFileReader
+
+        return PromptFileReader()
+
+    def route_prompts(
+        self,
+        router: TrainedRouter,
+        *,
+        base_model: str | None = None,
+        device: str | None = None,
+        use_cache: bool = False,
+    ) -> RoutePrompts:
+        """Routing with a trained router; loads its base model as far as it reads it, and no LoRA adapter.
+
+        The base model is the one named, else ``BASE_MODEL_ID``, else the one that the router was trained on.
+        """
+        from adapters.embedded_base import EMBEDDED_NAME
+        from adapters.numpy_scorer import NumpyRouterScorer
+        from application.route_prompts import RoutePrompts
+
+        spec = router.card.features
+        wanted = base_model or self.environment.get("BASE_MODEL_ID") or spec.base.name
+        own = wanted == spec.base.name  # another model is loaded whole, so that it can be compared with the router's
+        name = None if own and wanted == EMBEDDED_NAME else wanted
+        base = self.load_base(name, device=device, max_layer=spec.layers[-1] if own else None)
+        extractor = self.feature_extractor(base, max_tokens=spec.max_tokens, use_cache=use_cache)
+        return RoutePrompts(router, extractor, NumpyRouterScorer())
+
+    def evaluate_router(
+        self, router: TrainedRouter, *, base_model: str | None = None, use_cache: bool = True
+    ) -> EvaluateRouter:
+        """Scoring a trained router on held-out prompts."""
+        from application.evaluate_router import EvaluateRouter
+
+        route = self.route_prompts(router, base_model=base_model, use_cache=use_cache)
+        return EvaluateRouter(self.datasets, self.prompt_reader, route, self.progress)
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a report's file: complete or not at all; raises StorageError."""
+        from adapters.atomic_files import write_bytes
+
+        write_bytes(path, content)

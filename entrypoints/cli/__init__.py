@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "Train a router on a routing data set."),
     "evaluate": ("evaluate", "Score a router on held-out prompts."),
     "describe": ("describe", "Print what a router file is."),
+    "export": ("export", "Write a router in another form: a folder for a hub, a torch file for other tools."),
     "route": ("route", "Decide which adapter should answer, and explain why."),
     "infer": ("infer", "Answer prompts with the LoRA adapter that the router picks."),
     "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),

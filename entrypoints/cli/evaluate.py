@@ -1,0 +1,73 @@
+"""``moe-router evaluate``: score a router on held-out prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from application.data_paths import evaluation_path, router_path
+from application.evaluate_router import EvaluateRequest
+from domain.errors import UsageError
+from entrypoints.bootstrap import Application
+from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, report_as_text
+
+
+@click.command("evaluate")
+@click.option("--dataset-dir", type=click.Path(path_type=Path), metavar="DIR", help="Data set to score on.")
+@click.option("--data-path", type=click.Path(path_type=Path), metavar="FILE", help="File of rows to score on.")
+@click.option(
+    "--router", type=click.Path(path_type=Path), metavar="PATH", help="Router file or folder.  [default: ROUTER_OUT]"
+)
+@click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
+@click.option("--output", type=click.Path(path_type=Path), default="router-eval.json", help="Where the figures go.")
+@click.option("--errors", type=click.Path(path_type=Path), metavar="FILE", help="Write every wrong row here.")
+@click.option(
+    "--out-of-scope", type=click.Path(path_type=Path), metavar="FILE", help="Prompts that belong to no adapter."
+)
+@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="Draw PNG files into this folder.")
+@click.option("--robustness/--no-robustness", default=True, help="Route changed prompts, too, and count the flips.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
+@click.option("--backend", type=click.Choice(["local", "modal"]), default="local", help="Where to evaluate.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.pass_obj
+def command(
+    app: Application,
+    dataset_dir: Path | None,
+    data_path: Path | None,
+    router: Path | None,
+    base_model: str | None,
+    output: Path,
+    errors: Path | None,
+    out_of_scope: Path | None,
+    plots: Path | None,
+    robustness: bool,
+    no_cache: bool,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Score a router on held-out prompts: accuracy, calibration, abstention, robustness.
+
+    Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
+    """
+    if backend == "modal":
+        raise UsageError(
+            "evaluate does not run on Modal from here",
+            hint="modal run -m entrypoints.modal_app --mode eval --dataset-dir …",
+        )
+    path = evaluation_path(data_path, dataset_dir, app.environment)
+    loaded = app.routers.load(router_path(router, app.environment))
+    evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
+    report = evaluate(EvaluateRequest(path, out_of_scope, robustness))
+    app.write_file(output, report_as_json(report))
+    saved = [output]
+    if errors is not None:
+        app.write_file(errors, errors_as_jsonl(report))
+        saved.append(errors)
+    if plots is not None:
+        from adapters.matplotlib_evaluation_plots import plot_evaluation
+
+        saved += plot_evaluation(report, plots)
+    click.echo(report_as_json(report).decode() if as_json else report_as_text(report), nl=not as_json)
+    for each in saved:
+        click.echo(f"Saved {each}", err=True)

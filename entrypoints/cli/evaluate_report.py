@@ -1,0 +1,106 @@
+"""What ``moe-router evaluate`` prints and writes."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import attrs
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from application.evaluate_router import EvaluateReport
+from application.evaluation_report import evaluation_values
+
+MOST_COLUMNS = 12
+"""With more adapters than this, the confusion table lists pairs instead of a matrix."""
+
+
+def report_as_json(report: EvaluateReport) -> bytes:
+    """Return the content of ``router-eval.json``."""
+    return orjson.dumps(evaluation_values(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def errors_as_jsonl(report: EvaluateReport) -> bytes:
+    """Return every wrong row as a JSON line."""
+    return b"".join(orjson.dumps(attrs.asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in report.wrong)
+
+
+def report_as_text(report: EvaluateReport) -> str:
+    """Return the report for people."""
+    on_terminal = sys.stdout.isatty()
+    console = Console(file=io.StringIO(), force_terminal=on_terminal, width=None if on_terminal else 160)
+    figures = report.figures
+    console.print(f"Scored {report.data_path} with router {(report.router_sha256 or 'unsaved')[:12]}", soft_wrap=True)
+    console.print(f"Accuracy {figures.accuracy:.4f} ({figures.correct} of {figures.total} prompts)\n")
+    console.print(_matrix(report) if len(report.card.labels) <= MOST_COLUMNS else _pairs(report))
+    console.print(_adapters(report))
+    for name, value in _lines(report):
+        console.print(Text(f"{name:<28} {value}"), soft_wrap=True)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue().rstrip()
+
+
+def _matrix(report: EvaluateReport) -> Table:
+    names = report.card.labels.names
+    table = Table("right \\ predicted", box=SIMPLE_HEAD, title="Confusion", title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right")
+    for gold, name in enumerate(names):
+        cells = []
+        for predicted in range(len(names)):
+            count = report.figures.confusion.get((gold, predicted), 0)
+            style = "" if not count else "green" if gold == predicted else "bold red"
+            cells.append(Text(str(count) if count else "·", style=style))
+        table.add_row(name, *cells)
+    return table
+
+
+def _pairs(report: EvaluateReport) -> Table:
+    names = report.card.labels.names
+    table = Table("right", "predicted", "prompts", box=SIMPLE_HEAD, title="Confused most", title_justify="left")
+    wrong = [(count, *pair) for pair, count in report.figures.confusion.items() if pair[0] != pair[1]]
+    for count, gold, predicted in sorted(wrong, key=lambda each: (-each[0], each[1:]))[:20]:
+        table.add_row(names[gold], names[predicted], str(count))
+    return table
+
+
+def _adapters(report: EvaluateReport) -> Table:
+    table = Table("adapter", box=SIMPLE_HEAD)
+    for name in ("precision", "recall", "F1", "prompts"):
+        table.add_column(name, justify="right")
+    for each in report.figures.adapters:
+        rates = (f"{rate:.4f}" for rate in (each.precision, each.recall, each.f1))
+        table.add_row(each.adapter, *rates, str(each.support))
+    return table
+
+
+def _lines(report: EvaluateReport) -> list[tuple[str, str]]:
+    figures, limits = report.figures, report.card.thresholds
+    lines = [
+        ("Expected calibration error", f"{figures.calibration_error:.4f}"),
+        ("Area under risk-coverage", f"{figures.risk_coverage_area:.4f}"),
+        (
+            "At the thresholds",
+            f"{figures.coverage:.1%} answered, {figures.selective_accuracy:.4f} of them right (confidence from "
+            f"{limits.min_confidence:.3f}, out-of-scope score up to {limits.max_out_of_scope:.3f}, "
+            f"target error {report.card.target_error:g})",
+        ),
+    ]
+    if report.out_of_scope is not None:
+        scope = report.out_of_scope
+        lines.append(
+            (
+                "Out of scope",
+                f"AUROC {scope.auroc:.4f} (by confidence alone {scope.confidence_auroc:.4f}), "
+                f"{scope.refused:.1%} of {scope.total} refused",
+            )
+        )
+    if report.flips:
+        flips = ", ".join(f"{name} {share:.1%}" for name, share in report.flips.items())
+        lines.append(("Decisions that flip under", flips))
+    return lines

@@ -1,0 +1,82 @@
+"""``moe-router route``: decide which adapter should answer, and explain why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+import click
+
+from application.data_paths import router_path
+from application.route_prompts import RoutePrompts, RouteRequest
+from domain.errors import UsageError
+from domain.routing import RoutingDecision
+from entrypoints.bootstrap import Application
+from entrypoints.cli.route_report import decision_as_json, decision_as_text
+
+CHUNK = 64
+"""Prompts that are routed, and shown, at a time."""
+
+
+@click.command("route")
+@click.option("--prompt", "prompts", metavar="TEXT", multiple=True, help="A prompt to route; may be repeated.")
+@click.option(
+    "--input", "source", type=click.Path(path_type=Path), metavar="FILE", help="File of prompts; - reads stdin."
+)
+@click.option(
+    "--router", type=click.Path(path_type=Path), metavar="PATH", help="Router file or folder.  [default: ROUTER_OUT]"
+)
+@click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
+@click.option("--nearest", default=3, metavar="K", help="Show so many of the nearest training prompts.")
+@click.option("--disable", "disabled", metavar="NAME", multiple=True, help="An adapter that must not be chosen.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per prompt and line.")
+@click.pass_obj
+def command(
+    app: Application,
+    prompts: tuple[str, ...],
+    source: Path | None,
+    router: Path | None,
+    base_model: str | None,
+    nearest: int,
+    disabled: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Decide which adapter should answer each prompt, and explain why. Loads no LoRA adapter.
+
+    Prompts come from --prompt, from a file (JSON lines, or one prompt a line), or from standard input.
+    """
+    wanted = _prompts(app, prompts, source)
+    loaded = app.routers.load(router_path(router, app.environment))
+    for name in disabled:
+        loaded.card.labels.label_of(name)
+    route = app.route_prompts(loaded, base_model=base_model)
+    show = decision_as_json if as_json else decision_as_text
+    for prompt, decision, milliseconds in _routed(route, wanted, nearest, frozenset(disabled)):
+        click.echo(show(prompt, decision, loaded.sha256 or "", milliseconds))
+
+
+def _prompts(app: Application, prompts: tuple[str, ...], source: Path | None) -> tuple[str, ...]:
+    if prompts and source is not None:
+        raise UsageError("--prompt and --input exclude each other")
+    if any(not prompt.strip() for prompt in prompts):
+        raise UsageError("--prompt is empty")
+    if prompts:
+        return prompts
+    if source is None and sys.stdin.isatty():
+        raise UsageError("nothing to route", hint="give --prompt TEXT or --input FILE, or pipe prompts in")
+    return tuple(app.prompt_reader.read_prompts(source or Path("-")))
+
+
+def _routed(
+    route: RoutePrompts, prompts: tuple[str, ...], nearest: int, disabled: frozenset[str]
+) -> Iterator[tuple[str, RoutingDecision, float]]:
+    """Yield each prompt with its decision and the milliseconds it took (its share of its batch's time)."""
+    for start in range(0, len(prompts), CHUNK):
+        chunk = prompts[start : start + CHUNK]
+        begun = perf_counter()
+        decisions = route(RouteRequest(chunk, nearest, disabled))
+        milliseconds = (perf_counter() - begun) * 1000 / len(chunk)
+        for prompt, decision in zip(chunk, decisions, strict=True):
+            yield prompt, decision, milliseconds

@@ -1,0 +1,71 @@
+"""What ``moe-router route`` prints of one decision."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import orjson
+
+from domain.routing import Reason, RoutingDecision
+
+VERSION_DIGITS = 12
+"""How much of a router's sha256 stands for its version."""
+
+_REASONS = {
+    Reason.LOW_CONFIDENCE: "the confidence is too low",
+    Reason.OUT_OF_SCOPE: "the prompt is unlike the training prompts",
+    Reason.ALL_DISABLED: "every adapter is disabled",
+}
+
+
+def decision_values(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> dict[str, Any]:
+    """Return one decision as JSON-ready values; an absent limit is null."""
+    limits = {
+        name: value if math.isfinite(value) else None for name, value in attrs.asdict(decision.thresholds).items()
+    }
+    return {
+        "prompt": prompt,
+        "adapter": decision.adapter,
+        "reason": str(decision.reason),
+        "best": decision.best,
+        "confidence": decision.confidence,
+        "runner_up": decision.runner_up,
+        "margin": decision.margin,
+        "out_of_scope": decision.out_of_scope,
+        "thresholds": limits,
+        "nearest": [attrs.asdict(near) for near in decision.nearest],
+        "router": router[:VERSION_DIGITS],
+        "milliseconds": round(milliseconds, 3),
+    }
+
+
+def decision_as_json(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> str:
+    """Return one decision as one line of JSON."""
+    return orjson.dumps(decision_values(prompt, decision, router, milliseconds)).decode()
+
+
+def decision_as_text(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> str:
+    """Return one decision for people."""
+    limits = decision.thresholds
+    lines = [_one_line(prompt)]
+    if decision.adapter is not None:
+        lines.append(f"  → {decision.adapter}")
+    else:
+        lines.append(f"  → none: {_REASONS[decision.reason]}")
+    if decision.best is not None:
+        against = f", {decision.margin:.3f} before {decision.runner_up}" if decision.runner_up else ""
+        lines.append(
+            f"    confidence {decision.confidence:.3f} for {decision.best}{against} "
+            f"(limit {limits.min_confidence:.3f})"
+        )
+    lines.append(f"    out-of-scope score {decision.out_of_scope:.3f} (limit {limits.max_out_of_scope:.3f})")
+    lines += [f"    near ({near.similarity:.2f}) {near.adapter}: {_one_line(near.text)}" for near in decision.nearest]
+    lines.append(f"    router {router[:VERSION_DIGITS]}, {milliseconds:.1f} ms")
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:99]}…"

@@ -1,0 +1,229 @@
+"""``route``, ``evaluate``, ``describe`` and ``export`` as users meet them, over a tiny random base model."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from adapters.numpy_calibrator import NumpyRouterCalibrator
+from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
+from domain.features import FeatureSpec
+from domain.labels import LabelMap
+from domain.samples import RoutingSample
+from entrypoints.bootstrap import Application
+from entrypoints.cli import main
+from tests.router_world import router_card
+from tests.tiny_models import tiny_model
+from tests.training_world import WORDS, rows
+
+LABELS = LabelMap(tuple(WORDS))
+
+
+def make_router(base: Path, cache: Path) -> TrainedRouter:
+    """A nearest-centre router over a base model."""
+    app = Application({"MOE_ROUTER_CACHE": str(cache)})
+    extractor = app.feature_extractor(app.load_base(str(base)), use_cache=False)
+    spec = FeatureSpec(extractor.base, (1, 3), max_tokens=extractor.max_tokens)
+
+    def encode(samples: list[RoutingSample]) -> LabelledFeatures:
+        texts = tuple(sample.text for sample in samples)
+        features: Any = extractor.extract(texts, spec.taps)
+        return LabelledFeatures(features, tuple(sample.label for sample in samples), texts)
+
+    train, val = encode(rows(30, 1)), encode(rows(10, 2))
+    features, labels = np.asarray(train.features), np.asarray(train.labels)
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    centres = np.stack([((features[labels == label] - mean) / scale).mean(0) for label in range(3)])
+    bias = -0.5 * (centres**2).sum(1)
+    head = {"feature.mean": mean, "feature.scale": scale, "head.weight": centres, "head.bias": bias}
+    made = NumpyRouterCalibrator().calibrate(
+        UncalibratedRouter(LABELS, spec, "linear", head), train, val, target_error=0.1
+    )
+    card = router_card(labels=LABELS, features=spec, temperature=made.temperature, thresholds=made.thresholds)
+    return TrainedRouter(card, {**head, **made.tensors}, made.bank_texts)
+
+
+@pytest.fixture(scope="module")
+def router(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRouter:
+    return make_router(tiny_base, tmp_path_factory.mktemp("cache"))
+
+
+def write_rows(path: Path, samples: list[RoutingSample]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(attrs.asdict(sample)) + "\n" for sample in samples))
+
+
+@pytest.fixture
+def run(router, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
+    for name in ("BASE_MODEL_ID", "ROUTER_OUT", "VAL_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    Application().routers.save(router, tmp_path / "router-head.safetensors")
+    write_rows(tmp_path / "data" / "eval.jsonl", rows(10, 3))
+    write_rows(tmp_path / "data" / "val.jsonl", rows(10, 2))
+
+    def run(*argv: object) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([*map(str, argv)])
+        output = capsys.readouterr()
+        return caught.value.code, output.out, output.err
+
+    return run
+
+
+def test_route_explains_every_prompt(run):
+    prompt = rows(10, 3)[0]
+    code, out, err = run("route", "--prompt", prompt.text, "--prompt", "zzz qqq", "--json", "--nearest", 2)
+    assert (code, err) == (0, "")
+    first, second = map(json.loads, out.splitlines())
+    assert (first["prompt"], first["best"]) == (prompt.text, prompt.adapter)
+    assert set(first) == {
+        "prompt", "adapter", "reason", "best", "confidence", "runner_up", "margin", "out_of_scope", "thresholds",
+        "nearest", "router", "milliseconds",
+    }  # fmt: skip
+    assert first["confidence"] - first["margin"] >= 0
+    assert len(first["nearest"]) == len(second["nearest"]) == 2
+    assert set(first["nearest"][0]) == {"text", "adapter", "similarity"}
+    assert len(first["router"]) == 12
+    assert first["milliseconds"] > 0
+    described = json.loads(run("describe", "router-head.safetensors", "--json")[1])
+    assert described["sha256"].startswith(first["router"])
+
+
+def test_route_says_none_and_why_in_words(run, router):
+    strict = attrs.evolve(router.card.thresholds, max_out_of_scope=-9.0)
+    changed = attrs.evolve(router, card=attrs.evolve(router.card, thresholds=strict))
+    Application().routers.save(changed, Path("strict"))
+    code, out, _ = run("route", "--router", "strict", "--prompt", "anything")
+    assert code == 0
+    assert "→ none: the prompt is unlike the training prompts" in out
+    assert "(limit -9.000)" in out
+
+
+def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatch):
+    texts = [sample.text for sample in rows(10, 3)[:4]]
+    Path("prompts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
+    from_stdin = [json.loads(line) for line in run("route", "--json")[1].splitlines()]
+    from_file = [json.loads(line) for line in run("route", "--json", "--input", "prompts.jsonl")[1].splitlines()]
+    assert [each["prompt"] for each in from_stdin] == [each["prompt"] for each in from_file] == texts
+    assert [each["best"] for each in from_stdin] == [each["best"] for each in from_file]
+    masked = run("route", "--json", "--input", "prompts.jsonl", "--disable", "calendar")[1].splitlines()
+    assert "calendar" not in {json.loads(line)["best"] for line in masked}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["route", "--prompt", "x", "--router", "absent.safetensors"], 2, "absent.safetensors: no such router file"),
+        (["route", "--prompt", "x", "--disable", "nobody"], 2, "unknown adapter 'nobody'"),
+        (["route", "--prompt", "x", "--nearest", "-1"], 2, "nearest -1"),
+        (["route", "--prompt", " "], 2, "--prompt is empty"),
+        (["route", "--prompt", "x", "--input", "y"], 2, "exclude each other"),
+        (["route", "--input", "absent.txt"], 2, "absent.txt: no such file"),
+        (["route", "--prompt", "x", "--router", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
+        (["describe", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
+        (["evaluate", "--dataset-dir", "nowhere"], 2, "nowhere/eval.jsonl or nowhere/val.jsonl: no such file"),
+        (["evaluate", "--dataset-dir", "data", "--out-of-scope", "absent"], 2, "absent: no such file"),
+        (["evaluate", "--dataset-dir", "data", "--backend", "modal"], 2, "modal run -m entrypoints.modal_app"),
+        (["export", "router-head.safetensors", "--to", "r.onnx"], 2, "r.onnx"),
+        (["export", "router-head.safetensors", "--to", "data"], 1, "data: already exists"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_with_its_exit_code_and_leaves_nothing(run, argv, code, message):
+    before = sorted(path for path in Path().rglob("*") if "cache" not in path.parts)
+    found, out, err = run(*argv)
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert message in err
+    assert sorted(path for path in Path().rglob("*") if "cache" not in path.parts) == before
+
+
+def test_another_base_model_is_refused_with_both_sides(run, tmp_path):
+    other = tiny_model(tmp_path / "other-base", seed=5)
+    small = tiny_model(tmp_path / "small-base", num_hidden_layers=2)
+    for base, name in ((other, "other-base"), (small, "small-base")):
+        code, out, err = run("route", "--prompt", "x", "--base-model", base)
+        assert (code, out) == (3, "")
+        assert "base model differs" in err
+        assert "tiny-llama" in err
+        assert name in err
+
+
+def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(run):
+    strangers = "what is love\nsing of the sea\n"
+    Path("oos.txt").write_text(strangers)
+    extras = ["--errors", "errors.jsonl", "--out-of-scope", "oos.txt", "--plots", "plots"]
+    code, out, err = run("evaluate", "--dataset-dir", "data", *extras)
+    assert code == 0
+    assert out.startswith("Scored data/eval.jsonl with router ")
+    assert "Confusion" in out
+    assert "Decisions that flip under" in out
+    assert "Saved router-eval.json" in err
+    report = json.loads(Path("router-eval.json").read_text())
+    assert list(report)[:4] == ["accuracy", "total", "correct", "confusion"]
+    assert (report["total"], report["scored"]) == (30, "data/eval.jsonl")
+    assert report["accuracy"] == report["correct"] / 30
+    assert sum(report["confusion"].values()) == 30
+    assert all(pair.split("->")[0] in LABELS for pair in report["confusion"])
+    assert set(report["adapters"]) == set(LABELS.names)
+    assert 0 <= report["calibration_error"] <= 1
+    assert report["out_of_scope"]["total"] == 2
+    assert set(report["robustness"]) == {"typos", "case", "truncation", "appended"}
+    errors = [json.loads(line) for line in Path("errors.jsonl").read_text().splitlines()]
+    assert len(errors) == 30 - report["correct"]
+    assert all({"text", "gold", "predicted", "confidence", "nearest"} <= set(each) for each in errors)
+    names = ["confusion-matrix.png", "reliability.png", "risk-coverage.png"]
+    assert sorted(path.name for path in Path("plots").iterdir()) == names
+    assert all(path.read_bytes().startswith(b"\x89PNG\r\n") for path in Path("plots").iterdir())
+
+
+def test_evaluate_as_json_is_the_file(run):
+    code, out, _ = run("evaluate", "--data-path", "data/val.jsonl", "--json", "--no-robustness", "--output", "e.json")
+    assert code == 0
+    assert out == Path("e.json").read_text()
+    assert "robustness" not in json.loads(out)
+
+
+def test_rows_of_another_label_map_are_refused_and_no_report_is_left(run):
+    write_rows(Path("data/eval.jsonl"), rows(5, 3, ("provider-select", "calendar", "claim-window")))
+    code, out, err = run("evaluate", "--dataset-dir", "data")
+    assert (code, out) == (3, "")
+    assert "the router has calendar=0, claim-window=1, provider-select=2" in err
+    assert "the rows have provider-select=0, calendar=1, claim-window=2" in err
+    assert not Path("router-eval.json").exists()
+
+
+def test_router_out_may_name_the_torch_file(run, monkeypatch):
+    monkeypatch.setenv("ROUTER_OUT", "router-head.pt")
+    assert run("route", "--prompt", "x")[0] == 0
+
+
+def test_describe_tells_what_each_layer_means(run, router):
+    code, out, err = run("describe", "router-head.safetensors")
+    assert (code, err) == (0, "")
+    assert "calendar=0, claim-window=1, provider-select=2" in out
+    assert "hidden_states[3], after block 3 of 4" in out
+    assert router.card.features.base.fingerprint in out
+    values = json.loads(run("describe", "router-head.safetensors", "--json")[1])
+    assert values["layers"] == [1, 3]
+    assert values["tensors"]["head.weight"] == [3, 64]
+
+
+def test_export_writes_a_folder_that_routes_and_a_torch_file(run):
+    torch = pytest.importorskip("torch")
+    assert run("export", "router-head.safetensors", "--to", "shared")[0] == 0
+    assert sorted(path.name for path in Path("shared").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert run("route", "--router", "shared", "--prompt", "x")[0] == 0
+    assert run("export", "shared", "--to", "shared")[0] == 1
+    assert run("export", "shared", "--to", "shared", "--force")[0] == 0
+    assert run("export", "shared", "--to", "out/r.pt")[0] == 0
+    assert [path.name for path in Path("out").iterdir()] == ["r.pt"]
+    assert "head.weight" in torch.load("out/r.pt", weights_only=True)["state_dict"]

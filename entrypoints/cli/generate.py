@@ -44,7 +44,10 @@ MIB = 1024 * 1024
     "--test", is_flag=True, help="1 sample per adapter, out of the packaged samples unless paths are given."
 )
 @click.option(
-    "--turn", type=click.Choice(list(TurnChoice)), default=TurnChoice.FIRST, help="Human turns to route by."
+    "--turn",
+    type=click.Choice([str(choice) for choice in TurnChoice]),
+    default=str(TurnChoice.FIRST),
+    help="Human turns that make the routing text.",
 )
 @click.option("--line-limit", default=16 * MIB, metavar="BYTES", help="Reject longer lines unread.")
 @click.option(
@@ -72,7 +75,7 @@ def command(
     output_dir: Path | None,
     seed: int,
     test: bool,
-    turn: TurnChoice,
+    turn: str,
     line_limit: int,
     dataset_info: Path | None,
     validate: bool,
@@ -95,7 +98,7 @@ def command(
         zip(DEFAULT_LABELS.names, (calendar_dataset, claim_window_dataset, provider_select_dataset), strict=True)
     )
     paths = parse_adapters(adapters, named) if adapters else default_adapters(named, test)
-    sources = make_sources(paths, dataset_info, turn, line_limit)
+    sources = make_sources(paths, dataset_info, TurnChoice(turn), line_limit)
     request = GenerateRequest(
         sources=sources,
         prefix=prefix,

@@ -53,6 +53,17 @@ def test_a_missing_file(store, name):
     assert f"no {name}" in failed(store)["files are there"]
 
 
+def test_a_published_copy_lacks_what_publishing_leaves_out_and_passes(store):
+    for name in ("data.jsonl", "README.md"):
+        del store.folders[OUT][name]
+    assert failed(store) == {}
+    checks = {check.name: check for check in VerifyDataset(store)(OUT).checks}
+    assert "as published: without data.jsonl" in checks["files are there"].detail
+    assert checks["data.jsonl is train and val"].outcome == "skipped"
+    del store.folders[OUT]["val.jsonl"]
+    assert failed(store)["files are there"] == "no val.jsonl"
+
+
 def test_a_missing_manifest(store):
     del store.folders[OUT]["metadata.json"]
     assert "no metadata.json" in failed(store)["files are there"]

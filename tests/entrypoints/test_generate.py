@@ -197,6 +197,15 @@ def test_a_json_array_gets_a_hint(run, here):
     assert "is this JSON Lines?" in err
 
 
+@pytest.mark.parametrize(("turn", "text"), [("first", "one"), ("last", "two"), ("all", "one\ntwo")])
+def test_the_turns_to_route_by_can_be_chosen(run, here, turn, text):
+    turns = [{"from": "human", "value": "one"}, {"from": "gpt", "value": "x"}, {"from": "human", "value": "two"}]
+    (here / "a.jsonl").write_text(json.dumps({"conversations": turns}))
+    options = ["--train-samples", 1, "--eval-samples", 0, "--output-dir", "out", "--turn", turn]
+    assert run("generate", "--adapter", "a=a.jsonl", *options)[0] == 0
+    assert json.loads((here / "out" / "data.jsonl").read_text())["text"] == text
+
+
 def test_home_is_known_in_name_and_path(run, here, monkeypatch):
     monkeypatch.setenv("HOME", str(here))
     assert run("generate", "--adapter", "a=~/calendar.jsonl", "--output-dir", "out")[0] == 0

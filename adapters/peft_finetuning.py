@@ -43,12 +43,12 @@ class FinetuneOptions:
         seed: decides rows, initialisation and order. Same seed, same bytes on one machine's CPU.
     """
 
-    steps: int = 48
+    steps: int = 32
     batch_size: int = 4
-    rows: int = 96
-    upper_blocks: int = 8
+    rows: int = 64
+    upper_blocks: int = 6
     rank: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     max_tokens: int = 256
     with_system: bool = False
     seed: int = 42

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
     from adapters.safetensors_router_store import SafetensorsRouterStore
     from adapters.transformers_base import LoadedBase
+    from application.answer_file import AnswerFileReport
+    from application.answer_prompts import AnswerPrompts
+    from application.check_lora_adapters import CheckLoraAdapters
     from application.download import DownloadDataset, DownloadRouter
     from application.evaluate_router import EvaluateRouter
     from application.generate_dataset import GenerateDataset
@@ -28,6 +32,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.publish_dataset import PlanPublication, PublishDataset
     from application.route_prompts import RoutePrompts
     from application.verify_dataset import VerifyDataset
+    from domain.answers import Fallback, GenerationOptions
 
 
 @mutable(slots=False)
@@ -119,6 +124,71 @@ class Application:
         if not use_cache:
             return extractor
         return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))
+
+    def router_base(self, router: TrainedRouter, name_or_path: str | None = None) -> LoadedBase:
+        """Load all of a base model: the one named, else ``BASE_MODEL_ID``, else the one the router was trained on."""
+        from adapters.embedded_base import EMBEDDED_NAME
+
+        spec = router.card.features
+        own = None if spec.base.name == EMBEDDED_NAME else spec.base.name
+        wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or own
+        return self.load_base(wanted)
+
+    def route_on(self, router: TrainedRouter, base: LoadedBase) -> RoutePrompts:
+        """Routing on a base model that is loaded."""
+        from adapters.numpy_scorer import NumpyRouterScorer
+        from application.route_prompts import RoutePrompts
+
+        features = self.feature_extractor(base, max_tokens=router.card.features.max_tokens, use_cache=False)
+        return RoutePrompts(router, features, NumpyRouterScorer())
+
+    def check_lora_adapters(self, base: LoadedBase) -> CheckLoraAdapters:
+        """The use case that proves LoRA adapters; it puts the sound ones into the base model."""
+        from adapters.lora_inspection import SafetensorsLoraInspector
+        from adapters.peft_engine import PeftEngine
+        from application.check_lora_adapters import CheckLoraAdapters
+
+        return CheckLoraAdapters(SafetensorsLoraInspector(base), lambda folders: PeftEngine(base, folders))
+
+    def answer_prompts(
+        self,
+        router: TrainedRouter,
+        folders: Mapping[str, Path],
+        base_model: str | None = None,
+        *,
+        fallback: Fallback,
+        disabled: frozenset[str] = frozenset(),
+    ) -> AnswerPrompts:
+        """The use case that answers prompts: one base model loaded, every LoRA adapter checked.
+
+        Of `folders` (by name) those are loaded that the router or the fallback may ask for.
+        """
+        from application.answer_prompts import AnswerPrompts
+        from domain.answers import check_available
+
+        labels = router.card.labels
+        wanted = {*labels.names, fallback.adapter} - disabled
+        check_available(labels, folders, fallback, disabled)  # before anything slow
+        base = self.router_base(router, base_model)
+        check = self.check_lora_adapters(base)({name: path for name, path in folders.items() if name in wanted})
+        check.require_sound()
+        return AnswerPrompts(self.route_on(router, base), check.engine, fallback, disabled)
+
+    def answer_file(
+        self, answering: AnswerPrompts, source: Path, output: Path, options: GenerationOptions
+    ) -> AnswerFileReport:
+        """Answer a file of prompts into a file of answers."""
+        from adapters.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+        from application.answer_file import AnswerFile, AnswerFileRequest
+
+        run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), answering, self.progress)
+        return run(AnswerFileRequest(source, options))
+
+    def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:
+        """Fine-tuning of small LoRA adapters on a base model that is loaded."""
+        from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
+
+        return PeftFinetuner(base, self.progress, options or FinetuneOptions())
 
     def modal_volume(self, volume: str, *, create: bool = False) -> RemoteDatasetStore:
         """One Modal volume; nothing is contacted before it is used."""

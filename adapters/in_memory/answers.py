@@ -1,0 +1,86 @@
+"""An answer engine without a model: it says who answers what, so that a test sees who spoke."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attrs import define, field
+
+from application.ports.answering import Generation, GenerationRequest, LoraDistances
+from domain.answers import GenerationOptions
+from domain.chats import routing_text, with_system
+from domain.errors import LoraAdapterError, UsageError
+from domain.features import BaseModel
+from domain.lora import LoraFacts, ModuleShapes
+
+
+@define
+class InMemoryAnswerEngine:
+    """An :class:`application.ports.AnswerEngine` and :class:`application.ports.LoraProbe` that repeats the prompt.
+
+    Its answers are ``calendar: <prompt>``, or ``base: <prompt>`` from the bare base model; a word is a token.
+
+    Attributes:
+        adapters: the LoRA adapters that it pretends to hold.
+        systems: the system turns of some of them; it says them too.
+        without_effect: those of them that answer as the base model does.
+        requests: everything that it was asked, in order.
+    """
+
+    adapters: tuple[str, ...] = field(converter=tuple)
+    systems: Mapping[str, str] = field(factory=dict)
+    without_effect: Collection[str] = ()
+    requests: list[GenerationRequest] = field(factory=list, init=False)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], options: GenerationOptions
+    ) -> Iterator[tuple[int, Generation]]:
+        """Answer from the last to the first; see the port for the contract."""
+        for request in requests:
+            if request.adapter is not None and request.adapter not in self.adapters:
+                raise UsageError(f"LoRA adapter {request.adapter!r} is not loaded")
+            if request.images:
+                raise UsageError("base model in-memory sees no images", hint="leave --image out")
+        self.requests.extend(requests)
+        for index in reversed(range(len(requests))):
+            yield index, self._say(requests[index], options)
+
+    def distances(self) -> LoraDistances:
+        """Return distance 1 between any two, and 0 where a LoRA adapter is to have no effect."""
+        states = [0.0 if name in self.without_effect else float(row) for row, name in enumerate(self.adapters, 1)]
+        return LoraDistances(
+            self.adapters, tuple(states), tuple(tuple(abs(one - other) for other in states) for one in states)
+        )
+
+    def _say(self, request: GenerationRequest, options: GenerationOptions) -> Generation:
+        chat = with_system(request.chat, self.systems.get(request.adapter or ""))
+        system = "".join(f"[{message.content}] " for message in chat if message.role == "system")
+        text = f"{request.adapter or 'base'}: {system}{routing_text(request.chat)}"
+        cuts = [text.index(stop) for stop in options.stop if stop in text]
+        words = (text[: min(cuts)] if cuts else text).split(" ")
+        kept = words[: options.max_new_tokens]
+        finish = "stop" if len(kept) == len(words) else "length"
+        return Generation(" ".join(kept).strip(), len(kept), finish)
+
+
+@define
+class InMemoryLoraInspector:
+    """A :class:`application.ports.LoraInspector` over facts instead of files.
+
+    Attributes:
+        base: the pretended base model.
+        modules: its layers.
+        facts: what each folder holds; a text is the reason why it cannot be read.
+    """
+
+    base: BaseModel
+    modules: ModuleShapes
+    facts: Mapping[Path, LoraFacts | str]
+
+    def inspect(self, folder: Path) -> LoraFacts:
+        """Return the facts; see the port for the contract."""
+        found = self.facts.get(folder, "no such folder")
+        if isinstance(found, str):
+            raise LoraAdapterError(found, where=folder)
+        return found

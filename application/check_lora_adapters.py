@@ -1,0 +1,130 @@
+"""Use case: prove that LoRA adapters fit the loaded base model, have an effect, and differ from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from attrs import evolve, field, frozen
+
+from application.ports.answering import AnswerEngine, LoraProbe
+from application.ports.lora import LoraInspector
+from domain.errors import LoraAdapterError, MoeRouterError
+from domain.lora import LoraFacts, effect_problems, find_problems, find_warnings
+
+
+@frozen
+class LoraDiagnosis:
+    """What the check found out about one LoRA adapter.
+
+    Attributes:
+        name: its name.
+        folder: where it lies.
+        facts: what its files say; None when they could not be read.
+        problems: why it is refused; empty for a sound one.
+        warnings: what a person should look at.
+        effect: distance of its logits to the base model's, see LoraDistances; None when it was not run.
+        nearest: the other LoRA adapter whose logits are closest, if any ran.
+        nearest_distance: their distance.
+    """
+
+    name: str
+    folder: Path
+    facts: LoraFacts | None
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    effect: float | None = None
+    nearest: str | None = None
+    nearest_distance: float | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether it may answer prompts."""
+        return not self.problems
+
+
+class ProbingEngine(AnswerEngine, LoraProbe, Protocol):
+    """An engine that can also be probed."""
+
+
+@frozen(eq=False)
+class LoraCheck:
+    """Outcome of a check.
+
+    Attributes:
+        base_name: the base model that they were checked against.
+        diagnoses: one per LoRA adapter, in the order given.
+        engine: holds those that the probe ran on, ready to answer; use it after `require_sound`.
+    """
+
+    base_name: str
+    diagnoses: tuple[LoraDiagnosis, ...]
+    engine: AnswerEngine = field(repr=False)
+
+    @property
+    def sound(self) -> bool:
+        """Whether every LoRA adapter is."""
+        return all(each.sound for each in self.diagnoses)
+
+    def require_sound(self) -> None:
+        """Raise LoraAdapterError that names every refused LoRA adapter with its first problem."""
+        bad = [each for each in self.diagnoses if not each.sound]
+        if bad:
+            raise LoraAdapterError(
+                "; ".join(f"LoRA adapter {each.name} is refused: {each.problems[0]}" for each in bad),
+                where=bad[0].folder if len(bad) == 1 else None,
+                hint="moe-router doctor shows everything",
+            )
+
+
+@frozen(eq=False)
+class CheckLoraAdapters:
+    """Checks files first, so that only what fits is put into the base model; then runs one batch.
+
+    Attributes:
+        inspector: reads the folders; knows the base model.
+        load: puts LoRA adapters (by name) into the base model; called once, with those whose files are sound.
+    """
+
+    inspector: LoraInspector
+    load: Callable[[Mapping[str, Path]], ProbingEngine]
+
+    def __call__(self, folders: Mapping[str, Path]) -> LoraCheck:
+        """Check the LoRA adapters; never raises for a bad one."""
+        diagnoses = {name: self._read(name, folder) for name, folder in folders.items()}
+        fitting = {name: folders[name] for name, each in diagnoses.items() if each.sound}
+        engine = self.load(fitting)
+        if fitting:
+            diagnoses.update(_probed(diagnoses, engine))
+        return LoraCheck(self.inspector.base.name, tuple(diagnoses.values()), engine)
+
+    def _read(self, name: str, folder: Path) -> LoraDiagnosis:
+        try:
+            facts = self.inspector.inspect(folder)
+        except MoeRouterError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            return LoraDiagnosis(name, folder, None, (f"{error.what}{hint}",))
+        base = self.inspector.base
+        problems = find_problems(facts, base, self.inspector.modules)
+        return LoraDiagnosis(name, folder, facts, problems, find_warnings(facts, base))
+
+
+def _probed(diagnoses: Mapping[str, LoraDiagnosis], probe: LoraProbe) -> dict[str, LoraDiagnosis]:
+    distances = probe.distances()
+    found = {}
+    for row, name in enumerate(distances.names):
+        others = [
+            (apart, other)
+            for other, apart in zip(distances.names, distances.between[row], strict=True)
+            if other != name
+        ]
+        nearest = min(others, default=(None, None))
+        found[name] = evolve(
+            diagnoses[name],
+            problems=effect_problems(name, distances.names, distances.to_base[row], distances.between[row]),
+            effect=distances.to_base[row],
+            nearest=nearest[1],
+            nearest_distance=nearest[0],
+        )
+    return found

@@ -1,0 +1,165 @@
+"""Answering a prompt: how to generate, and who speaks when the router's choice cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+
+from attrs import frozen
+
+from domain.errors import DataRejectedError, LoraAdapterError, UsageError
+from domain.labels import LabelMap, check_adapter_name
+from domain.routing import Reason, RoutingDecision
+
+
+@frozen
+class GenerationOptions:
+    """How an answer is generated.
+
+    Attributes:
+        max_new_tokens: an answer ends after this many tokens at the latest, 1 or more.
+        temperature: 0 always takes the most likely token; above 0 draws, the more freely the higher.
+        seed: seed of the draws. A prompt's draws depend on it and on the prompt only, not on the batch.
+        stop: an answer ends before the first of these strings.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 42
+    stop: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        """Raise UsageError with the rule and the offending value."""
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max-new-tokens {self.max_new_tokens} is below 1")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature {self.temperature} is not a number of 0 or more")
+        if "" in self.stop:
+            raise UsageError("an empty stop string would stop every answer at once")
+
+
+GREEDY = GenerationOptions()
+"""The most likely answer, with the command line's defaults."""
+
+
+class FallbackKind(StrEnum):
+    """What happens when the router's choice cannot answer, or when there is none."""
+
+    STRICT = "strict"
+    BASE = "base"
+    ADAPTER = "adapter"
+    ERROR = "error"
+
+
+@frozen
+class Fallback:
+    """Who speaks when the router abstains or fails, or when the LoRA adapter that it chose is not there.
+
+    | kind | router abstains | router fails | LoRA adapter missing |
+    | --- | --- | --- | --- |
+    | STRICT (nothing asked for) | base model | error | error at the start |
+    | BASE | base model | base model | base model |
+    | ADAPTER | that LoRA adapter | that LoRA adapter | that LoRA adapter |
+    | ERROR | error | error | error at the start |
+
+    Attributes:
+        kind: the row of the table.
+        adapter: the LoRA adapter's name for ADAPTER, else None.
+    """
+
+    kind: FallbackKind = FallbackKind.STRICT
+    adapter: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> Fallback:
+        """Return the fallback for an option's value: None, "base", "error" or an adapter's name."""
+        if text is None:
+            return cls()
+        if text in ("base", "error"):
+            return cls(FallbackKind(text))
+        return cls(FallbackKind.ADAPTER, check_adapter_name(text))
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether it was asked to answer for a LoRA adapter that is missing, and for a router that fails."""
+        return self.kind in (FallbackKind.BASE, FallbackKind.ADAPTER)
+
+
+STRICT = Fallback()
+"""No fallback was asked for."""
+
+
+@frozen
+class Speaker:
+    """Who answers a prompt.
+
+    Attributes:
+        adapter: the LoRA adapter, or None for the bare base model.
+        fallback: why it is not the router's confident choice; None when it is.
+    """
+
+    adapter: str | None
+    fallback: str | None = None
+
+
+def check_available(
+    labels: LabelMap, available: Collection[str], fallback: Fallback, disabled: frozenset[str] = frozenset()
+) -> None:
+    """Raise unless every answer that the router can ask for has somebody to give it.
+
+    Raises:
+        UsageError: a disabled adapter is unknown, or the fallback is disabled.
+        LoraAdapterError: a LoRA adapter is missing and no fallback stands in, or the fallback itself is missing.
+    """
+    for name in disabled:
+        labels.label_of(name)
+    if fallback.adapter in disabled:
+        raise UsageError(f"the fallback {fallback.adapter!r} is disabled")
+    if fallback.adapter is not None and fallback.adapter not in available:
+        raise LoraAdapterError(
+            f"the fallback {fallback.adapter!r} is no LoRA adapter that was given",
+            hint=f"given: {', '.join(sorted(available)) or 'none'}",
+        )
+    missing = [name for name in labels.names if name not in available and name not in disabled]
+    if missing and not fallback.stands_in:
+        raise LoraAdapterError(
+            f"no LoRA adapter for {', '.join(missing)}, which the router may choose",
+            hint=f"given: {', '.join(sorted(available)) or 'none'}; name its folder with --lora {missing[0]}=PATH, "
+            "or allow --fallback base",
+        )
+
+
+def choose_speaker(decision: RoutingDecision, available: Collection[str], fallback: Fallback) -> Speaker:
+    """Return who answers.
+
+    Raises:
+        LoraAdapterError: the chosen LoRA adapter is missing and no fallback stands in.
+        DataRejectedError: the router abstains, and that was asked to be an error.
+    """
+    if decision.adapter is None:
+        return speaker_without_choice(explain(decision), fallback)
+    if decision.adapter in available:
+        return Speaker(decision.adapter)
+    why = f"LoRA adapter {decision.adapter} was not given"
+    if not fallback.stands_in:
+        raise LoraAdapterError(why, hint=f"--lora {decision.adapter}=PATH, or --fallback base")
+    return Speaker(fallback.adapter, why)
+
+
+def speaker_without_choice(why: str, fallback: Fallback) -> Speaker:
+    """Return who answers when the router chose nobody; raises DataRejectedError when that is to be an error."""
+    if fallback.kind is FallbackKind.ERROR:
+        raise DataRejectedError(
+            f"the router chose no adapter: {why}", hint="--fallback base lets the base model answer"
+        )
+    return Speaker(fallback.adapter, why)
+
+
+def explain(decision: RoutingDecision) -> str:
+    """Return in a few words why the router abstained."""
+    limits = decision.thresholds
+    if decision.reason is Reason.OUT_OF_SCOPE:
+        return f"out of scope: score {decision.out_of_scope:.3f} above {limits.max_out_of_scope:.3f}"
+    if decision.reason is Reason.LOW_CONFIDENCE:
+        return f"unsure: confidence {decision.confidence:.2f} for {decision.best} below {limits.min_confidence:.2f}"
+    return "every adapter is disabled"

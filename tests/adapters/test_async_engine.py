@@ -1,0 +1,139 @@
+"""Many callers at once get what each would get alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.async_engine import AsyncAnswerEngine
+from adapters.in_memory.answers import InMemoryAnswerEngine
+from adapters.numpy_scorer import NumpyRouterScorer
+from adapters.peft_engine import PeftEngine
+from adapters.transformers_base import load_base
+from adapters.transformers_features import TransformersFeatureExtractor
+from application.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answers import Answer, Prompt
+from application.route_prompts import RoutePrompts
+from domain.answers import GenerationOptions
+from domain.chats import as_chat
+from domain.errors import DataRejectedError, UsageError
+from domain.labels import DEFAULT_LABELS
+from tests.answering_world import WORDS, small_route, small_router
+from tests.lora_world import NAMES, write_loras
+
+OPTIONS = (GenerationOptions(max_new_tokens=6), GenerationOptions(max_new_tokens=6, temperature=1.0))
+PROMPTS = [f"{a} {b}" for words in WORDS for a in words for b in words][::6]
+
+
+@pytest.fixture(scope="module")
+def answering(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> AnswerPrompts:
+    base = load_base(str(tiny_base), cache_dir=tiny_base.parent, device="cpu")
+    engine = PeftEngine(base, write_loras(base, tmp_path_factory.mktemp("loras")))
+    features = TransformersFeatureExtractor(base)
+    return AnswerPrompts(RoutePrompts(small_router(features), features, NumpyRouterScorer()), engine)
+
+
+def essence(answer: Answer) -> tuple[Any, ...]:
+    return answer.adapter, answer.text, answer.tokens, answer.finish
+
+
+def test_concurrent_callers_get_the_serial_answers(answering: AnswerPrompts) -> None:
+    serial = {
+        (prompt, options): essence(answering(AnswerRequest((Prompt(as_chat(prompt)),), options))[0])
+        for prompt in PROMPTS
+        for options in OPTIONS
+    }
+    assert {speaker for speaker, *_ in serial.values()} == set(NAMES)
+    found: dict[Any, list[Any]] = {key: [] for key in serial}
+
+    async def callers(engine: AsyncAnswerEngine) -> None:
+        async def one(key: Any) -> None:
+            found[key].append(essence(await engine.answer(key[0], options=key[1])))
+
+        await asyncio.gather(*(one(key) for key in serial for _ in range(2)))
+
+    async def main() -> None:
+        async with AsyncAnswerEngine(answering, max_batch=8) as engine:
+            threads = [threading.Thread(target=lambda: asyncio.run(callers(engine))) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            await callers(engine)
+            await asyncio.to_thread(lambda: [thread.join() for thread in threads])
+
+    asyncio.run(main())
+    assert found == {key: [value] * 8 for key, value in serial.items()}
+
+
+class _SlowEngine(InMemoryAnswerEngine):
+    """Takes its time, so that callers queue; remembers who ran it and how large the batches were."""
+
+    def generate(self, *arguments: Any) -> Any:
+        batches.append((threading.current_thread().name, len(arguments[0])))
+        time.sleep(0.05)
+        if any("poison" in request.chat[0].content for request in arguments[0]):
+            raise DataRejectedError("poisoned")
+        yield from super().generate(*arguments)
+
+
+batches: list[tuple[str, int]] = []
+
+
+@pytest.fixture
+def slow() -> AnswerPrompts:
+    batches.clear()
+    return AnswerPrompts(small_route(), _SlowEngine(DEFAULT_LABELS.names))
+
+
+def test_waiting_prompts_are_answered_in_batches_by_one_thread(slow: AnswerPrompts) -> None:
+    async def main() -> list[Answer]:
+        async with AsyncAnswerEngine(slow, max_batch=4) as engine:
+            return await asyncio.gather(*(engine.answer(f"book {i}") for i in range(9)))
+
+    answers = asyncio.run(main())
+    assert [answer.text.split(": ")[1] for answer in answers] == [f"book {i}" for i in range(9)]
+    assert {name for name, _ in batches} == {"moe-router-model"}
+    assert sum(size for _, size in batches) == 9
+    assert max(size for _, size in batches) == 4
+
+
+def test_one_bad_prompt_fails_alone(slow: AnswerPrompts) -> None:
+    async def main() -> list[Any]:
+        async with AsyncAnswerEngine(slow) as engine:
+            texts = ["book", "poison", "", "claim"]
+            return await asyncio.gather(*(engine.answer(text) for text in texts), return_exceptions=True)
+
+    book, poison, empty, claim = asyncio.run(main())
+    assert (book.adapter, claim.adapter) == ("calendar", "claim-window")
+    assert isinstance(poison, DataRejectedError)
+    assert "no text to route on" in str(empty)
+
+
+def test_a_cancelled_caller_costs_nothing(slow: AnswerPrompts) -> None:
+    async def main() -> Answer:
+        async with AsyncAnswerEngine(slow) as engine:
+            first = asyncio.create_task(engine.answer("book"))
+            await asyncio.sleep(0.02)  # the model is busy with the first
+            second = asyncio.create_task(engine.answer("claim"))
+            await asyncio.sleep(0)
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            return await first
+
+    assert asyncio.run(main()).adapter == "calendar"
+    assert [size for _, size in batches] == [1]
+
+
+def test_closing_answers_what_is_queued_and_refuses_what_comes_after(slow: AnswerPrompts) -> None:
+    engine = AsyncAnswerEngine(slow, max_batch=2)
+    futures = [engine.submit("book") for _ in range(5)]
+    engine.close()
+    assert all(future.done() and future.result().adapter == "calendar" for future in futures)
+    with pytest.raises(UsageError, match="closed"):
+        engine.submit("book")
+    engine.close()

@@ -1,0 +1,140 @@
+"""Files of prompts: every prompt answered once, however often the run was cut off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.in_memory.answers import InMemoryAnswerEngine
+from adapters.in_memory.runtime import RecordingProgressReporter
+from adapters.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+from application.answer_file import AnswerFile, AnswerFileReport, AnswerFileRequest
+from application.answer_prompts import AnswerPrompts
+from domain.errors import DataRejectedError, MissingFileError
+from domain.labels import DEFAULT_LABELS
+from tests.answering_world import small_route
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+class _BreakingEngine(InMemoryAnswerEngine):
+    """Breaks after some answers, as a killed process does."""
+
+    left = 10**9
+
+    def generate(self, *arguments: Any) -> Any:
+        for each in super().generate(*arguments):
+            if self.left == 0:
+                raise _InterruptedError
+            self.left -= 1
+            yield each
+
+
+def answer(source: Path, output: Path, after: int = 10**9) -> tuple[AnswerFileReport, _BreakingEngine]:
+    engine = _BreakingEngine(DEFAULT_LABELS.names)
+    engine.left = after
+    answering = AnswerPrompts(small_route(), engine)
+    run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), answering, RecordingProgressReporter())
+    return run(AnswerFileRequest(source)), engine
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    rows = [
+        {"id": "a", "prompt": "book a table"},
+        {"id": 7, "text": "claim the window"},
+        {"messages": [{"role": "user", "content": "pick a doctor"}]},
+        {"id": "d", "conversations": [{"from": "human", "value": "<image>\nfile the claim"}]},
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows) + '\n\n"near the provider"')
+    return path
+
+
+def rows_of(path: Path) -> dict[str, Any]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"]: row for row in rows}
+
+
+def said(path: Path) -> dict[str, Any]:
+    """Everything but the figures, which differ between batches in their last digits."""
+    keys = ("prompt", "adapter", "fallback", "answer", "tokens", "finish")
+    return {row_id: [row[key] for key in keys] for row_id, row in rows_of(path).items()}
+
+
+def test_every_row_is_answered(source: Path, tmp_path: Path) -> None:
+    report, _ = answer(source, tmp_path / "new" / "answers.jsonl")
+    rows = rows_of(tmp_path / "new" / "answers.jsonl")
+    assert set(rows) == {"a", "7", "3", "d", "6"}
+    assert rows["d"]["answer"] == "claim-window: file the claim"
+    assert rows["3"]["decision"]["adapter"] == rows["3"]["adapter"] == "provider-select"
+    assert (report.total, report.skipped, report.fallbacks) == (5, 0, 0)
+    assert report.by_adapter == {"calendar": 1, "claim-window": 2, "provider-select": 2}
+
+
+@pytest.mark.parametrize("after", range(5))
+@pytest.mark.parametrize("torn", [b"", b'{"id":"a","pro'])
+def test_interrupted_and_resumed_is_uninterrupted(source: Path, tmp_path: Path, after: int, torn: bytes) -> None:
+    answer(source, tmp_path / "whole.jsonl")
+    output = tmp_path / "answers.jsonl"
+    with pytest.raises(_InterruptedError):
+        answer(source, output, after)
+    with output.open("ab") as file:
+        file.write(torn)
+    report, engine = answer(source, output)
+    assert (report.skipped, len(engine.requests)) == (after, 5 - after)
+    assert said(output) == said(tmp_path / "whole.jsonl")
+    report, engine = answer(source, output)
+    assert (report.skipped, engine.requests) == (5, [])
+
+
+def test_an_id_with_another_prompt_is_refused(source: Path, tmp_path: Path) -> None:
+    answer(source, tmp_path / "answers.jsonl")
+    source.write_text('{"id": "a", "prompt": "another"}')
+    with pytest.raises(DataRejectedError, match="id 'a' was answered before, with another prompt"):
+        answer(source, tmp_path / "answers.jsonl")
+
+
+@pytest.mark.parametrize("content", ["my notes", "my notes\n", '{"x": 1}\n', '{"id": 1, "prompt": "a"}\n'])
+def test_a_file_that_holds_no_answers_is_left_alone(source: Path, tmp_path: Path, content: str) -> None:
+    output = tmp_path / "notes.txt"
+    output.write_text(content)
+    with pytest.raises(DataRejectedError):
+        answer(source, output)
+    assert output.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no prompts"),
+        ("{", r"prompts\.jsonl:1: invalid JSON"),
+        ("[]", "no object and no string"),
+        ('{"id": "a"}', "no 'prompt', 'text'"),
+        ('{"prompt": "<image>"}', "no text to route on"),
+        ('{"messages": [{"role": "assistant", "content": "hi"}]}', "no text to route on"),
+        ('{"messages": [{"role": "martian", "content": "hi"}]}', "unknown speaker"),
+        ('{"prompt": "a", "images": "x.png"}', "no list of paths"),
+        ('{"prompt": "a", "id": null}', "no string and no whole number"),
+        ('{"id": "1", "prompt": "a"}\n{"id": 1, "prompt": "b"}', r"prompts\.jsonl:2: id '1' comes twice"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "prompts.jsonl").write_text(content)
+    with pytest.raises(DataRejectedError, match=message):
+        answer(tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl")
+    with pytest.raises(MissingFileError):
+        answer(tmp_path / "none.jsonl", tmp_path / "answers.jsonl")
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+def test_image_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "images": ["x.png", "/tmp/y.png"]}')
+    (row,) = JsonlPromptRowReader().read_prompt_rows(tmp_path / "prompts.jsonl")
+    assert row.prompt.images == (tmp_path / "x.png", Path("/tmp/y.png"))

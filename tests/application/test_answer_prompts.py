@@ -1,0 +1,122 @@
+"""Who answers, and that the answer says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from adapters.in_memory.answers import InMemoryAnswerEngine
+from application.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answers import Answer, Prompt
+from domain.answers import Fallback, GenerationOptions
+from domain.chats import Message, as_chat
+from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, UsageError
+from domain.labels import DEFAULT_LABELS
+from tests.answering_world import NOTHING, small_route
+
+ALL = DEFAULT_LABELS.names
+TEXTS = ("book a table for Monday", "the kitchen window is broken", "pick a doctor near the provider")
+WIDE = GenerationOptions(max_new_tokens=500)
+
+
+def ask(*texts: str, engine: Any = None, route: Any = None, **options: Any) -> list[Answer]:
+    use_case = AnswerPrompts(route or small_route(), engine or InMemoryAnswerEngine(ALL), **options)
+    return use_case(AnswerRequest(tuple(Prompt(as_chat(text)) for text in texts), WIDE))
+
+
+def test_each_prompt_is_answered_by_the_adapter_that_the_router_chose() -> None:
+    answers = ask(*TEXTS)
+    assert [answer.text for answer in answers] == [f"{name}: {text}" for name, text in zip(ALL, TEXTS, strict=True)]
+    for answer, name in zip(answers, ALL, strict=True):
+        assert answer.decision is not None
+        assert (answer.decision.adapter, answer.adapter, answer.fallback) == (name, name, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "speaker"),
+    [(None, None), ("base", None), ("calendar", "calendar")],
+)
+def test_an_abstention_is_answered_by_the_fallback_and_says_so(text: str | None, speaker: str | None) -> None:
+    (answer,) = ask("anything", route=small_route(NOTHING), fallback=Fallback.parse(text))
+    assert answer.decision is not None
+    assert answer.decision.adapter is None
+    assert answer.adapter == speaker
+    assert answer.text == f"{speaker or 'base'}: anything"
+    assert answer.fallback is not None
+    assert answer.fallback.startswith("out of scope: score")
+
+
+def test_an_abstention_can_be_an_error_that_names_the_prompt() -> None:
+    with pytest.raises(DataRejectedError, match="prompt 'anything': the router chose no adapter: out of scope"):
+        ask("anything", route=small_route(NOTHING), fallback=Fallback.parse("error"))
+
+
+@pytest.mark.parametrize("text", [None, "error"])
+def test_a_missing_adapter_is_an_error_before_anything_is_answered(text: str | None) -> None:
+    with pytest.raises(LoraAdapterError, match="no LoRA adapter for claim-window"):
+        ask(engine=InMemoryAnswerEngine(("calendar", "provider-select")), fallback=Fallback.parse(text))
+
+
+@pytest.mark.parametrize(("text", "speaker"), [("base", None), ("calendar", "calendar")])
+def test_a_fallback_stands_in_for_a_missing_adapter_and_says_so(text: str, speaker: str | None) -> None:
+    engine = InMemoryAnswerEngine(("calendar", "provider-select"))
+    answers = ask(*TEXTS, engine=engine, fallback=Fallback.parse(text))
+    assert [answer.adapter for answer in answers] == ["calendar", speaker, "provider-select"]
+    assert [answer.fallback for answer in answers] == [None, "LoRA adapter claim-window was not given", None]
+
+
+def test_a_disabled_adapter_need_not_be_there_and_never_answers() -> None:
+    engine = InMemoryAnswerEngine(("calendar", "provider-select"))
+    answers = ask(*TEXTS, engine=engine, disabled=frozenset({"claim-window"}))
+    assert "claim-window" not in {answer.adapter for answer in answers}
+    with pytest.raises(UsageError, match="unknown adapter 'nobody'"):
+        ask(disabled=frozenset({"nobody"}))
+    with pytest.raises(UsageError, match="'calendar' is disabled"):
+        ask(disabled=frozenset({"calendar"}), fallback=Fallback.parse("calendar"))
+
+
+def test_an_unknown_fallback_is_refused() -> None:
+    with pytest.raises(LoraAdapterError, match="the fallback 'generic' is no LoRA adapter that was given"):
+        ask(fallback=Fallback.parse("generic"))
+
+
+class _BrokenScorer:
+    def score(self, *_arguments: Any, **_options: Any) -> Any:
+        raise DataRejectedError("features are not finite")
+
+
+def test_a_router_that_fails_is_an_error_or_answered_by_the_fallback() -> None:
+    route = evolve(small_route(), scorer=_BrokenScorer())
+    with pytest.raises(MoeRouterError, match="not finite"):
+        ask("anything", route=route)
+    (answer,) = ask("anything", route=route, fallback=Fallback.parse("base"))
+    assert (answer.decision, answer.adapter) == (None, None)
+    assert answer.fallback == "the router failed: features are not finite"
+
+
+def test_chats_are_routed_on_the_newest_turn_of_the_user_and_answered_whole() -> None:
+    chat = (Message("user", TEXTS[1]), Message("gpt", "done"), Message("human", f"<image>\n{TEXTS[0]}"))
+    engine = InMemoryAnswerEngine(ALL)
+    (answer,) = AnswerPrompts(small_route(), engine)(AnswerRequest((Prompt(chat),), WIDE))
+    assert answer.adapter == "calendar"
+    assert engine.requests[0].chat == chat
+    with pytest.raises(DataRejectedError, match="no text to route on"):
+        AnswerPrompts(small_route(), engine)(AnswerRequest((Prompt((Message("user", "<image>"),)),)))
+
+
+def test_images_reach_the_engine() -> None:
+    with pytest.raises(UsageError, match="sees no images"):
+        AnswerPrompts(small_route(), InMemoryAnswerEngine(ALL))(
+            AnswerRequest((Prompt(as_chat("book"), (Path("x.png"),)),))
+        )
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"stop": ("",)}]
+)
+def test_options_out_of_range(options: Any) -> None:
+    with pytest.raises(UsageError):
+        GenerationOptions(**options)

@@ -1,0 +1,197 @@
+"""infer and doctor as users run them, on a tiny base model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+from click.testing import CliRunner
+
+from adapters.safetensors_router_store import SafetensorsRouterStore
+from adapters.transformers_base import load_base
+from adapters.transformers_features import TransformersFeatureExtractor
+from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, MoeRouterError, UsageError
+from entrypoints.bootstrap import Application
+from entrypoints.cli import cli, exit_code
+from tests.answering_world import NOTHING, small_router
+from tests.lora_world import NAMES, edit_weights, write_loras
+
+
+@frozen
+class World:
+    """A router file and LoRA adapters for the tiny base model."""
+
+    router: Path
+    abstaining: Path
+    loras: Path
+    base: Path
+
+
+@pytest.fixture(scope="module")
+def world(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("answering")
+    base = load_base(str(tiny_base), cache_dir=folder, device="cpu")
+    features = TransformersFeatureExtractor(base)
+    router = small_router(features)
+    store = SafetensorsRouterStore()
+    store.save(router, folder / "router.safetensors")
+    store.save(evolve(router, card=evolve(router.card, thresholds=NOTHING)), folder / "abstaining.safetensors")
+    write_loras(base, folder / "loras", systems={"calendar": "Book a table"})
+    return World(folder / "router.safetensors", folder / "abstaining.safetensors", folder / "loras", tiny_base)
+
+
+def run(*arguments: Any, **environment: str) -> Any:
+    return CliRunner().invoke(
+        cli, [str(each) for each in arguments], obj=Application(environment), catch_exceptions=True
+    )
+
+
+def infer(world: World, *arguments: Any, router: Path | None = None) -> Any:
+    common = ("--router", router or world.router, "--max-new-tokens", 5)
+    return run("infer", *common, *arguments)
+
+
+def done(result: Any) -> str:
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.stderr
+    return str(result.stdout)
+
+
+def refused(result: Any, kind: type[MoeRouterError], code: int) -> str:
+    assert isinstance(result.exception, kind), result.exception
+    assert exit_code(result.exception) == code
+    assert result.stdout == ""
+    return str(result.exception)
+
+
+PROMPTS = ("--prompt", "book a table", "--prompt", "file the claim", "--prompt", "pick a doctor near me")
+
+
+def test_infer_prints_the_guides_lines(world: World) -> None:
+    lines = done(infer(world, "--prompt", "book a table", "--lora-dir", world.loras)).splitlines()
+    assert lines[0].startswith("[router] selected adapter=calendar (confidence 0.")
+    assert lines[1].startswith("[model] response: ")
+    assert len(lines[1]) > len("[model] response: ")
+
+
+def test_infer_json_and_text_agree(world: World) -> None:
+    text = done(infer(world, *PROMPTS, "--lora-dir", world.loras)).splitlines()
+    found = json.loads(done(infer(world, *PROMPTS, "--lora-dir", world.loras, "--json")))
+    assert [each["adapter"] for each in found["answers"]] == list(NAMES)
+    assert [line for line in text if line.startswith("[prompt]")] == [f"[prompt] {each}" for each in PROMPTS[1::2]]
+    assert [line for line in text if line.startswith("[model]")] == [
+        f"[model] response: {each['answer']}" for each in found["answers"]
+    ]
+    assert all(each["decision"]["adapter"] == each["adapter"] for each in found["answers"])
+
+
+def test_an_abstention_is_said(world: World) -> None:
+    out = done(infer(world, "--prompt", "anything", "--lora-dir", world.loras, router=world.abstaining))
+    assert out.startswith("[router] selected adapter=none (base model answers: out of scope: score")
+    out = done(
+        infer(
+            world,
+            *("--prompt", "anything", "--lora-dir", world.loras, "--fallback", "claim-window"),
+            router=world.abstaining,
+        )
+    )
+    assert out.startswith("[router] selected adapter=none (fallback claim-window answers: out of scope")
+    result = infer(
+        world, "--prompt", "anything", "--lora-dir", world.loras, "--fallback", "error", router=world.abstaining
+    )
+    refused(result, DataRejectedError, 3)
+
+
+def test_missing_and_disabled_adapters(world: World) -> None:
+    one = ("--lora", f"claim-window={world.loras / 'claim-window'}")
+    message = refused(infer(world, "--prompt", "book a table", *one), LoraAdapterError, 3)
+    assert "no LoRA adapter for calendar, provider-select" in message
+    out = done(infer(world, "--prompt", "book a table", *one, "--fallback", "base"))
+    assert "adapter=calendar (confidence" in out
+    assert "base model answers: LoRA adapter calendar was not given)" in out
+    out = done(
+        infer(world, "--prompt", "book a table", *one, "--disable", "calendar", "--disable", "provider-select")
+    )
+    assert out.startswith("[router] selected adapter=claim-window (confidence 1.00)")
+    assert "base model answers" in done(infer(world, "--prompt", "book", "--fallback", "base"))
+
+
+def test_a_bad_adapter_is_refused_at_the_start(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.loras, tmp_path / "loras")
+    edit_weights(tmp_path / "loras" / "claim-window", lambda each: {name: 0 * each[name] for name in each})
+    result = infer(world, "--prompt", "book a table", "--lora-dir", tmp_path / "loras", "--fallback", "base")
+    assert "LoRA adapter claim-window is refused: all its B or A" in refused(result, LoraAdapterError, 3)
+
+
+def test_route_only_needs_no_lora_adapter(world: World) -> None:
+    out = done(infer(world, *PROMPTS, "--route-only")).splitlines()
+    assert [line.split("=")[1].split(" ")[0] for line in out[1::2]] == list(NAMES)
+    found = json.loads(done(infer(world, *PROMPTS, "--route-only", "--json")))
+    assert [each["adapter"] for each in found["decisions"]] == list(NAMES)
+
+
+def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:
+    source, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    source.write_text("".join(json.dumps({"id": text, "prompt": text}) + "\n" for text in PROMPTS[1::2]))
+    files = ("--input", source, "--output", output, "--lora-dir", world.loras)
+    assert "Answered 3 of 3 prompts (calendar 1, claim-window 1, provider-select 1)" in done(infer(world, *files))
+    answers = {row["id"]: row["answer"] for row in map(json.loads, output.read_text().splitlines())}
+    alone = {
+        text: json.loads(done(infer(world, "--prompt", text, "--lora-dir", world.loras, "--json")))["answers"][0]
+        for text in PROMPTS[1::2]
+    }
+    assert answers == {text: each["answer"] for text, each in alone.items()}
+    before = output.read_bytes()
+    found = json.loads(done(infer(world, *files, "--json")))
+    assert (found["skipped"], found["answered"], output.read_bytes()) == (3, {}, before)
+    lines = done(infer(world, "--input", source, "--lora-dir", world.loras)).splitlines()
+    assert len([line for line in lines if line.startswith("[model]")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code"),
+    [
+        ((), UsageError, 2),
+        (("--prompt", "a", "--input", "x.jsonl"), UsageError, 2),
+        (("--prompt", "a", "--output", "x.jsonl"), UsageError, 2),
+        (("--prompt", "a", "--prompt", "b", "--image", "x.png"), UsageError, 2),
+        (("--prompt", "a", "--max-new-tokens", "0"), UsageError, 2),
+        (("--prompt", "a", "--temperature", "-1"), UsageError, 2),
+        (("--prompt", "a", "--lora", "calendar"), UsageError, 2),
+        (("--prompt", "a", "--lora", "../x=y"), UsageError, 2),
+        (("--prompt", "a", "--lora", "a=b", "--lora", "a=c"), UsageError, 2),
+        (("--prompt", "a", "--lora-dir", "no-such-folder"), MissingFileError, 2),
+        (("--prompt", "a", "--router", "no-such-router"), MissingFileError, 2),
+        (("--prompt", "a", "--disable", "nobody"), UsageError, 2),
+        (("--prompt", "a", "--fallback", "no/name"), UsageError, 2),
+        (("--prompt", " "), DataRejectedError, 3),
+        (("--input", "no-such-file"), MissingFileError, 2),
+        (("--prompt", "a", "--backend", "modal"), UsageError, 2),
+        (("--prompt", "a", "--route-only", "--disable", "nobody"), UsageError, 2),
+    ],
+)
+def test_requests_that_make_no_sense(world: World, arguments: Any, kind: type[MoeRouterError], code: int) -> None:
+    refused(infer(world, *arguments), kind, code)
+
+
+def test_doctor_reports_and_exits(world: World, tmp_path: Path) -> None:
+    sound = run("doctor", "--lora-dir", world.loras, "--base-model", world.base)
+    assert sound.exit_code == 0, sound.exception
+    assert [line.split()[:2] for line in sound.stdout.splitlines()[2:5]] == [[name, "ok"] for name in NAMES]
+    shutil.copytree(world.loras, tmp_path / "loras")
+    (tmp_path / "loras" / "calendar" / "adapter_model.safetensors").unlink()
+    edit_weights(tmp_path / "loras" / "claim-window", lambda each: {name: 0 * each[name] for name in each})
+    bad = run("doctor", "--lora-dir", tmp_path / "loras", "--json", BASE_MODEL_ID=str(world.base))
+    assert bad.exit_code == 3
+    report = json.loads(bad.stdout)
+    assert (report["ok"], [each["ok"] for each in report["adapters"]]) == (False, [False, False, True])
+    assert report["adapters"][0]["problems"] == ["adapter_model.safetensors is missing"]
+    table = run("doctor", "--lora-dir", tmp_path / "loras", "--base-model", world.base).stdout
+    assert "✗ adapter_model.safetensors is missing" in table
+    refused(run("doctor"), UsageError, 2)
+    refused(run("doctor", "--lora-dir", tmp_path / "loras" / "calendar"), MissingFileError, 2)

@@ -11,8 +11,11 @@ from adapters.prompt_bank import PromptBank, embed, top
 from adapters.router_heads import Array
 from domain.evaluation import auroc
 
-ROWS_PER_ADAPTER: Final = 200
-"""At most so many training prompts of each adapter are kept."""
+ROWS_PER_ADAPTER: Final = 500
+"""At most so many training prompts of each adapter are kept; the more, the better strangers are told."""
+
+BANK_ROWS: Final = 5000
+"""With many adapters each keeps fewer, so that a bank has about so many rows at most."""
 
 DIRECTIONS: Final = 512
 """At most so many main directions of the features are kept."""
@@ -27,8 +30,8 @@ NEIGHBOURS: Final = 10
 DENSITY_WEIGHT: Final = 0.5
 CONFIDENCE_WEIGHT: Final = 0.1
 
-SAMPLE: Final = 2000
-"""At most so many rows decide the directions, or the choice between candidates."""
+SAMPLE: Final = 1000
+"""At most so many rows decide the directions and whether to whiten them."""
 
 Labels = NDArray[np.int64]
 
@@ -48,14 +51,16 @@ def fit_bank(
         val_labels: their labels, (m,).
         rows_per_adapter: most rows of each adapter that are kept.
     """
-    kept = choose_rows(labels, rows_per_adapter)
-    rows, row_labels = train[kept], labels[kept]
-    directions, variances = main_directions(spread(rows, SAMPLE))
-    plain = _bank(directions, rows, row_labels)
-    whitened = _bank(directions / variances[:, None] ** WHITENING, rows, row_labels)
-    sample = np.linspace(0, len(val) - 1, min(len(val), SAMPLE)).astype(np.int64)
-    before, after = (stranger_auroc(bank, val[sample], val_labels[sample]) for bank in (plain, whitened))
-    return (whitened if after - before >= WHITENING_GAIN else plain), kept
+    kept = choose_rows(labels, min(rows_per_adapter, max(BANK_ROWS // len(np.unique(labels)), 1)))
+    some, some_val = spread(kept, SAMPLE), spread(np.arange(len(val)), SAMPLE)
+    directions, variances = main_directions(train[some])
+    whitened = directions / variances[:, None] ** WHITENING
+    plain_auroc, whitened_auroc = (
+        stranger_auroc(_bank(projection, train[some], labels[some]), val[some_val], val_labels[some_val])
+        for projection in (directions, whitened)
+    )
+    projection = whitened if whitened_auroc - plain_auroc >= WHITENING_GAIN else directions
+    return _bank(projection, train[kept], labels[kept]), kept
 
 
 def choose_rows(labels: Labels, limit: int, seed: int = 0) -> NDArray[np.int64]:
@@ -68,9 +73,9 @@ def choose_rows(labels: Labels, limit: int, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(np.concatenate(kept))
 
 
-def spread(rows: Array, limit: int) -> Array:
-    """Return at most `limit` rows, evenly spaced."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), limit)).astype(np.int64)]
+def spread(indices: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` of the indices, evenly spaced."""
+    return indices[np.linspace(0, len(indices) - 1, min(len(indices), limit)).astype(np.int64)]
 
 
 def main_directions(rows: Array, limit: int = DIRECTIONS) -> tuple[Array, Array]:

@@ -59,12 +59,14 @@ def _reliability(axes: Any, report: EvaluateReport) -> None:
     for each in bins:
         share = each.count / report.figures.total
         axes.bar(each.low, each.accuracy, each.high - each.low, align="edge", color=_BLUE, alpha=0.25 + 0.75 * share)
+        middle = (each.low + each.high) / 2
+        axes.text(middle, 0.01, str(each.count), ha="center", va="bottom", fontsize="x-small")
     axes.plot(
         [each.confidence for each in bins], [each.accuracy for each in bins], "o-", color=_RED, label="this router"
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("confidence (bars darker where more prompts are)")
+    axes.set_xlabel("confidence (numbers: prompts in each bar)")
     axes.set_ylabel("share of right decisions")
     axes.set_title(f"Expected calibration error {report.figures.calibration_error:.4f}")
     axes.legend(loc="upper left")

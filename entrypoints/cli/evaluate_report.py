@@ -42,7 +42,7 @@ def report_as_text(report: EvaluateReport) -> str:
         console.print(Text(f"{name:<28} {value}"), soft_wrap=True)
     output = console.file
     assert isinstance(output, io.StringIO)
-    return output.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in output.getvalue().rstrip().split("\n"))
 
 
 def _matrix(report: EvaluateReport) -> Table:

@@ -32,11 +32,15 @@ class SklearnSimilarity:
         group = np.asarray(groups)
         total = 0
         best: list[tuple[float, int, int]] = []
-        for start in range(0, len(texts), _ROWS_AT_ONCE):
-            cosines = (vectors[start : start + _ROWS_AT_ONCE] @ vectors.T).tocoo()
-            first, second, values = cosines.row + start, cosines.col, cosines.data
-            wanted = (first < second) & (group[first] != group[second]) & (values >= threshold - 1e-6)
-            total += int(wanted.sum())
-            pairs = zip(values[wanted].tolist(), first[wanted].tolist(), second[wanted].tolist(), strict=True)
-            best = heapq.nsmallest(limit, [*best, *((-value, one, other) for value, one, other in pairs)])
+        for one in np.unique(group)[:-1]:
+            mine, others = np.flatnonzero(group == one), np.flatnonzero(group > one)
+            theirs = vectors[others].T.tocsr()
+            for start in range(0, len(mine), _ROWS_AT_ONCE):
+                rows = mine[start : start + _ROWS_AT_ONCE]
+                cosines = (vectors[rows] @ theirs).tocoo()
+                near = cosines.data >= threshold - 1e-6  # float32 rounding must not lose equal texts
+                pairs = np.stack([rows[cosines.row[near]], others[cosines.col[near]]])
+                total += int(near.sum())
+                found = zip((-cosines.data[near]).tolist(), *np.sort(pairs, axis=0).tolist(), strict=True)
+                best = heapq.nsmallest(limit, [*best, *found])
         return [SimilarPair(one, other, min(-negative, 1.0)) for negative, one, other in best], total

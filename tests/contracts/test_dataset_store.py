@@ -172,3 +172,36 @@ def test_missing_and_empty_files_are_refused(place):
     place.put(place.root / "d" / "val.jsonl", b"\n")
     with pytest.raises(DataRejectedError, match="no rows"):
         place.store.read_rows(place.root / "d" / "val.jsonl")
+
+
+def test_files_are_listed_by_name_with_size_and_hash(place):
+    path, reported = save(place)
+    listed = place.store.list_files(path)
+    assert [file.name for file in listed] == sorted(file.name for file in reported)
+    assert {file.name: (file.size, file.sha256) for file in listed} == {
+        file.name: (file.size, file.sha256) for file in reported
+    }
+    place.put(path / "extra.txt", b"abc")
+    extra = next(file for file in place.store.list_files(path) if file.name == "extra.txt")
+    assert (extra.size, extra.sha256, extra.rows) == (3, hashlib.sha256(b"abc").hexdigest(), None)
+
+
+def test_metadata_is_read_back(place):
+    path, _ = save(place)
+    assert place.store.read_metadata(path)["dataset_name"] == "x"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b"\xff"])
+def test_metadata_that_is_no_object_is_refused(place, content):
+    place.put(place.root / "d" / "metadata.json", content)
+    with pytest.raises(DataRejectedError, match=r"metadata\.json"):
+        place.store.read_metadata(place.root / "d")
+
+
+def test_a_missing_folder_or_manifest_is_the_users_error(place):
+    for ask in (place.store.list_files, place.store.read_metadata):
+        with pytest.raises(MissingFileError, match="nowhere"):
+            ask(place.root / "nowhere")
+    place.put(place.root / "d" / "train.jsonl", GOOD)
+    with pytest.raises(MissingFileError, match=r"metadata\.json"):
+        place.store.read_metadata(place.root / "d")

@@ -32,8 +32,11 @@ from pathlib import Path
 import attrs
 import click
 import orjson
-import routing_peers as peers
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import routing_peers as peers
 from routing_data import BenchmarkData, draw
 from routing_ours import ThisRouter
 

@@ -39,10 +39,10 @@ class ThisRouter:
 
     def __init__(self, base_model: str | None, seed: int) -> None:
         self._application = Application()
-        self._base = self._application.load_base(base_model, device="cpu")
-        self._options = TrainOptions(seed=seed)
-        self._route: RoutePrompts | None = None
+        self.base = self._application.load_base(base_model, device="cpu")
+        self.options = TrainOptions(seed=seed)
         self.report: TrainReport | None = None
+        self._route: RoutePrompts | None = None
 
     def train(self, train: Rows, val: Rows) -> None:
         with tempfile.TemporaryDirectory() as name, ProcessInterruption()() as interruption:
@@ -63,7 +63,7 @@ class ThisRouter:
             )
             self.report = TrainRouter(fit)(
                 TrainRouterRequest(
-                    options=self._options,
+                    options=self.options,
                     data_path=write_rows(train, folder / "train.jsonl"),
                     eval_data_path=write_rows(val, folder / "val.jsonl"),
                     router_out=folder / "router-head.safetensors",
@@ -73,7 +73,7 @@ class ThisRouter:
             )
             router = SafetensorsRouterStore().load(self.report.router_path)
         self._labels = router.card.labels
-        extractor = self._extractor(None, max_tokens=self._options.max_tokens, use_cache=False)
+        extractor = self._extractor(None, max_tokens=self.options.max_tokens, use_cache=False)
         self._route = RoutePrompts(router, extractor, NumpyRouterScorer())
 
     def score(self, texts: Sequence[str]) -> Scored:
@@ -93,4 +93,4 @@ class ThisRouter:
         return self._route(RouteRequest(tuple(texts)))
 
     def _extractor(self, _base_model: str | None, *, max_tokens: int, use_cache: bool) -> FeatureExtractor:
-        return self._application.feature_extractor(self._base, max_tokens=max_tokens, use_cache=use_cache)
+        return self._application.feature_extractor(self.base, max_tokens=max_tokens, use_cache=use_cache)

@@ -165,6 +165,7 @@ class SetFit:
 
         from datasets import Dataset
         from setfit import Trainer, TrainingArguments
+        from transformers import ProgressCallback
 
         rounds = max(1, min(20, self.MOST_PAIRS // (2 * len(train))))
         with tempfile.TemporaryDirectory() as folder:
@@ -174,10 +175,13 @@ class SetFit:
                 seed=self._seed,
                 report_to="none",
                 show_progress_bar=False,
+                logging_strategy="no",
                 save_strategy="no",
             )
             table = Dataset.from_dict({"text": [row.text for row in train], "label": [row.label for row in train]})
-            Trainer(model=self._model, args=arguments, train_dataset=table).train()
+            trainer = Trainer(model=self._model, args=arguments, train_dataset=table)
+            trainer.st_trainer.pop_callback(ProgressCallback)  # its bar, which the option above leaves
+            trainer.train()
 
     def score(self, texts: Sequence[str]) -> Scored:
         return Scored.of_probabilities(self._model.predict_proba(list(texts), as_numpy=True))

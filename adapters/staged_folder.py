@@ -171,20 +171,21 @@ def _lock_new_folder(path: Path) -> int | None:
             created = False
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if not _lock(descriptor, created):
+                os.close(descriptor)
+                return None
+            if _same_folder(descriptor, path):
+                for leftover in path.iterdir():
+                    shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+                return descriptor
+            os.close(descriptor)  # its maker published or removed it while we waited for the lock
         except FileNotFoundError:  # published or removed between our two calls; make it again
             continue
-        except OSError:
+        except BaseException:  # a signal, too
             if created:
-                path.rmdir()
+                with suppress(OSError):
+                    path.rmdir()
             raise
-        if not _lock(descriptor, created):
-            os.close(descriptor)
-            return None
-        if _same_folder(descriptor, path):
-            for leftover in path.iterdir():
-                shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-            return descriptor
-        os.close(descriptor)  # its maker published or removed it while we waited for the lock
 
 
 def _lock(descriptor: int, created: bool) -> bool:

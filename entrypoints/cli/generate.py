@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from application.generation import GenerateRequest
+from application.generate_dataset import GenerateDataset
+from application.generation import GenerateReport, GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import TurnChoice
-from domain.errors import UsageError
+from domain.errors import InterruptedRunError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from entrypoints.bootstrap import Application
 from entrypoints.cli import tool_version
 from entrypoints.cli.generate_report import report_as_json, report_as_text
+from entrypoints.signals import ProcessInterruption
 
 MIB = 1024 * 1024
 
@@ -115,8 +117,19 @@ def command(
     )
     if force and output_dir is None:
         raise UsageError("--force needs --output-dir", hint="without it every run gets a folder of its own")
-    report = app.generate_dataset()(request)
+    report = run_until_signal(app.generate_dataset(), request)
     click.echo(report_as_json(report) if as_json else report_as_text(report, test=test))
+
+
+def run_until_signal(use_case: GenerateDataset, request: GenerateRequest) -> GenerateReport:
+    """Run the use case; SIGTERM and SIGINT end it like an error, so that nothing is left behind."""
+    try:
+        with ProcessInterruption()():
+            return use_case(request)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            "interrupted", signal_number=error.signal_number, hint="run the same command again"
+        ) from error
 
 
 def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dict[str, str]:

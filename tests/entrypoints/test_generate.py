@@ -3,6 +3,11 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +226,22 @@ def test_strict_stops_with_file_and_line(run, here):
     assert code == 0
     assert "calendar              260 of 261 usable (1 invalid-json)" in out
     assert "Saved the first 1 rejected lines to rejects.jsonl" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_and_leaves_nothing(here, number, code):
+    command = [sys.executable, "-m", "entrypoints", "generate", "--adapter", "a=-", "--output-dir", "sets/out"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        while not (here / "sets" / ".out.partial").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (code, b"")
+    assert err == b"moe-router: interrupted (run the same command again)\n"
+    assert not (here / "sets").exists()
 
 
 def test_verify_passes_and_fails_with_exit_code_3(run, here):

@@ -1,4 +1,4 @@
-"""An answer engine without a model: it says who answers what, so that a test sees who spoke."""
+"""Answering without a model: the engine says who answers what, so that a test sees who spoke."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from attrs import define, field
 
+from application.answers import Answer
+from application.ports.answer_files import PromptRow
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import GenerationOptions
 from domain.chats import routing_text, with_system
-from domain.errors import LoraAdapterError, UsageError
+from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, UsageError
 from domain.features import BaseModel
 from domain.lora import LoraFacts, ModuleShapes
 
@@ -84,3 +86,47 @@ class InMemoryLoraInspector:
         if isinstance(found, str):
             raise LoraAdapterError(found, where=folder)
         return found
+
+
+@define
+class InMemoryPromptRowReader:
+    """A :class:`application.ports.answer_files.PromptRowReader` over rows instead of files.
+
+    Attributes:
+        files: the rows by the path that they pretend to lie under.
+    """
+
+    files: Mapping[Path, Sequence[PromptRow]]
+
+    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
+        """Return the rows; see the port for the contract."""
+        if path not in self.files:
+            raise MissingFileError("no such file", where=path)
+        rows = {row.id: row for row in self.files[path]}
+        if not rows:
+            raise DataRejectedError("holds no prompts", where=path)
+        if len(rows) < len(self.files[path]):
+            ids = [row.id for row in self.files[path]]
+            raise DataRejectedError(
+                f"id {next(each for each in ids if ids.count(each) > 1)!r} comes twice", where=path
+            )
+        return list(rows.values())
+
+
+@define
+class InMemoryAnswerLog:
+    """A :class:`application.ports.answer_files.AnswerLog` that forgets with the process.
+
+    Attributes:
+        answers: prompt and answer by id, in the order in which they came.
+    """
+
+    answers: dict[str, tuple[str, Answer]] = field(factory=dict)
+
+    def finished(self) -> Mapping[str, str]:
+        """Return the prompts that are answered, by id."""
+        return {row_id: text for row_id, (text, _) in self.answers.items()}
+
+    def append(self, row_id: str, text: str, answer: Answer) -> None:
+        """Keep one answer."""
+        self.answers[row_id] = (text, answer)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -213,9 +213,12 @@ class TestImages:
 
     def test_files_that_are_no_images(self, vision: LoadedBase, tmp_path: Path) -> None:
         engine = PeftEngine(vision, {})
+        image = picture(tmp_path / "image.png", 10)
         (tmp_path / "x.png").write_text("no image")
         with pytest.raises(DataRejectedError, match="no image that can be read"):
             list(engine.generate([GenerationRequest(as_chat("a"), None, (tmp_path / "x.png",))], SHORT))
+        with pytest.raises(DataRejectedError, match="more than the base model's 256"):
+            list(engine.generate([GenerationRequest(as_chat("a " * 240), None, (image,))], SHORT))
         with pytest.raises(MissingFileError):
             list(engine.generate([GenerationRequest(as_chat("a"), None, (tmp_path / "y.png",))], SHORT))
 
@@ -229,5 +232,29 @@ def picture(path: Path, shade: int) -> Path:
     return path
 
 
-def vision_base(folder: Path) -> Any:
-    pytest.skip("written below")
+VISION_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def vision_base(folder: Path) -> Path:
+    """A tiny Qwen3-VL with the image tokens, the image processor and the template that the real one has."""
+    from transformers import AutoTokenizer
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    tiny_model(folder, "qwen3-vl", vocab_size=403)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    names = ["<|image_pad|>", "<|vision_start|>", "<|vision_end|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": names})
+    tokenizer.chat_template = VISION_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    ids = tokenizer.convert_tokens_to_ids(names)
+    keys = ("image_token_id", "vision_start_token_id", "vision_end_token_id")
+    (folder / "config.json").write_text(json.dumps({**config, **dict(zip(keys, ids, strict=True))}))
+    Qwen2VLImageProcessorPil(patch_size=4, min_pixels=64, max_pixels=1024).save_pretrained(folder)
+    return folder

@@ -1,0 +1,66 @@
+"""Logs of answers and readers of prompts keep their contracts, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
+from adapters.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+from application.answers import Answer, Prompt
+from application.ports.answer_files import PromptRow
+from domain.chats import as_chat
+from domain.errors import DataRejectedError, MissingFileError
+
+ANSWER = Answer(None, "calendar", "why\nnot", 'said \u2028 "this"\nand that', 3, "stop")
+ROWS = [PromptRow("a", Prompt(as_chat("one"))), PromptRow("b", Prompt(as_chat("two \u2028 lines")))]
+
+
+@pytest.fixture(params=["in-memory", "jsonl"])
+def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
+    """Opens a log on the same place again and again."""
+    if request.param == "jsonl":
+        return lambda: JsonlAnswerLog(tmp_path / "answers.jsonl")
+    log = InMemoryAnswerLog()
+    return lambda: log
+
+
+def test_nothing_is_finished_at_first(open_log: Callable[[], Any]) -> None:
+    assert dict(open_log().finished()) == {}
+
+
+def test_what_was_appended_is_finished_in_every_later_log(open_log: Callable[[], Any]) -> None:
+    open_log().append("a", "one", ANSWER)
+    log = open_log()
+    log.append("b", "two \u2028 lines", ANSWER)
+    assert dict(log.finished()) == {"a": "one", "b": "two \u2028 lines"}
+    assert dict(open_log().finished()) == {"a": "one", "b": "two \u2028 lines"}
+
+
+@pytest.fixture(params=["in-memory", "jsonl"])
+def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Reads ROWS from good.jsonl; twice.jsonl has one id twice; empty.jsonl holds nothing."""
+    files = {"good": ROWS, "twice": [ROWS[0], ROWS[0]], "empty": []}
+    if request.param == "in-memory":
+        return InMemoryPromptRowReader({tmp_path / f"{name}.jsonl": tuple(rows) for name, rows in files.items()})
+    for name, rows in files.items():
+        lines = [json.dumps({"id": row.id, "prompt": row.prompt.chat[0].content}) for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    return JsonlPromptRowReader()
+
+
+def test_rows_come_in_order(reader: Any, tmp_path: Path) -> None:
+    assert reader.read_prompt_rows(tmp_path / "good.jsonl") == ROWS
+
+
+def test_files_that_cannot_be_used(reader: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        reader.read_prompt_rows(tmp_path / "none.jsonl")
+    with pytest.raises(DataRejectedError, match="'a' comes twice"):
+        reader.read_prompt_rows(tmp_path / "twice.jsonl")
+    with pytest.raises(DataRejectedError, match="holds no prompts"):
+        reader.read_prompt_rows(tmp_path / "empty.jsonl")

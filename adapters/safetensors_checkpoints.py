@@ -30,7 +30,7 @@ class SafetensorsCheckpointStore:
 
     def save(self, folder: Path, name: str, checkpoint: Checkpoint) -> None:
         """Write the checkpoint; see the port."""
-        tensors = {key: np.ascontiguousarray(value) for key, value in checkpoint.tensors.items()}
+        tensors = {key: np.array(value, order="C") for key, value in checkpoint.tensors.items()}
         values = json.dumps(dict(checkpoint.values))  # the standard library's: it keeps infinities
         entry = {"key": checkpoint.key, "values": values, "sha256": _digest(checkpoint.key, values, tensors)}
         write_bytes(_file(folder, name), save(tensors, metadata={_ENTRY: json.dumps(entry)}))

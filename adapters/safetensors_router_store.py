@@ -23,6 +23,15 @@ class SafetensorsRouterStore:
     without a suffix, is a folder with ``model.safetensors``, ``config.json`` and a model card.
     """
 
+    def check_target(self, target: Path) -> None:
+        """Raise UsageError unless the name is one of the three forms."""
+        if not target.is_dir() and target.suffix not in ("", ".safetensors", ".pt"):
+            raise UsageError(
+                f"a router cannot be written as {target.suffix!r}",
+                where=target,
+                hint="name a .safetensors file, a .pt file, or a folder without a suffix",
+            )
+
     def save(self, router: TrainedRouter, target: Path) -> Path:
         """Write the router, replacing an earlier one; see the port for the contract."""
         if target.suffix != ".pt" or target.is_dir():
@@ -35,20 +44,15 @@ class SafetensorsRouterStore:
 
     def export(self, router: TrainedRouter, target: Path) -> None:
         """Write the router in the one form that the target's name says; raises as `save` does."""
+        self.check_target(target)
         if target.is_dir() or not target.suffix:
             write_folder(router, target)
         elif target.suffix == ".safetensors":
             write_bytes(target, to_bytes(router))
-        elif target.suffix == ".pt":
+        else:
             from adapters.torch_router_file import torch_bytes  # here, so that routing needs no torch
 
             write_bytes(target, torch_bytes(router))
-        else:
-            raise UsageError(
-                f"a router cannot be written as {target.suffix!r}",
-                where=target,
-                hint="name a .safetensors file, a .pt file, or a folder without a suffix",
-            )
 
     def load(self, source: Path) -> TrainedRouter:
         """Read a router back from a file or a folder, every byte of it verified; see the port for the contract."""

@@ -13,6 +13,9 @@ from application.training_loop import LoopState, StepPlan, TrainingLoop
 from domain.features import Matrix
 from domain.training import CandidateScored, Noted, TrainingEvent, TrainOptions
 
+MARGIN = 0.1
+"""Share of the validation loss that must be won to prefer a later kind of head."""
+
 Emit = Callable[[TrainingEvent], None]
 
 
@@ -84,15 +87,19 @@ def choose_head(
 ) -> tuple[str, HeadSession]:
     """Return the kind that the options name; with "auto" the one that starts with the lowest validation loss.
 
-    Heads start from a fit of the training rows, so the first evaluation already tells them apart. Ties go to the
-    simpler kind; a loss that is not a number never wins.
+    Heads start from a fit of the training rows, so the first evaluation already tells them apart. Validation sets
+    are small, so a kind later in the trainer's order must be better by more than `MARGIN` of the loss to win; a
+    loss that is not a number never wins.
     """
     if options.head != "auto":
         return options.head, heads.start(options.head, problem, options.learning_rate)
     sessions = [(kind, heads.start(kind, problem, options.learning_rate)) for kind in heads.kinds]
     scores = [session.evaluate() for _, session in sessions]
-    losses = [math.inf if math.isnan(score.loss) else score.loss for score in scores]
-    best = losses.index(min(losses))
+    best = 0
+    for index, score in enumerate(scores):
+        incumbent = scores[best].loss
+        if math.isnan(incumbent) or score.loss < (1 - MARGIN) * incumbent:  # false when this loss is NaN
+            best = index
     for index, ((kind, _), score) in enumerate(zip(sessions, scores, strict=True)):
         emit(CandidateScored("head", kind, score.loss, score.accuracy, chosen=index == best))
     return sessions[best]

@@ -85,10 +85,16 @@ class FitRouter:
         if job.options.head not in ("auto", *self.heads.kinds):
             known = ", ".join(("auto", *self.heads.kinds))
             raise UsageError(f"unknown kind of router head {job.options.head!r}", hint=f"known: {known}")
+        self.routers.check_target(job.router_out)
         watch = _Stopwatch(self.clock)
         data = read_training_data(self.rows, self.prompts, job)
         with watch.phase("loading"):
-            extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=job.use_cache)
+            extractor = self.extractors(
+                job.base_model,
+                max_tokens=job.options.max_tokens,
+                use_cache=job.use_cache,
+                max_layer=max(job.options.layers) if job.options.layers else None,
+            )
         kept = RunCheckpoints(self.checkpoints, checkpoint_folder(job.router_out), job_key(job, data, extractor.base))
         with ExitStack() as open_logs:
             return self._run(job, data, extractor, kept, Audience([observer], open_logs), watch)

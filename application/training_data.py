@@ -103,7 +103,7 @@ def _require_known(val: Sequence[RoutingSample], labels: LabelMap, job: TrainJob
                 f"label maps differ: the validation rows have {row.adapter}={row.label}, "
                 f"the training rows in {job.train_path} have {labels}",
                 where=job.val_path,
-                hint="both files must come from the same data set",
+                hint="both files must come from one data set with training rows for every adapter",
             )
 
 

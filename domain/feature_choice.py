@@ -56,9 +56,10 @@ def feature_candidates(
         layers: layers that the user chose, or None.
         pooling: pooling that the user chose, or None.
     """
-    poolings = (Pooling.MEAN, Pooling.LAST) if pooling is None else (pooling,)
     sets = _layer_sets(n_layers) if layers is None else (layers,)
-    found = [FeatureChoice(chosen, pool) for pool in poolings for chosen in sets]
+    found = [FeatureChoice(chosen, pooling or Pooling.MEAN) for chosen in sets]
+    if pooling is None:  # the mean has never lost so far, so the last token gets one chance, with all layers
+        found.append(FeatureChoice(max(sets, key=lambda chosen: (len(chosen), chosen)), Pooling.LAST))
     return tuple(sorted(found, key=lambda choice: choice.cost))
 
 

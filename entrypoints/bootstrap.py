@@ -7,7 +7,7 @@ loads before it is used. To replace a dependency, subclass and override its meth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +23,27 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.check_lora_adapters import CheckLoraAdapters
     from application.download import DownloadDataset, DownloadRouter
     from application.evaluate_router import EvaluateRouter
+    from application.fit_router import FitRouter
     from application.generate_dataset import GenerateDataset
     from application.inspect_dataset import InspectDataset
     from application.list_datasets import ListDatasets
-    from application.ports import Clock, FeatureExtractor, ProgressReporter, PromptReader, TrainedRouter
+    from application.ports import (
+        Clock,
+        FeatureExtractor,
+        Interruption,
+        ProgressReporter,
+        PromptReader,
+        RouterTrainer,
+        TrainedRouter,
+    )
     from application.ports.datasets import DatasetStore
     from application.ports.publishing import RemoteDatasetStore
     from application.publish_dataset import PlanPublication, PublishDataset
     from application.route_prompts import RoutePrompts
+    from application.train_router import TrainRouter
     from application.verify_dataset import VerifyDataset
     from domain.answers import Fallback, GenerationOptions
+    from entrypoints.signals import ProcessInterruption
 
 
 @mutable(slots=False)
@@ -58,6 +69,13 @@ class Application:
         from adapters.rich_progress import RichProgressReporter
 
         return RichProgressReporter()
+
+    @cached_property
+    def interruption(self) -> ProcessInterruption:
+        """SIGTERM and SIGINT; has no effect before a command enters it."""
+        from entrypoints.signals import ProcessInterruption
+
+        return ProcessInterruption()
 
     @property
     def cache_dir(self) -> Path:
@@ -189,6 +207,76 @@ class Application:
         from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
 
         return PeftFinetuner(base, self.progress, options or FinetuneOptions())
+
+    def train_router(self, backend: str = "local", *, gpu: str | None = None, detach: bool = False) -> TrainRouter:
+        """The use case that trains a router; see :meth:`router_trainer`."""
+        from application.train_router import TrainRouter
+
+        trainer = self.router_trainer(backend, gpu=gpu, detach=detach)
+        # Paths of a run elsewhere are checked there.
+        is_file = Path.is_file if backend == "local" else lambda _path: True
+        return TrainRouter(trainer, self.environment, is_file)
+
+    def router_trainer(self, backend: str, *, gpu: str | None = None, detach: bool = False) -> RouterTrainer:
+        """What trains routers: "local" is this process, "modal" a GPU on Modal.
+
+        Args:
+            backend: "local" or "modal".
+            gpu: kind of GPU on Modal, for example "L4".
+            detach: leave the run on Modal to itself.
+        """
+        if backend != "local":
+            from domain.errors import UsageError
+
+            raise UsageError(f"training with --backend {backend} is not there yet", hint="use --backend local")
+        if gpu is not None or detach:
+            from domain.errors import UsageError
+
+            raise UsageError("--gpu and --detach belong to --backend modal")
+        return self.fit_router(self.interruption)
+
+    def fit_router(self, interruption: Interruption) -> FitRouter:
+        """The trainer that works in this process.
+
+        Args:
+            interruption: tells it of signals.
+        """
+        from adapters.jsonl_dataset_store import JsonlDatasetStore
+        from adapters.numpy_calibrator import NumpyRouterCalibrator
+        from adapters.numpy_probe import KernelRidgeProbe
+        from adapters.safetensors_checkpoints import SafetensorsCheckpointStore
+        from adapters.tensorboard_metrics import TensorboardMetricsLog
+        from adapters.torch_heads import TorchHeadTrainer
+        from application.fit_router import FitRouter
+        from entrypoints.cli import tool_version
+
+        return FitRouter(
+            rows=JsonlDatasetStore(),
+            prompts=self.prompt_reader,
+            extractors=self.load_features,
+            probe=KernelRidgeProbe(),
+            heads=TorchHeadTrainer(),
+            calibrator=NumpyRouterCalibrator(),
+            routers=self.routers,
+            checkpoints=SafetensorsCheckpointStore(),
+            metrics=TensorboardMetricsLog(),
+            interruption=interruption,
+            clock=self.clock,
+            tool_version=tool_version(),
+        )
+
+    def load_features(
+        self, base_model: str | None, *, max_tokens: int, use_cache: bool, max_layer: int | None = None
+    ) -> FeatureExtractor:
+        """Load a base model for its features only: an :class:`application.ports.FeatureExtractorSource`."""
+        base = self.load_base(base_model, max_layer=max_layer)
+        return self.feature_extractor(base, max_tokens=max_tokens, use_cache=use_cache)
+
+    def serve_tensorboard(self, folder: Path, host: str, port: int) -> tuple[str, Callable[[], object]]:
+        """Start TensorBoard on a folder of runs; return its URL and a function that waits for Ctrl-C."""
+        from adapters.tensorboard_server import serve
+
+        return serve(folder, host, port)
 
     def modal_volume(self, volume: str, *, create: bool = False) -> RemoteDatasetStore:
         """One Modal volume; nothing is contacted before it is used."""

@@ -94,7 +94,7 @@ def world(files: Mapping[Path, Any] | None = None, checkpoints: Any = None, inte
     interruption = ScriptedInterruption(at=interrupt_at)
     reader = Files({TRAIN: rows(6, 1), VAL: rows(3, 2)} if files is None else files)
 
-    def extractors(_base_model: str | None, *, max_tokens: int, use_cache: bool) -> InMemoryFeatureExtractor:
+    def extractors(_base_model: str | None, *, max_tokens: int, **_: object) -> InMemoryFeatureExtractor:
         extractor.max_tokens = max_tokens
         return extractor
 

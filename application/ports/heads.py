@@ -129,7 +129,7 @@ class HeadTrainer(Protocol):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of heads it can train, simplest first."""
+        """The kinds of heads it can train; the one to prefer when they do equally well first."""
         ...
 
     def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> HeadSession:

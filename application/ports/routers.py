@@ -40,6 +40,13 @@ class RouterStore(Protocol):
     loading runs no code from the file.
     """
 
+    def check_target(self, target: Path) -> None:
+        """Raise UsageError when `target` does not name a form that this store can write; touches nothing.
+
+        For asking before long work whose result goes there.
+        """
+        ...
+
     def save(self, router: TrainedRouter, target: Path) -> Path:
         """Write the router to `target`, replacing what is there; return the path to load it from.
 

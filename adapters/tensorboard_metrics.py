@@ -1,0 +1,217 @@
+"""Training metrics as TensorBoard event files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+
+from domain.errors import StorageError
+from domain.labels import LabelMap
+from domain.training import (
+    Evaluated,
+    FeaturesReady,
+    Noted,
+    RunStarted,
+    RunStopped,
+    TrainingEvent,
+    TrainOptions,
+    ValidationScored,
+)
+
+MAX_PROJECTED = 1000
+PROJECTED_SIZE = 64
+
+_log = structlog.get_logger()
+
+
+class TensorboardMetricsLog:
+    """A :class:`application.ports.MetricsLog` of TensorBoard runs.
+
+    A run holds: losses, accuracies, learning rate and F1 of every adapter at every evaluation; at the best one also
+    precision-recall curves and the confusion matrix as a figure; the options with the final result
+    (HPARAMS tab); the notes (TEXT tab); and the features of up to 1,000 prompts, reduced to their 64 principal
+    components (PROJECTOR tab).
+    """
+
+    @contextmanager
+    def open(self, folder: Path, *, from_step: int = 0) -> Iterator[TensorboardObserver]:
+        """Open a run; see the port."""
+        try:
+            writer = SummaryWriter(str(folder), purge_step=from_step or None)
+        except OSError as error:
+            raise StorageError(f"cannot write: {error.strerror or error}", where=folder) from error
+        observer = TensorboardObserver(writer)
+        try:
+            yield observer
+        finally:
+            observer.close()
+
+
+class TensorboardObserver:
+    """A :class:`application.ports.TrainingObserver` that writes to one run. It goes silent when writing fails."""
+
+    def __init__(self, writer: SummaryWriter) -> None:
+        self._writer: Any = writer  # its methods are not annotated
+        self._working = True
+        self._labels: LabelMap | None = None
+        self._options: TrainOptions | None = None
+        self._layers: tuple[int, ...] = ()
+        self._pooling = ""
+        self._best = math.inf
+        self._best_scores: ValidationScored | None = None
+        self._improved = False
+
+    def on_event(self, event: TrainingEvent) -> None:
+        """Log one event."""
+        self._guarded(lambda: self._write(event))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._guarded(self._writer.close)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        if not self._working:
+            return
+        try:
+            work()
+        except (OSError, RuntimeError, ValueError) as error:  # what full disks make of the writer's thread
+            self._working = False
+            _log.warning("tensorboard_logging_stopped", reason=str(error), folder=str(self._writer.log_dir))
+
+    def _write(self, event: TrainingEvent) -> None:
+        match event:
+            case RunStarted():
+                self._labels, self._options = event.labels, event.options
+            case FeaturesReady():
+                self._layers, self._pooling = event.layers, str(event.pooling)
+                self._project(event)
+            case Evaluated():
+                self._scalars(event)
+            case ValidationScored():
+                self._score(event)
+            case Noted():
+                self._writer.add_text("notes", event.message)
+            case RunStopped():
+                self._finish(event)
+            case _:
+                pass  # choices and rate reductions show in the other tags
+
+    def _scalars(self, event: Evaluated) -> None:
+        self._improved = event.eval_loss < self._best
+        self._best = min(self._best, event.eval_loss) if not math.isnan(event.eval_loss) else self._best
+        values = {
+            "loss/eval": event.eval_loss,
+            "accuracy/eval": event.eval_accuracy,
+            "loss/train": event.train_loss,
+            "accuracy/train": event.train_accuracy,
+            "learning_rate": event.learning_rate,
+            "epoch": float(event.epoch),
+        }
+        for tag, value in values.items():
+            if not math.isnan(value):  # there is no training loss before the first step
+                self._writer.add_scalar(tag, value, event.step)
+
+    def _score(self, event: ValidationScored) -> None:
+        counts = confusion(event, len(self._names))
+        for name, value in zip(self._names, f1_scores(counts), strict=True):
+            self._writer.add_scalar(f"f1/{name}", value, event.step)
+        if self._improved:
+            self._best_scores = event
+
+    def _finish(self, event: RunStopped) -> None:
+        if self._best_scores is not None:
+            best, truth = self._best_scores, np.asarray(self._best_scores.labels)
+            self._writer.add_image(
+                "confusion",
+                confusion_image(confusion(best, len(self._names)), self._names),
+                best.step,
+                dataformats="HWC",
+            )
+            for label, name in enumerate(self._names):
+                scores = np.asarray(best.probabilities)[:, label]
+                self._writer.add_pr_curve(f"precision_recall/{name}", truth == label, scores, best.step)
+        if self._options is not None:
+            self._hparams(event, self._options)
+
+    def _hparams(self, event: RunStopped, options: TrainOptions) -> None:
+        stop = options.early_stop
+        values = {
+            "lr": options.learning_rate,
+            "batch_size": options.batch_size,
+            "epochs": options.epochs,
+            "eval_steps": options.eval_steps,
+            "seed": options.seed,
+            "head": options.head,
+            "layers": "+".join(map(str, self._layers)),
+            "pooling": self._pooling,
+            "patience": stop.patience,
+            "min_delta": stop.min_delta,
+            "lr_factor": stop.lr_factor,
+            "max_lr_reductions": stop.max_lr_reductions,
+            "target_error": options.target_error,
+        }
+        results = {"result/best_loss": event.best_loss, "result/best_accuracy": event.best_accuracy}
+        finite = {name: value for name, value in results.items() if math.isfinite(value)}
+        # Not add_hparams(): that one opens a second run for it.
+        for summary in hparams_summaries(values, finite):  # type: ignore[no-untyped-call]
+            self._writer.file_writer.add_summary(summary)
+        for name, value in finite.items():
+            self._writer.add_scalar(name, value, event.step)
+
+    def _project(self, event: FeaturesReady) -> None:
+        rows = np.asarray(event.features[:MAX_PROJECTED], np.float64)
+        rows = (rows - rows.mean(axis=0)) / np.where(rows.std(axis=0) > 0, rows.std(axis=0), 1.0)
+        left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
+        reduced = (left * sizes)[:, :PROJECTED_SIZE].astype(np.float32)  # (n, up to 64)
+        names = self._names
+        metadata = [
+            [names[label], " ".join(text.split())[:200] or "(empty)"]
+            for label, text in zip(event.labels[:MAX_PROJECTED], event.texts[:MAX_PROJECTED], strict=True)
+        ]
+        self._writer.add_embedding(reduced, metadata=metadata, metadata_header=["adapter", "prompt"], tag="features")
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return () if self._labels is None else self._labels.names
+
+
+def confusion(event: ValidationScored, n_labels: int) -> np.ndarray:
+    """Return counts (gold, predicted), shape (C, C)."""
+    counts = np.zeros((n_labels, n_labels), np.int64)
+    np.add.at(counts, (np.asarray(event.labels), np.asarray(event.probabilities).argmax(axis=1)), 1)
+    return counts
+
+
+def f1_scores(counts: np.ndarray) -> list[float]:
+    """Return the F1 score of each label from counts (gold, predicted); 0 for a label that never occurs."""
+    hits = np.diag(counts)
+    total = counts.sum(axis=0) + counts.sum(axis=1)
+    return [float(2 * hit / both) if both else 0.0 for hit, both in zip(hits, total, strict=True)]
+
+
+def confusion_image(counts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Return a picture of the counts, uint8 (height, width, 3)."""
+    side = 2.5 + 0.7 * len(names)
+    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="predicted", ylabel="gold", title="validation rows at the best step")
+    axes.imshow(counts, cmap="Blues", vmin=0)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for gold, row in enumerate(counts):
+        for predicted, count in enumerate(row):
+            shade = "white" if count > counts.max() / 2 else "black"
+            axes.text(predicted, gold, str(count), ha="center", va="center", color=shade)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return pixels[..., :3].copy()

@@ -1,0 +1,141 @@
+"""What ``moe-router train`` tells while it trains, line by line as in the workflow guide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import field, mutable
+
+from application.ports import TrainReport
+from domain.early_stopping import Verdict
+from domain.training import (
+    CandidateScored,
+    Evaluated,
+    LearningRateReduced,
+    Noted,
+    RunStarted,
+    RunStopped,
+    TrainingEvent,
+    TrainOptions,
+)
+
+_RULE = "=" * 60
+_NO_OPTIONS = TrainOptions()
+
+
+@mutable
+class TrainingLines:
+    """A :class:`application.ports.TrainingObserver` that writes lines for people.
+
+    Attributes:
+        write: takes one line.
+    """
+
+    write: Callable[[str], None]
+    _options: TrainOptions = field(default=_NO_OPTIONS, init=False)
+    _reductions: int = field(default=0, init=False)
+
+    def on_event(self, event: TrainingEvent) -> None:
+        """Write the lines of one event."""
+        for line in self._lines(event):
+            self.write(line)
+
+    def _lines(self, event: TrainingEvent) -> Iterator[str]:
+        match event:
+            case RunStarted():
+                self._options = event.options
+                yield from configuration(event)
+            case CandidateScored():
+                mark = "  ← chosen" if event.chosen else ""
+                yield f"  {event.choice}: {event.name}: loss={event.loss:.4f} acc={event.accuracy:.4f}{mark}"
+            case Evaluated():
+                yield evaluation(event)
+            case LearningRateReduced():
+                self._reductions = event.reduction
+                yield f"🔽 Reducing learning rate: {event.before:.2e} → {event.after:.2e}"
+                yield f"   Reduction {event.reduction}/{event.max_reductions} | Resetting patience"
+                yield ""
+            case RunStopped():
+                yield f"⏹️  Stopping: {self._reason(event)}"
+                yield f"   Best eval_loss: {event.best_loss:.4f}, Best eval_acc: {event.best_accuracy:.4f}"
+                yield ""
+            case Noted():
+                yield event.message
+            case _:
+                return
+
+    def _reason(self, event: RunStopped) -> str:
+        policy = self._options.early_stop
+        reasons = {
+            "epochs": f"all {self._options.epochs} epochs are done",
+            str(Verdict.STOPPED_MAX_REDUCTIONS): (
+                f"Hit max LR reductions ({policy.max_lr_reductions}/{policy.max_lr_reductions})"
+            ),
+            str(Verdict.STOPPED_MIN_LEARNING_RATE): f"the learning rate is below the minimum ({policy.min_lr:g})",
+            "diverged": f"the loss at step {event.step} is not finite",
+            "interrupted": f"interrupted after step {event.step}",
+        }
+        return reasons.get(event.reason, event.reason)
+
+
+def configuration(event: RunStarted) -> Iterator[str]:
+    """Return the block that opens a run."""
+    options, stop = event.options, event.options.early_stop
+    layers = "auto" if options.layers is None else ",".join(map(str, options.layers))
+    rows: list[tuple[str, Any]] = [
+        ("Train samples", event.n_train),
+        ("Eval samples", event.n_val),
+        ("Adapters", event.labels),
+        ("Base model", event.base_model),
+        ("Layers", layers),
+        ("Pooling", "auto" if options.pooling is None else str(options.pooling)),
+        ("Head", options.head),
+        ("Max epochs", options.epochs),
+        ("Batch size", options.batch_size),
+        ("Initial learning rate", f"{options.learning_rate:g}"),
+        ("Eval every N steps", options.eval_steps),
+        ("Patience (evals)", stop.patience),
+        ("Min delta", f"{stop.min_delta:g}"),
+        ("LR reduction factor", f"{stop.lr_factor:g}"),
+        ("Max LR reductions", stop.max_lr_reductions),
+        ("Min LR", f"{stop.min_lr:g}"),
+        ("Seed", options.seed),
+    ]
+    yield from (_RULE, "Router Training Configuration", _RULE)
+    yield from (f"  {name}: {value}" for name, value in rows)
+    yield from (_RULE, "")
+    if event.log_dir is not None:
+        yield from (f"TensorBoard logs: {event.log_dir}", "")
+
+
+def evaluation(event: Evaluated) -> str:
+    """Return the line of one evaluation."""
+    mark = "✓ improved" if event.verdict is Verdict.IMPROVED else "no improvement"
+    if event.step == 0:
+        mark = "start, before the first step"
+    return f"Step {event.step:5d}: eval_loss={event.eval_loss:.4f} eval_acc={event.eval_accuracy:.4f} | {mark}"
+
+
+def report_as_json(report: TrainReport) -> dict[str, Any]:
+    """Return the report for ``--json``."""
+    card = report.card
+    return {
+        "router": str(report.router_path),
+        "labels": card.labels.as_mapping(),
+        "base_model": card.features.base.name,
+        "layers": list(card.features.layers),
+        "pooling": str(card.features.pooling),
+        "head": card.head,
+        "n_train": card.n_train,
+        "n_val": card.n_val,
+        "steps": report.steps,
+        "stop_reason": report.stop_reason,
+        "best_loss": report.best_loss,
+        "best_accuracy": report.best_accuracy,
+        "temperature": card.temperature,
+        "min_confidence": card.thresholds.min_confidence,
+        "max_out_of_scope": card.thresholds.max_out_of_scope,
+        "log_dir": None if report.log_dir is None else str(report.log_dir),
+        "seconds": report.seconds,
+    }

@@ -1,0 +1,252 @@
+"""``train`` and ``tensorboard`` as users meet them: processes, exit codes, lines, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from adapters.torch_heads import TorchHeadSession
+from entrypoints.cli import main
+from tests.training_world import rows
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = [
+    "--epochs",
+    "4",
+    "--eval-steps",
+    "3",
+    "--patience",
+    "100",
+    "--lr",
+    "0.01",
+    "--head",
+    "mlp",
+    "--layers",
+    "1,2",
+]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "ds"
+    folder.mkdir()
+    for name, per_adapter, seed in (("train", 10, 1), ("val", 4, 2)):
+        lines = [
+            {"text": row.text, "label": row.label, "adapter": row.adapter, "source_id": row.source_id}
+            for row in rows(per_adapter, seed)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BASE_MODEL_ID", str(tiny_base))
+    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
+    for name in ("TRAIN_DATA", "VAL_DATA", "ROUTER_OUT", "LOG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def test_train_prints_the_guides_lines_saves_the_router_and_logs(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "--dataset-dir", str(dataset), "--epochs", "2", "--eval-steps", "4", "--lr", "1e-3") == 0
+    out, err = capsys.readouterr()
+    assert out == "✅ Router head saved to router-head.safetensors\n"
+    for line in (
+        "Router Training Configuration",
+        "  Train samples: 30",
+        "  Eval samples: 12",
+        "  Max epochs: 2",
+        "  Batch size: 8",
+        "  Initial learning rate: 0.001",
+        "  Eval every N steps: 4",
+        "  Patience (evals): 5",
+        "  Min delta: 0.001",
+        "  LR reduction factor: 0.5",
+        "  Max LR reductions: 5",
+        "  Min LR: 5e-08",
+        "TensorBoard logs: runs/tensorboard/router_",
+        "← chosen",
+        "Step     4: eval_loss=",
+        "⏹️  Stopping: all 2 epochs are done",
+        "   Best eval_loss: ",
+    ):
+        assert line in err, line
+    assert (place / "router-head.safetensors").is_file()
+    assert list(place.glob("runs/tensorboard/router_*/events.*"))
+    assert not list(place.glob("*.checkpoint"))
+
+
+def test_train_reports_json_and_the_environment_names_the_output(
+    place: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROUTER_OUT", "deep/folder/r.safetensors")
+    monkeypatch.setenv("LOG_DIR", "logs")
+    assert run("train", "--dataset-dir", str(dataset), *OPTIONS, "--json", "--no-cache", "--pooling", "last") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["router"] == "deep/folder/r.safetensors"
+    assert Path(report["router"]).is_file()
+    assert report["log_dir"].startswith("logs/router_")
+    assert (report["layers"], report["pooling"], report["head"]) == ([1, 2], "last", "mlp")
+    assert report["labels"] == {"calendar": 0, "claim-window": 1, "provider-select": 2}
+    assert report["steps"] == 16
+    assert not (place / "cache/features").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--dataset-dir", "nowhere"], 2, "nowhere/train.jsonl"),
+        (["--lr", "-1"], 2, "learning rate"),
+        (["--patience", "0"], 2, "patience 0"),
+        (["--layers", "one"], 2, "--layers 'one'"),
+        (["--layers", "99"], 2, "99"),
+        (["--base-model", "no/such/folder/here"], 2, "no/such/folder/here"),
+        (["--gpu", "L4"], 2, "--gpu"),
+        (["--out-of-scope", "missing.jsonl"], 2, "missing.jsonl"),
+        (["--router-out", "data.txt"], 2, "data.txt"),
+        (["--router-out", "ds/train.jsonl/x.safetensors"], 1, "train.jsonl"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_with_its_exit_code_and_leaves_nothing(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    assert run("train", "--dataset-dir", str(dataset), *arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("moe-router: ")
+    assert words in last
+    assert sorted(path.name for path in place.iterdir() if path.name not in ("ds", "cache", "runs")) == []
+
+
+def test_data_that_cannot_train_exits_3_and_leaves_nothing(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / "val.jsonl").write_text('{"text": "x", "label": 1, "adapter": "calendar", "source_id": "1"}\n')
+    assert run("train", "--dataset-dir", str(dataset)) == 3
+    assert "label maps differ" in capsys.readouterr().err
+    assert [path.name for path in place.iterdir()] == ["ds"]
+
+
+def test_an_unwritable_log_folder_costs_one_warning(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "taken").write_text("a file")
+    assert run("train", "--dataset-dir", str(dataset), *OPTIONS, "--log-dir", "taken/logs") == 0
+    assert capsys.readouterr().err.count("no TensorBoard logs") == 1
+    assert (place / "router-head.safetensors").is_file()
+
+
+def killed_child(place: Path, *arguments: str, at_step: int) -> int:
+    """Run train in a process that kills itself in its `at_step`-th training step; return the process's end."""
+    code = """
+import os, signal, sys
+from adapters import torch_heads
+plain, count = torch_heads.TorchHeadSession.train_step, [0]
+def step(self, rows):
+    count[0] += len(rows) <= 8  # not the warm-up, which takes all rows
+    if count[0] == int(os.environ["KILL_AT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, rows)
+torch_heads.TorchHeadSession.train_step = step
+from entrypoints.cli import main
+main(sys.argv[1:])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KILL_AT": str(at_step), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, "train", *arguments]
+    return subprocess.run(command, cwd=place, env=environment, stderr=subprocess.DEVNULL).returncode
+
+
+def signalled_at(monkeypatch: pytest.MonkeyPatch, at_step: int, number: int) -> None:
+    """Make this process signal itself in its `at_step`-th training step."""
+    plain, count = TorchHeadSession.train_step, [0]
+
+    def step(self: TorchHeadSession, rows: Any) -> Any:
+        count[0] += len(rows) <= 8
+        if count[0] == at_step:
+            count[0] += 1000
+            os.kill(os.getpid(), number)
+        return plain(self, rows)
+
+    monkeypatch.setattr(TorchHeadSession, "train_step", step)
+
+
+def tensors(path: Path) -> dict[str, Any]:
+    return {name: (value.dtype, value.tobytes()) for name, value in load_file(path).items()}
+
+
+def test_killed_and_terminated_then_run_again_ends_in_the_same_bits(
+    place: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--dataset-dir", str(dataset), *OPTIONS, "--router-out"]
+    assert run("train", *command, "whole.safetensors") == 0
+    assert killed_child(place, *command, "r.safetensors", at_step=5) == -signal.SIGKILL
+    assert (place / "r.safetensors.checkpoint").is_dir()
+    assert not (place / "r.safetensors").exists()
+    for number, at_step, resumed_from in ((signal.SIGTERM, 4, 3), (signal.SIGINT, 2, 7)):
+        with monkeypatch.context() as patch:
+            signalled_at(patch, at_step, number)
+            capsys.readouterr()
+            assert run("train", *command, "r.safetensors") == 128 + number
+        err = capsys.readouterr().err
+        assert f"going on from the checkpoint at step {resumed_from}" in err
+        assert "run the same command to go on" in err.splitlines()[-1]
+    assert run("train", *command, "r.safetensors") == 0
+    assert "going on from the checkpoint at step 9" in capsys.readouterr().err
+    assert tensors(place / "r.safetensors") == tensors(place / "whole.safetensors")
+    assert not (place / "r.safetensors.checkpoint").exists()
+    assert len(list(place.glob("runs/tensorboard/router_*"))) == 2  # all attempts share one run
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_tensorboard_names_a_missing_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tensorboard") == 2
+    assert "runs/tensorboard" in capsys.readouterr().err
+
+
+def test_tensorboard_serves_the_logs_and_ends_on_ctrl_c(place: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(place / "logs/router_1")) as writer:
+        writer.add_scalar("loss/eval", 0.5, 1)
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "entrypoints", "tensorboard", "--log-dir", "logs", "--port", "0"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split(" at ")[1].split()[0]
+        deadline = time.monotonic() + 60
+        runs: list[str] = []
+        while runs != ["router_1"] and time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{url}data/runs") as answer:
+                runs = json.load(answer)
+            time.sleep(0.2)
+        assert runs == ["router_1"]
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 130

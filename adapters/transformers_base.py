@@ -76,7 +76,7 @@ def load_base(
     """Load a base model.
 
     Weights are bfloat16 on a GPU that has it, and float32 on the CPU: bfloat16 was twice as fast on a CPU with
-    AVX512-BF16, is slow on most others, and makes features differ by 1e-2 between batches (docs/experiments.md).
+    AVX512-BF16 but makes features differ by 1e-2 between batches, and needs such a CPU (docs/experiments.md).
 
     Args:
         name_or_path: a folder in Hugging Face format, a hub id, or None (or the name that router files give it)

@@ -34,7 +34,7 @@ def smoothed_loss(logits, labels, temperature):
         top = max(row)
         log_norm = top / temperature + math.log(sum(math.exp((v - top) / temperature) for v in row))
         for k, value in enumerate(row):
-            target = (n + 1) / (n + 2) if k == label else 1 / (n + 2) / (c - 1)
+            target = 1 - 0.25 / (n + 1) if k == label else 0.25 / (n + 1) / (c - 1)
             total -= target * (value / temperature - log_norm)
     return total
 
@@ -66,7 +66,7 @@ def test_a_few_right_rows_do_not_justify_certainty():
     for rows in (5, 50, 500):
         temperature = fit_temperature([[4.0, 0.0, 0.0]] * rows, [0] * rows)
         confidence = 1 / (1 + 2 * math.exp(-4 / temperature))
-        assert confidence == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
+        assert confidence == pytest.approx(1 - 0.25 / (rows + 1), abs=1e-4)
 
 
 @pytest.mark.parametrize(("logits", "labels"), [([], []), ([[1.0, 2.0]], []), ([[math.nan, 1.0]], [0])])

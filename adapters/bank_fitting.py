@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+from attrs import evolve
 from numpy.typing import NDArray
 
 from adapters.prompt_bank import PromptBank, embed, top
-from adapters.router_heads import Array
+from adapters.router_heads import Array, softmax
 from domain.evaluation import auroc
 
 ROWS_PER_ADAPTER: Final = 500
@@ -118,6 +120,18 @@ def own_density(similarity: Array, neighbours: int) -> Array:
     return np.asarray(nearest.mean(axis=1), np.float32)
 
 
+def banks_without(bank: PromptBank) -> Iterator[tuple[int, NDArray[np.bool_], PromptBank]]:
+    """Yield for each label the label, which rows are left without it, and the bank of those rows.
+
+    The rows keep their density: their nearest rows are hardly ever another adapter's.
+    """
+    for label in np.unique(bank.labels).tolist():
+        left = bank.labels != label
+        if left.any():
+            rows = {"features": bank.features[left], "density": bank.density[left], "labels": bank.labels[left]}
+            yield label, left, evolve(bank, **rows)
+
+
 def stranger_auroc(bank: PromptBank, val: Array, labels: Labels) -> float:
     """Return how well the bank tells an adapter's prompts from the others' when that adapter is not in the bank.
 
@@ -125,18 +139,32 @@ def stranger_auroc(bank: PromptBank, val: Array, labels: Labels) -> float:
     confidence takes no part: the head knows the adapter.
     """
     similarity = bank.similarities(val)
-    among = bank.features @ bank.features.T
     figures = []
-    for stranger in np.unique(bank.labels).tolist():
+    for stranger, left, without in banks_without(bank):
         inside = labels != stranger
-        left = bank.labels != stranger
-        if not left.any() or inside.all() or not inside.any():
-            continue
-        density = own_density(among[np.ix_(left, left)], bank.neighbours)
-        without = PromptBank(
-            bank.projection, bank.features[left], density, bank.labels[left],
-            bank.neighbours, bank.density_weight, 0.0,
-        )  # fmt: skip
-        scores = without.scores(similarity[:, left], np.ones(len(val)))
-        figures.append(auroc(scores[inside].tolist(), scores[~inside].tolist()))
+        if not inside.all() and inside.any():
+            scores = without.scores(similarity[:, left], np.ones(len(val)))
+            figures.append(auroc(scores[inside].tolist(), scores[~inside].tolist()))
     return float(np.mean(figures)) if figures else 0.0
+
+
+def stranger_scores(bank: PromptBank, val: Array, labels: Labels, logits: NDArray[np.float64]) -> list[float]:
+    """Return the scores that validation prompts would get if their own adapter were unknown.
+
+    Each adapter in turn is left out of the bank and of the head's choice; its prompts then stand for prompts that
+    belong to none. They are nearer than most such prompts, so a limit that tells them is on the strict side.
+
+    Args:
+        bank: the whole bank.
+        val: standardised validation features, (m, F).
+        labels: their labels, (m,).
+        logits: the head's logits divided by the temperature, (m, C).
+    """
+    scores: list[float] = []
+    for stranger, left, without in banks_without(bank):
+        own = labels == stranger
+        others = np.delete(logits[own], stranger, axis=1)
+        if len(others):
+            confidence = softmax(others).max(axis=1)
+            scores += without.scores(bank.similarities(val[own])[:, left], confidence).tolist()
+    return scores

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from adapters.bank_fitting import ROWS_PER_ADAPTER, fit_bank
-from adapters.numpy_scorer import softmax
+from adapters.bank_fitting import ROWS_PER_ADAPTER, fit_bank, stranger_scores
 from adapters.prompt_bank import PromptBank
-from adapters.router_heads import head_logits, standardise
+from adapters.router_heads import head_logits, softmax, standardise
 from application.ports import Calibration, LabelledFeatures, UncalibratedRouter
 from domain.calibration import ScoredRow, ThresholdFit, fit_temperature, fit_thresholds
 from domain.features import Matrix
@@ -36,17 +35,17 @@ class NumpyRouterCalibrator:
         out_of_scope: Matrix | None = None,
     ) -> Calibration:
         """Return the calibration; see the port."""
-        bank, kept = fit_bank(
-            standardise(router.tensors, train.features),
-            np.asarray(train.labels, np.int64),
-            standardise(router.tensors, val.features),
-            np.asarray(val.labels, np.int64),
-            rows_per_adapter=self.rows_per_adapter,
+        labels, val_labels = np.asarray(train.labels, np.int64), np.asarray(val.labels, np.int64)
+        known, unknown = standardise(router.tensors, train.features), standardise(router.tensors, val.features)
+        bank, kept = fit_bank(known, labels, unknown, val_labels, rows_per_adapter=self.rows_per_adapter)
+        logits = head_logits(router.head, router.tensors, val.features).astype(np.float64)
+        temperature = fit_temperature(logits.tolist(), val.labels)
+        fit = fit_thresholds(
+            _scored(router, bank, temperature, val.features, val.labels),
+            target_error,
+            [] if out_of_scope is None else _scored(router, bank, temperature, out_of_scope, None),
+            stand_ins=stranger_scores(bank, unknown, val_labels, logits / temperature),
         )
-        temperature = fit_temperature(head_logits(router.head, router.tensors, val.features).tolist(), val.labels)
-        rows = _scored(router, bank, temperature, val.features, val.labels)
-        strangers = [] if out_of_scope is None else _scored(router, bank, temperature, out_of_scope, None)
-        fit = fit_thresholds(rows, target_error, strangers)
         texts = tuple(train.texts[i] for i in kept.tolist())
         return Calibration(temperature, fit.thresholds, bank.tensors(), texts, _notes(fit, target_error))
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 
 from adapters.prompt_bank import PromptBank, nearest_rows
-from adapters.router_heads import head_logits, standardise
+from adapters.router_heads import head_logits, softmax, standardise
 from application.ports import TrainedRouter
 from domain.errors import MismatchError
 from domain.features import Matrix
@@ -41,13 +41,6 @@ class NumpyRouterScorer:
             RouteScores(tuple(probabilities[i].tolist()), float(scores[i]), _prompts(router, similarity[i], shown[i]))
             for i in range(len(rows))
         ]
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the softmax over the last axis, computed in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def _prompts(router: TrainedRouter, similarity: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NearestPrompt, ...]:

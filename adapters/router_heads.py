@@ -112,6 +112,13 @@ def head_logits(kind: str, tensors: Mapping[str, Any], features: Any) -> Array:
     return np.asarray(head_kind(kind).forward(standardise(tensors, features), tensors), np.float32)
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the softmax over the last axis, computed in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
 def check_head_tensors(kind: str, tensors: Mapping[str, Any], *, n_features: int, n_labels: int) -> None:
     """Raise RouterFileError unless the head's tensors are all there, of the right shapes, finite and usable.
 

@@ -14,6 +14,9 @@ from domain.routing import AbstentionThresholds
 CERTAINTY: Final = 0.9
 """How certain the error bound is behind the abstention thresholds."""
 
+IN_SCOPE_REFUSED: Final = 0.05
+"""Without out-of-scope examples, at most about this share of in-scope prompts is taken for out of scope."""
+
 SMOOTHING: Final = 0.25
 """How many rows' worth of doubt are added when a temperature is fitted."""
 
@@ -217,13 +220,23 @@ def separating_limit(inside: Sequence[float], outside: Sequence[float]) -> float
 
 
 def fit_thresholds(
-    rows: Sequence[ScoredRow], target_error: float, out_of_scope: Sequence[ScoredRow] = ()
+    rows: Sequence[ScoredRow],
+    target_error: float,
+    out_of_scope: Sequence[ScoredRow] = (),
+    stand_ins: Sequence[float] = (),
 ) -> ThresholdFit:
     """Return thresholds fitted to a target error rate, on rows that the head was not trained on.
 
-    First the out-of-scope limit: where out-of-scope prompts are given, the one that separates them best, else the
-    one that refuses a share of at most `target_error` of in-scope prompts. Then, among the rows below it, the
-    lowest confidence limit whose error bound reaches the target.
+    First the out-of-scope limit. Where out-of-scope prompts are given, it is the one that separates them best. Else
+    it is the one that separates the stand-ins best, as long as the share of in-scope prompts that it refuses is
+    between `target_error` and `IN_SCOPE_REFUSED`. Then, among the rows below it, the lowest confidence limit whose
+    error bound reaches the target.
+
+    Args:
+        rows: validation prompts.
+        target_error: share of wrong answers among the prompts that are answered, 0 to 1.
+        out_of_scope: prompts that belong to no adapter.
+        stand_ins: out-of-scope scores of prompts that play such prompts where there are none.
 
     Raises:
         UsageError: no rows, or a target outside 0..1.
@@ -236,7 +249,10 @@ def fit_thresholds(
     if out_of_scope:
         limit = separating_limit(inside, [row.out_of_scope for row in out_of_scope])
     else:
-        limit = fit_max_out_of_scope(inside, target_error)
+        strict = fit_max_out_of_scope(inside, max(target_error, IN_SCOPE_REFUSED))
+        generous = fit_max_out_of_scope(inside, min(target_error, IN_SCOPE_REFUSED))
+        wanted = separating_limit(inside, stand_ins) if stand_ins else strict
+        limit = min(max(wanted, strict), generous)
     near = [row for row in rows if row.out_of_scope <= limit]
     min_confidence = fit_min_confidence(near, target_error) if near else 1.0
     answered = [row for row in near if row.confidence >= min_confidence]

@@ -15,10 +15,12 @@ from adapters.bank_fitting import (
     own_density,
     spread,
     stranger_auroc,
+    stranger_scores,
 )
 from adapters.numpy_calibrator import NumpyRouterCalibrator
 from adapters.prompt_bank import PromptBank, check_bank_tensors, embed
 from application.ports import LabelledFeatures, UncalibratedRouter
+from domain.evaluation import auroc
 from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
 
@@ -134,3 +136,17 @@ def test_prompts_that_are_all_the_same_are_no_trouble():
     labels = np.array([0, 0, 0, 1, 1, 1])
     bank, _ = fit_bank(rows, labels, rows, labels)
     assert np.isfinite(bank.scores(bank.similarities(rows), np.ones(6))).all()
+
+
+def test_validation_prompts_play_strangers_when_their_adapter_is_left_out():
+    rows, labels = clouds(20, 3, 8)
+    logits = -10 * (np.arange(3)[None] != labels[:, None]).astype(float)  # the head is sure of the right adapter
+    bank, _ = fit_bank(rows[::2], labels[::2], rows[1::2], labels[1::2])
+    val, val_labels = rows[1::2], labels[1::2]
+    as_strangers = stranger_scores(bank, val, val_labels, logits[1::2])
+    known = bank.scores(bank.similarities(val), np.full(len(val), 0.99))
+    assert len(as_strangers) == len(val)
+    assert auroc(known.tolist(), as_strangers) > 0.95
+    alone = val_labels == 0
+    only, _ = fit_bank(rows[labels == 0], labels[labels == 0], val[alone], val_labels[alone])
+    assert stranger_scores(only, val[alone], val_labels[alone], np.zeros((alone.sum(), 1))) == []

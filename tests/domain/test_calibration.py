@@ -159,10 +159,26 @@ def test_out_of_scope_examples_set_the_limit_between_both_kinds():
     assert fit.reached
 
 
-def test_without_examples_a_share_of_the_target_is_refused_at_most():
-    rows = [ScoredRow(0.99, i / 1000, True) for i in range(1000)]
-    fit = fit_thresholds(rows, 0.02)
-    assert 0.98 <= fit.coverage <= 0.982
+KNOWN = [ScoredRow(0.99, i / 1000, True) for i in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("stand_ins", "coverage"),
+    [
+        ((), 0.95),  # nothing to go by: the most that may be refused
+        ([0.5] * 9, 0.95),  # among the known ones: no more is refused for them
+        ([0.97] * 9, 0.97),  # where they can be separated, they are
+        ([5.0] * 9, 0.98),  # far away: the target's share is refused all the same
+    ],
+)
+def test_without_examples_the_stand_ins_decide_within_limits(stand_ins, coverage):
+    assert fit_thresholds(KNOWN, 0.02, stand_ins=stand_ins).coverage == pytest.approx(coverage, abs=0.002)
+
+
+def test_examples_count_more_than_stand_ins():
+    examples = [ScoredRow(0.5, 0.5 + i / 1000, False) for i in range(500)]
+    with_both = fit_thresholds(KNOWN, 0.02, examples, stand_ins=[0.97] * 9)
+    assert with_both.thresholds == fit_thresholds(KNOWN, 0.02, examples).thresholds
 
 
 def test_nothing_to_fit_on_and_impossible_targets_are_refused():

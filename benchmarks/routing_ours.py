@@ -1,84 +1,74 @@
-"""This router in the benchmark: the use cases that the commands run, over files in a temporary folder."""
+"""This router in the benchmark: the use cases behind ``train`` and ``route``, out of the composition root."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from attrs import field, mutable
 from routing_data import write_rows
 from routing_peers import Rows, Scored
 
-from adapters.in_memory.training import InMemoryMetricsLog
-from adapters.jsonl_dataset_store import JsonlDatasetStore
-from adapters.numpy_calibrator import NumpyRouterCalibrator
-from adapters.numpy_probe import KernelRidgeProbe
-from adapters.numpy_scorer import NumpyRouterScorer
-from adapters.prompt_files import PromptFileReader
-from adapters.safetensors_checkpoints import SafetensorsCheckpointStore
-from adapters.safetensors_router_store import SafetensorsRouterStore
-from adapters.torch_heads import TorchHeadTrainer
-from application.fit_router import FitRouter
-from application.ports import FeatureExtractor, TrainingObserver, TrainReport
+from application.ports import TrainReport
 from application.route_prompts import RoutePrompts, RouteRequest
-from application.train_router import TrainRouter, TrainRouterRequest
+from application.train_router import TrainRouterRequest
 from domain.routing import RoutingDecision
 from domain.training import TrainingEvent, TrainOptions
 from entrypoints.bootstrap import Application
-from entrypoints.signals import ProcessInterruption
 
 
-class Silent(TrainingObserver):
+@mutable(slots=False)
+class LoadedApplication(Application):
+    """The application with one base model that is loaded already, so that loading is not timed."""
+
+    base: Any = field(default=None, kw_only=True)
+
+    def load_base(self, name_or_path: str | None = None, **_: Any) -> Any:
+        return self.base
+
+
+class Silent:
+    """A :class:`application.ports.TrainingObserver` that shows nothing."""
+
     def on_event(self, event: TrainingEvent) -> None:
         pass
 
 
 class ThisRouter:
-    """Trained with the command's defaults: layers, pooling and head are chosen on training and validation rows."""
+    """Trained with the command's defaults: layers, pooling and head are chosen on training and validation rows.
+
+    Without feature cache and TensorBoard logs. Validation rows also fit confidence and abstention.
+    """
 
     def __init__(self, base_model: str | None, seed: int) -> None:
-        self._application = Application()
-        self.base = self._application.load_base(base_model, device="cpu")
+        application = Application()
+        self.base = application.load_base(base_model, device="cpu")
         self.options = TrainOptions(seed=seed)
         self.report: TrainReport | None = None
+        # No TRAIN_DATA or BASE_MODEL_ID of the caller's has a say.
+        self._application = LoadedApplication(environment={}, base=self.base)
         self._route: RoutePrompts | None = None
 
     def train(self, train: Rows, val: Rows) -> None:
-        with tempfile.TemporaryDirectory() as name, ProcessInterruption()() as interruption:
+        with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            fit = FitRouter(
-                rows=JsonlDatasetStore(),
-                prompts=PromptFileReader(),
-                extractors=self._extractor,
-                probe=KernelRidgeProbe(),
-                heads=TorchHeadTrainer(),
-                calibrator=NumpyRouterCalibrator(),
-                routers=SafetensorsRouterStore(),
-                checkpoints=SafetensorsCheckpointStore(),
-                metrics=InMemoryMetricsLog(),
-                interruption=interruption,
-                clock=self._application.clock,
-                tool_version="benchmark",
+            request = TrainRouterRequest(
+                options=self.options,
+                data_path=write_rows(train, folder / "train.jsonl"),
+                eval_data_path=write_rows(val, folder / "val.jsonl"),
+                router_out=folder / "router-head.safetensors",
+                use_cache=False,
             )
-            self.report = TrainRouter(fit)(
-                TrainRouterRequest(
-                    options=self.options,
-                    data_path=write_rows(train, folder / "train.jsonl"),
-                    eval_data_path=write_rows(val, folder / "val.jsonl"),
-                    router_out=folder / "router-head.safetensors",
-                    use_cache=False,
-                ),
-                Silent(),
-            )
-            router = SafetensorsRouterStore().load(self.report.router_path)
-        self._labels = router.card.labels
-        extractor = self._extractor(None, max_tokens=self.options.max_tokens, use_cache=False)
-        self._route = RoutePrompts(router, extractor, NumpyRouterScorer())
+            self.report = self._application.train_router()(request, Silent())
+            router = self._application.routers.load(self.report.router_path)
+        self._route = self._application.route_on(router, self.base)
 
     def score(self, texts: Sequence[str]) -> Scored:
-        decisions = self._routes(texts)
-        labels = self._labels
+        decisions = self._decide(texts)
+        labels = self._router.router.card.labels
         return Scored(
             np.array([labels.label_of(made.best or "") for made in decisions]),
             np.array([made.confidence for made in decisions]),
@@ -86,11 +76,12 @@ class ThisRouter:
         )
 
     def route(self, text: str) -> object:
-        return self._routes([text])
+        return self._decide([text])
 
-    def _routes(self, texts: Sequence[str]) -> list[RoutingDecision]:
-        assert self._route is not None, "not trained"
-        return self._route(RouteRequest(tuple(texts)))
+    @property
+    def _router(self) -> RoutePrompts:
+        assert self._route is not None, "train first"
+        return self._route
 
-    def _extractor(self, _base_model: str | None, *, max_tokens: int, use_cache: bool) -> FeatureExtractor:
-        return self._application.feature_extractor(self.base, max_tokens=max_tokens, use_cache=use_cache)
+    def _decide(self, texts: Sequence[str]) -> list[RoutingDecision]:
+        return self._router(RouteRequest(tuple(texts)))

@@ -68,7 +68,6 @@ class CachedFeatureExtractor:
         columns = {tap: self._column(tap) for tap in taps}
         rows = {tap: column.lookup(set(keys.values())) for tap, column in columns.items()}
         missing = [text for text, key in keys.items() if any(key not in found for found in rows.values())]
-        _LOG.debug("feature_cache.looked_up", texts=len(keys), missing=len(missing), taps=len(columns))
         wanted = [tap for tap in columns if len(rows[tap]) < len(keys)]
         for start in range(0, len(missing), self.texts_per_call):
             fresh = self._compute(missing[start : start + self.texts_per_call], wanted, rows, keys)

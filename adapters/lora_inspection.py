@@ -72,6 +72,7 @@ class SafetensorsLoraInspector:
             base_name=str(config.get("base_model_name_or_path") or ""),
             base_fingerprint=metadata.get(FINGERPRINT_KEY),
             rank=_whole(config.get("r")),
+            ranks_vary=bool(config.get("rank_pattern")),
             targets=_targets(config.get("target_modules")),
             layers=layers,
             strays=strays,

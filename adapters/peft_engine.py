@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from adapters.transformers_quiet import quiet_transformers
 from adapters.vision_inputs import vision_inputs
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import GenerationOptions
-from domain.chats import with_system
+from domain.chats import Chat, as_chat, routing_text, with_system
 from domain.errors import DataRejectedError, UsageError
 
 CPU_TOKEN_BUDGET = 4096
@@ -79,8 +80,8 @@ class PeftEngine:
         rendered = [self._render(request) for request in requests]
         texts = [index for index, request in enumerate(requests) if not request.images]
         ids = [prompt_tokens(self.base.tokenizer, rendered[index]) for index in texts]
-        for row in ids:
-            self._check_length(len(row), options)
+        for index, row in zip(texts, ids, strict=True):
+            self._check_length(len(row), requests[index], options)
         budget = self.token_budget or (CPU_TOKEN_BUDGET if self.base.device.type == "cpu" else GPU_TOKEN_BUDGET)
         for batch in length_sorted_batches([len(row) + options.max_new_tokens for row in ids], budget):
             chosen = [texts[position] for position in batch]
@@ -91,13 +92,13 @@ class PeftEngine:
         for index, request in enumerate(requests):
             if request.images:
                 inputs = vision_inputs(self.base, self._chat(request), request.images)
-                self._check_length(inputs["input_ids"].shape[1], options)
+                self._check_length(inputs["input_ids"].shape[1], request, options)
                 seeds = [row_seed(options.seed, rendered[index])]
                 yield index, self._run(inputs, [request.adapter], seeds, options)[0]
 
     def distances(self) -> LoraDistances:
         """Return how far the LoRA adapters' logits lie apart on one fixed prompt, all in one batch."""
-        text = render_prompt(self.base.tokenizer, with_system((), PROBE_PROMPT))
+        text = render_prompt(self.base.tokenizer, as_chat(PROBE_PROMPT))
         ids = prompt_tokens(self.base.tokenizer, text)
         names: list[str | None] = [None, *self.folders]
         inputs = self._padded([ids] * len(names))
@@ -109,7 +110,7 @@ class PeftEngine:
         rows = apart.tolist()
         return LoraDistances(self.adapters, tuple(rows[0][1:]), tuple(tuple(row[1:]) for row in rows[1:]))
 
-    def _chat(self, request: GenerationRequest) -> Any:
+    def _chat(self, request: GenerationRequest) -> Chat:
         if request.adapter is not None and request.adapter not in self.folders:
             raise UsageError(f"LoRA adapter {request.adapter!r} is not loaded")
         return with_system(request.chat, self._systems.get(request.adapter or ""))
@@ -117,12 +118,13 @@ class PeftEngine:
     def _render(self, request: GenerationRequest) -> str:
         return render_prompt(self.base.tokenizer, self._chat(request))
 
-    def _check_length(self, tokens: int, options: GenerationOptions) -> None:
+    def _check_length(self, tokens: int, request: GenerationRequest, options: GenerationOptions) -> None:
         limit = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and tokens + options.max_new_tokens > limit:
             raise DataRejectedError(
                 f"a prompt of {tokens} tokens and {options.max_new_tokens} new ones are more than the base model's "
                 f"{limit}",
+                where=f"prompt {shorten(routing_text(request.chat), 60, placeholder='…')!r}",
                 hint="shorten the prompt, or lower --max-new-tokens",
             )
 
@@ -147,7 +149,7 @@ class PeftEngine:
             "generation_config": GenerationConfig(  # type: ignore[no-untyped-call]
                 max_new_tokens=options.max_new_tokens,
                 do_sample=False,  # draws are made by RowDraws, row by row
-                eos_token_id=sorted(self._ends),
+                eos_token_id=sorted(self._ends) or None,
                 pad_token_id=self._pad,
             ),
             "logits_processor": LogitsProcessorList(draws),

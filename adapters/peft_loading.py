@@ -34,16 +34,12 @@ def inject(base: LoadedBase, folders: Mapping[str, Path]) -> Any:
     """
     model: Any = base.model
     for name, folder in folders.items():
-        config = _config(name, folder)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what peft warns of here is checked below
-            if isinstance(model, PeftModel):
-                model.add_adapter(inner_name(name), config)
-            else:
-                model = get_peft_model(model, config, adapter_name=inner_name(name))
-            result: Any = set_peft_model_state_dict(
-                model, load_file(folder / WEIGHTS_FILE), adapter_name=inner_name(name)
-            )
+        try:
+            model, result = _put_in(model, name, folder)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise LoraAdapterError(
+                f"LoRA adapter {name} does not fit the base model: {error}", where=folder
+            ) from error
         lost = list(result.unexpected_keys)
         empty = [key for key in result.missing_keys if f".{inner_name(name)}." in key]
         if lost or empty:
@@ -51,8 +47,20 @@ def inject(base: LoadedBase, folders: Mapping[str, Path]) -> Any:
             raise LoraAdapterError(f"LoRA adapter {name} has {what}, such as {(lost + empty)[0]}", where=folder)
     if folders:
         model.eval().requires_grad_(False)
-        model.to(base.device)
     return model
+
+
+def _put_in(model: Any, name: str, folder: Path) -> tuple[Any, Any]:
+    """Return peft's model with one more LoRA adapter, and which keys found no counterpart."""
+    config = _config(name, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft only warns of, the caller checks
+        if isinstance(model, PeftModel):
+            model.add_adapter(inner_name(name), config)
+        else:
+            model = get_peft_model(model, config, adapter_name=inner_name(name))
+        tensors = load_file(folder / WEIGHTS_FILE)
+        return model, set_peft_model_state_dict(model, tensors, adapter_name=inner_name(name))
 
 
 def _config(name: str, folder: Path) -> Any:

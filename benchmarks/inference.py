@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from adapters.lora_folder import save_lora_folder
 from adapters.peft_engine import PeftEngine

@@ -41,6 +41,7 @@ class LoraFacts:
         base_name: name of the base model that it was made for, as its files say; "" when they do not.
         base_fingerprint: fingerprint of that base model, where its files have one.
         rank: rank that the configuration states.
+        ranks_vary: whether the configuration gives some modules another rank.
         targets: the modules that the configuration names, by the last part of their paths where it is a list.
         layers: the pairs of matrices.
         strays: names of tensors that are no part of a pair of LoRA matrices.
@@ -54,6 +55,7 @@ class LoraFacts:
     base_name: str
     base_fingerprint: str | None
     rank: int
+    ranks_vary: bool
     targets: tuple[str, ...]
     layers: tuple[LoraLayer, ...]
     strays: tuple[str, ...]
@@ -152,6 +154,8 @@ def _wrong_rank(facts: LoraFacts) -> str | None:
     for layer in facts.layers:
         if layer.a_shape[0] != layer.b_shape[-1] or layer.a_shape[0] < 1:
             return f"ranks of A and B differ in {layer.module}: {layer.a_shape[0]} and {layer.b_shape[-1]}"
+        if not facts.ranks_vary and layer.a_shape[0] != facts.rank:
+            return f"its configuration says rank {facts.rank}, its weights have {layer.a_shape[0]} in {layer.module}"
     return None
 
 

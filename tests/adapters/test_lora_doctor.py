@@ -141,6 +141,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "broken configuration": (lambda folder: (folder / "adapter_config.json").write_text("{"), "is damaged"),
     "configuration is a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "is no object"),
     "no folder": (shutil.rmtree, "no such folder"),
+    "another rank": (lambda folder: edit_config(folder, r=8), "configuration says rank 8, its weights have 4"),
+    "alpha is 0": (lambda folder: edit_config(folder, lora_alpha=0), "does not change the base model"),
     "another method": (lambda folder: edit_config(folder, peft_type="IA3"), "its kind is IA3, not LORA"),
     "DoRA": (lambda folder: edit_config(folder, use_dora=True), "it uses use_dora"),
     "PiSSA": (lambda folder: edit_config(folder, init_lora_weights="pissa"), "changes the base model that all share"),

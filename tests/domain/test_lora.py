@@ -16,7 +16,7 @@ from domain.lora import LoraFacts, LoraLayer, effect_problems, find_problems, fi
 BASE = BaseModel("org/base", "f" * 64, 2, 8)
 MODULES = {"layers.0.q": (8, 16), "layers.1.q": (8, 16)}
 LAYERS = tuple(LoraLayer(module, (4, 8), (16, 4), zero=False, finite=True) for module in MODULES)
-FACTS = LoraFacts("loras/x", "LORA", "org/base", None, 4, ("q",), LAYERS, (), (), 1000, False)
+FACTS = LoraFacts("loras/x", "LORA", "org/base", None, 4, False, ("q",), LAYERS, (), (), 1000, False)
 
 
 def test_sound_facts() -> None:
@@ -35,6 +35,7 @@ def test_sound_facts() -> None:
         ({"layers": (evolve(LAYERS[0], module="x.q"), LAYERS[1])}, r"1 of its 2 layers .* x\.q .*has layers\.0\.q\)"),
         ({"layers": (evolve(LAYERS[0], a_shape=(4, 9)),)}, r"9→16 in it and 8→16 in the base model"),
         ({"layers": (evolve(LAYERS[0], b_shape=(16, 3)),)}, "ranks of A and B differ"),
+        ({"rank": 8}, r"configuration says rank 8, its weights have 4 in layers\.0\.q"),
         ({"layers": (evolve(LAYERS[0], finite=False),)}, "not finite"),
         ({"layers": tuple(evolve(layer, zero=True) for layer in LAYERS)}, "no effect"),
         ({"strays": ("x.bias",)}, r"1 tensors are no LoRA matrices .* x\.bias"),

@@ -125,12 +125,12 @@ class JsonlDraws:
         yield from (self._read(span, self._first_spool) for span in self._first)
         if len(self._first) == self.lines:
             return
-        drawn = {span.index for span in self._first}
+        drawn = {span.line for span in self._first}
         order = shuffled_range(self.lines, f"{self.seed}/further/{self.source.adapter}")
         further = (index for index in order if index not in drawn)
         while batch := list(islice(further, max(self.reservoir, _BATCH))):
             spool = self._new_spool()
-            spans = {span.index: span for span in self._locate(iter(sorted(batch)), spool)}
+            spans = {span.line: span for span in self._locate(iter(sorted(batch)), spool)}
             yield from (self._read(spans[index], spool) for index in batch)
 
     def _new_spool(self) -> _Spool | None:
@@ -140,12 +140,12 @@ class JsonlDraws:
         """Yield the wanted lines' spans; with a spool, their starts are offsets into it."""
         locator = LineLocator(self.file.rewound(), self.block, spool)
         for span in locator.locate(wanted):
-            yield span if spool is None else LineSpan(span.index, spool.start, span.length)
+            yield span if spool is None else LineSpan(span.line, spool.start, span.length)
         self.file.check_unchanged()
         self.lines = locator.lines
 
     def _read(self, span: LineSpan, spool: _Spool | None) -> DrawnLine:
-        number = span.index + 1
+        number = span.line + 1
         fallback = f"{printable(self.source.path.name)}:{number}"
         if span.length > self.source.line_limit:
             return DrawnLine(number, _too_long(span.length, self.source.line_limit), fallback)

@@ -36,7 +36,7 @@ def test_the_wanted_lines_are_found_whatever_the_block_size(content, block, data
     spans = list(locator.locate(iter(wanted)))
     expected = [number for number in wanted if number < len(lines)]
     assert locator.lines == len(lines)
-    assert [span.index for span in spans] == expected
+    assert [span.line for span in spans] == expected
     assert [content[span.start : span.start + span.length] for span in spans] == [lines[n] for n in expected]
     assert keeper.lines[: len(expected)] == [lines[n] for n in expected]
     assert [content[: span.start].count(b"\n") for span in spans] == expected

@@ -59,7 +59,7 @@ def random_loras(base: LoadedBase, folder: Path) -> dict[str, Path]:
         tensors = get_peft_model_state_dict(model)
         plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
         model.unload()
-        del base.model.peft_config
+        base.model.__dict__.pop("peft_config", None)  # peft leaves it, and warns of it next time
         values = {**plain, "init_lora_weights": True, "base_model_name_or_path": base.info.name}
         save_lora_folder(folder / name, config=values, tensors=tensors, fingerprint=base.info.fingerprint)
     return {name: folder / name for name in NAMES}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from application.ports import HeadSession
 from domain.early_stopping import EarlyStopState, Verdict
@@ -59,7 +59,7 @@ class StepPlan:
         """Return the epoch, from 1, that step number `step` (from 0) belongs to."""
         return min(step, self.total_steps - 1) // self.steps_per_epoch + 1
 
-    def rows(self, step: int) -> list[int]:
+    def rows(self, step: int) -> tuple[int, ...]:
         """Return the rows of step number `step`, from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.n_rows, self.seed, epoch)
@@ -120,7 +120,6 @@ class TrainingLoop:
     emit: Callable[[TrainingEvent], None]
     save: SaveProgress
     signal: Callable[[], int | None]
-    _orders: dict[int, list[int]] = field(factory=dict, init=False)
 
     def run(self, state: LoopState, best: Mapping[str, Matrix]) -> tuple[LoopState, Mapping[str, Matrix]]:
         """Train from `state` on; return the final state and the best weights (empty when nothing improved).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 from attrs import field, frozen
 
@@ -52,7 +53,8 @@ class TrainOptions:
         self.early_stop.start(self.learning_rate)
 
 
-def epoch_order(n_rows: int, seed: int, epoch: int) -> list[int]:
+@lru_cache(maxsize=2)  # every step of an epoch asks again
+def epoch_order(n_rows: int, seed: int, epoch: int) -> tuple[int, ...]:
     """Return the order in which an epoch visits the rows: a function of these three numbers and nothing else.
 
     Args:
@@ -62,7 +64,7 @@ def epoch_order(n_rows: int, seed: int, epoch: int) -> list[int]:
     """
     order = list(range(n_rows))
     random.Random(f"{seed}:{epoch}").shuffle(order)  # a string seeds through SHA-512, the same everywhere
-    return order
+    return tuple(order)
 
 
 @frozen

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from attrs import evolve
 
@@ -15,7 +16,8 @@ from adapters.in_memory.training import (
     SoftmaxSession,
 )
 from adapters.router_heads import head_logits
-from application.ports import HeadEvaluation, StepResult
+from application.fit_head import choose_head
+from application.ports import HeadEvaluation, HeadProblem, StepResult
 from application.training_loop import StepPlan
 from domain.early_stopping import EarlyStopPolicy, Verdict
 from domain.errors import (
@@ -156,7 +158,7 @@ def test_the_plan_visits_every_row_once_per_epoch_in_an_order_of_seed_and_epoch(
     epochs = [[row for i in range(3) for row in plan.rows(3 * epoch + i)] for epoch in range(3)]
     assert all(sorted(order) == list(range(10)) for order in epochs)
     assert len({tuple(order) for order in epochs}) == 3
-    assert epochs[1] == epoch_order(10, 1, 1) != epoch_order(10, 2, 1)
+    assert tuple(epochs[1]) == epoch_order(10, 1, 1) != epoch_order(10, 2, 1)
 
 
 def test_the_same_job_gives_the_same_bits_and_another_seed_others() -> None:
@@ -183,6 +185,42 @@ def test_a_plateau_reduces_the_learning_rate_then_stops_and_the_best_weights_are
     features = here.extractor.extract([row.text for row in val], report.card.features.taps)
     right = head_logits("linear", here.tensors(), features).argmax(axis=1) == [row.label for row in val]
     assert right.mean() == report.best_accuracy
+
+
+@pytest.mark.parametrize(
+    ("losses", "winner"),
+    [
+        ({"a": 0.50, "b": 0.46, "c": 0.60}, "a"),  # better, but within the margin
+        ({"a": 0.50, "b": 0.44, "c": 0.60}, "b"),
+        ({"a": 0.50, "b": 0.44, "c": 0.38}, "c"),
+        ({"a": math.nan, "b": 0.60, "c": 0.58}, "b"),
+        ({"a": 0.50, "b": math.nan, "c": math.inf}, "a"),
+    ],
+)
+def test_auto_takes_the_preferred_head_unless_another_is_clearly_better(
+    losses: dict[str, float], winner: str
+) -> None:
+    class Session(SoftmaxSession):
+        loss = 0.0
+
+        def evaluate(self) -> HeadEvaluation:
+            return evolve(super().evaluate(), loss=self.loss)
+
+    class Heads:
+        kinds = tuple(losses)
+
+        def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> Session:
+            session = Session(problem, learning_rate)
+            session.loss = losses[kind]
+            return session
+
+    numbers = np.eye(4, dtype=np.float32)
+    problem = HeadProblem(numbers, (0, 1, 0, 1), numbers, (0, 1, 0, 1), 2, 0)
+    heard = RecordingObserver()
+    kind, session = choose_head(Heads(), problem, evolve(OPTIONS, head="auto"), heard.on_event)
+    assert (kind, [event.name for event in of(heard, CandidateScored) if event.chosen]) == (winner, [winner])
+    assert session.evaluate().loss == losses[winner]
+    assert choose_head(Heads(), problem, evolve(OPTIONS, head="c"), heard.on_event)[0] == "c"
 
 
 # Signals, kills, failing numbers.

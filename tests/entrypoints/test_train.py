@@ -148,6 +148,22 @@ def test_data_that_cannot_train_exits_3_and_leaves_nothing(
     assert [path.name for path in place.iterdir()] == ["ds"]
 
 
+def test_a_pt_router_lies_beside_the_one_that_is_read_back_and_validation_may_lack_an_adapter(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [line for line in (dataset / "val.jsonl").read_text().splitlines() if '"label": 2' not in line]
+    (dataset / "val.jsonl").write_text("\n".join(kept))
+    (place / "none.txt").write_text("how tall is a giraffe\nsing me a song\n")
+    command = ["--dataset-dir", str(dataset), "--epochs", "1", "--router-out", "r.pt", "--out-of-scope", "none.txt"]
+    assert run("train", *command) == 0
+    out, err = capsys.readouterr()
+    assert out == "✅ Router head saved to r.safetensors\n"
+    assert "no validation rows for provider-select" in err
+    assert (place / "r.pt").is_file()
+    assert run("describe", "r.safetensors") == 0
+    assert "kernel" in capsys.readouterr().out
+
+
 def test_an_unwritable_log_folder_costs_one_warning(
     place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
 _SECRETS = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_LOST = (
+CONNECTION_ERRORS = (
     ConnectionError,
     grpclib.exceptions.StreamTerminatedError,
     modal.exception.ConnectionError,
@@ -39,7 +39,7 @@ _LOST = (
     modal.exception.InternalError,
     aiohttp.ClientError,
 )
-_BLOCK = 8 << 20  # bytes of a block that modal downloads at a time
+_BLOCK: Final = 8 << 20  # bytes of a block that modal downloads at a time
 _AGAIN = "run it again to go on where it stopped"
 
 
@@ -112,6 +112,10 @@ class ModalConnection:
                         if fresh:
                             yield fresh
 
+    def translated(self, error: Exception, doing: str) -> MoeRouterError:
+        """Return the error of ours for one of a call that was made outside :meth:`call`."""
+        return translated(error, doing, self.environment)
+
     def _attempts(self) -> Any:
         return stamina.retry_context(
             on=_is_lost,
@@ -183,7 +187,7 @@ set_on_retry_hooks([_log_retry])  # instead of stamina's own warnings; nothing e
 
 def _is_lost(error: Exception) -> bool:
     """Whether trying again can help: the connection was lost or nothing came in time."""
-    return isinstance(error, RemoteError) and isinstance(error.__cause__, (*_LOST, TimeoutError))
+    return isinstance(error, RemoteError) and isinstance(error.__cause__, (*CONNECTION_ERRORS, TimeoutError))
 
 
 def translated(
@@ -204,7 +208,7 @@ def translated(
         return RemoteError(f"{doing}: Modal's limits are reached: {text}", hint=f"free space or wait, then {_AGAIN}")
     if isinstance(error, modal.exception.PermissionDeniedError):
         return RemoteError(f"{doing}: Modal refused: {text}", hint="check the workspace of your token")
-    if isinstance(error, _LOST):
+    if isinstance(error, CONNECTION_ERRORS):
         return RemoteError(f"{doing}: the connection to Modal failed: {text}", hint=_AGAIN)
     if isinstance(error, (modal.exception.Error, OSError)):
         return RemoteError(f"{doing}: {text}")

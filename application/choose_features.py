@@ -50,7 +50,8 @@ def choose_features(
     chosen = candidates[0]
     if len(candidates) > 1:
         chosen = _best(candidates, taps, everything, base.hidden_size, probe, data, emit)
-    matrix = everything[:, _columns(chosen, taps, base.hidden_size)]
+    # In one piece, as a checkpoint gives it back: the last bits of sums over it depend on its layout.
+    matrix = everything[:, _columns(chosen, taps, base.hidden_size)].copy()
     return ChosenFeatures(FeatureSpec(base, chosen.layers, chosen.pooling, extractor.max_tokens), matrix)
 
 

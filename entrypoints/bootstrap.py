@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.modal_gpu_trainer import ModalGpuTrainer
+    from adapters.modal_jobs import ModalJobs
     from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
     from adapters.safetensors_router_store import SafetensorsRouterStore
     from adapters.transformers_base import LoadedBase
@@ -208,32 +210,59 @@ class Application:
 
         return PeftFinetuner(base, self.progress, options or FinetuneOptions())
 
-    def train_router(self, backend: str = "local", *, gpu: str | None = None, detach: bool = False) -> TrainRouter:
+    def train_router(self, backend: str = "local", **remote: Any) -> TrainRouter:
         """The use case that trains a router; see :meth:`router_trainer`."""
         from application.train_router import TrainRouter
 
-        trainer = self.router_trainer(backend, gpu=gpu, detach=detach)
-        # Paths of a run elsewhere are checked there.
-        is_file = Path.is_file if backend == "local" else lambda _path: True
-        return TrainRouter(trainer, self.environment, is_file)
+        trainer = self.router_trainer(backend, **remote)
+        if backend == "local":
+            return TrainRouter(trainer, self.environment)
+        from entrypoints.modal_places import remote_environment
 
-    def router_trainer(self, backend: str, *, gpu: str | None = None, detach: bool = False) -> RouterTrainer:
-        """What trains routers: "local" is this process, "modal" a GPU on Modal.
+        # Paths of a run elsewhere are checked there.
+        return TrainRouter(trainer, remote_environment(self.environment), lambda _path: True)
+
+    def router_trainer(self, backend: str, **remote: Any) -> RouterTrainer:
+        """What trains routers: "local" is this process, "modal" a GPU on Modal (see :meth:`modal_trainer`)."""
+        if backend == "modal":
+            return self.modal_trainer(**remote)
+        if any(value not in (None, 1) for value in remote.values()):
+            from domain.errors import UsageError
+
+            raise UsageError("--gpu, --hf-secret and --encode-shards belong to --backend modal")
+        return self.fit_router(self.interruption)
+
+    def modal_jobs(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalJobs:
+        """Calls of the app on Modal: the deployed one, else one that lives as long as the call.
 
         Args:
-            backend: "local" or "modal".
-            gpu: kind of GPU on Modal, for example "L4".
-            detach: leave the run on Modal to itself.
+            gpu: kind of GPU, for example "L4"; None for the app's own.
+            hf_secret: name of the Modal secret with ``HF_TOKEN``, for gated base models.
         """
-        if backend != "local":
-            from domain.errors import UsageError
+        from importlib import import_module
 
-            raise UsageError(f"training with --backend {backend} is not there yet", hint="use --backend local")
-        if gpu is not None or detach:
-            from domain.errors import UsageError
+        from adapters.modal_connection import ModalConnection
+        from adapters.modal_jobs import ModalJobs, RemoteApp
 
-            raise UsageError("--gpu and --detach belong to --backend modal")
-        return self.fit_router(self.interruption)
+        def load_app() -> RemoteApp:
+            app: RemoteApp = import_module("entrypoints.modal_app")
+            return app
+
+        return ModalJobs(ModalConnection(self.environment), load_app, gpu, hf_secret)
+
+    def modal_trainer(
+        self, *, gpu: str | None = None, hf_secret: str | None = None, encode_shards: int = 1
+    ) -> ModalGpuTrainer:
+        """Training on Modal; `encode_shards` containers share the encoding of the prompts.
+
+        ``MOE_ROUTER_COMMIT_SECONDS`` overrides the least time between commits of checkpoints.
+        """
+        from adapters.modal_gpu_trainer import ModalGpuTrainer
+        from entrypoints.cli import tool_version
+
+        jobs = self.modal_jobs(gpu=gpu, hf_secret=hf_secret)
+        every = float(self.environment.get("MOE_ROUTER_COMMIT_SECONDS") or 10.0)
+        return ModalGpuTrainer(jobs, self.progress, tool_version(), encode_shards, every)
 
     def fit_router(self, interruption: Interruption) -> FitRouter:
         """The trainer that works in this process.

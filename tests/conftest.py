@@ -35,8 +35,9 @@ def modal_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeMo
 
 @pytest.fixture
 def modal_fake(modal_workspace: FakeModal) -> Iterator[FakeModal]:
-    """A fake Modal without volumes and recorded calls."""
-    modal_workspace.volumes.forget()
+    """A fake Modal with empty volumes and no recorded calls."""
+    modal_workspace.volumes.empty()
+    modal_workspace.apps.secret_names.clear()
     modal_workspace.calls.clear()
     yield modal_workspace
     assert not modal_workspace.faults

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from application.data_paths import DEFAULT_ROUTER
-from application.train_router import TrainRouterRequest
+from application.train_router import TrainRouterRequest, resolve_job
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import UsageError
 from domain.features import Pooling
 from domain.training import TrainOptions
 from entrypoints.bootstrap import Application
 from entrypoints.cli.training_lines import TrainingLines, report_as_json
+from entrypoints.modal_places import LOG_DIR, remote_environment
 
 DEFAULT_LOG_DIR = Path("runs/tensorboard")
 _PATH = click.Path(path_type=Path)
@@ -66,6 +68,8 @@ def parse_layers(_ctx: click.Context, _param: click.Parameter, value: str) -> tu
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @click.option("--backend", type=click.Choice(["local", "modal"]), default="local", help="Where to train.")
 @click.option("--gpu", metavar="KIND", help="Kind of GPU with --backend modal, for example L4.")
+@click.option("--hf-secret", metavar="NAME", help="With --backend modal: secret with HF_TOKEN, for gated models.")
+@click.option("--encode-shards", default=1, help="With --backend modal: containers that encode prompts together.")
 @click.option("--detach", is_flag=True, help="With --backend modal: leave the run to itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.pass_obj
@@ -97,6 +101,8 @@ def command(
     no_cache: bool,
     backend: str,
     gpu: str | None,
+    hf_secret: str | None,
+    encode_shards: int,
     detach: bool,
     as_json: bool,
 ) -> None:
@@ -105,6 +111,7 @@ def command(
     Every prompt is encoded once by the frozen base model; the head is trained on these features. A run that was
     interrupted goes on when the same command is given again, and ends as if it had never stopped.
     """
+    remote = {"gpu": gpu, "hf_secret": hf_secret, "encode_shards": encode_shards}
     policy = EarlyStopPolicy(patience, min_delta, lr_factor, max_lr_reductions, min_lr)
     request = TrainRouterRequest(
         options=TrainOptions(
@@ -125,12 +132,16 @@ def command(
         eval_data_path=eval_data_path,
         base_model=base_model,
         router_out=router_out,
-        log_dir=log_dir or Path(app.environment.get("LOG_DIR") or DEFAULT_LOG_DIR),
+        log_dir=log_dir
+        or Path(app.environment.get("LOG_DIR") or (LOG_DIR if backend == "modal" else DEFAULT_LOG_DIR)),
         out_of_scope=out_of_scope,
         use_cache=not no_cache,
     )
+    if detach:
+        start_detached(app, backend, request, remote, as_json=as_json)
+        return
     with app.interruption():
-        train = app.train_router(backend, gpu=gpu, detach=detach)
+        train = app.train_router(backend, **remote)
         report = train(request, TrainingLines(lambda line: click.echo(line, err=True)))
     if as_json:
         import orjson
@@ -138,3 +149,23 @@ def command(
         click.echo(orjson.dumps(report_as_json(report), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(f"✅ Router head saved to {report.router_path}")
+        if backend == "modal":
+            click.echo(f"   Fetch it: moe-router download {report.router_path.name}")
+
+
+def start_detached(
+    app: Application, backend: str, request: TrainRouterRequest, remote: dict[str, Any], *, as_json: bool
+) -> None:
+    """Start a run on Modal, say how to follow it, and leave it to itself."""
+    if backend != "modal":
+        raise UsageError("--detach belongs to --backend modal")
+    job = resolve_job(request, remote_environment(app.environment), is_file=lambda _path: True)
+    started = app.modal_trainer(**remote).start(job)
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps({"call": started.call_id, "app": started.app_id, "router": str(job.router_out)}))
+        return
+    click.echo(f"Training goes on by itself: call {started.call_id}")
+    click.echo(f"   Follow it:  modal app logs {started.app_id}")
+    click.echo(f"   Fetch it:   moe-router download {job.router_out.name}")

@@ -147,7 +147,7 @@ class Apps:
         return pb.AppGetLayoutResponse(app_layout=self.layout(request.app_id))
 
     def layout(self, app_id: str) -> Any:
-        app, functions = self.by_id[app_id], self._fake.functions.of_app(app_id)
+        app, functions = self.by_id[app_id], [f for f in self._fake.functions.of_app(app_id) if not f.variant_of]
         objects = [pb.Object(object_id=each.id, function_handle_metadata=each.metadata) for each in functions]
         needed = {d.object_id for each in functions if each.definition for d in each.definition.object_dependencies}
         for object_id in sorted(needed - {each.id for each in functions}):

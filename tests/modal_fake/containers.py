@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Container:
         self._process: asyncio.subprocess.Process | None = None
         self.running: dict[str, tuple[Call, Input]] = {}
         self.result: Any = None
+        self._preempted = False
         self.finished = asyncio.get_running_loop().create_task(self._run())
 
     # Volumes
@@ -188,7 +190,9 @@ class Container:
 
     async def _settle(self, call: Call, entry: Input, code: int) -> None:
         """Decide about an input that was in work when the process ended."""
-        if self.result is None and (code < 0 or code == 128 + signal.SIGKILL):
+        if entry.index in call.outputs:  # cancelled
+            return
+        if self.result is None and (self._preempted or code < 0 or code == 128 + signal.SIGKILL):
             note = f"Container {self.id} preempted; restarting input\n"
             await self._fake.apps.log(self.function, note, pb.FILE_DESCRIPTOR_INFO, self.id)
             await self._fake.functions.enqueue(call, entry)
@@ -211,6 +215,12 @@ class Container:
             )
             self._process.kill()
 
+    def preempt(self, number: int = signal.SIGINT) -> None:
+        """Take the machine away: first a signal that asks nicely, as Modal does, or at once with SIGKILL."""
+        self._preempted = True
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
@@ -221,12 +231,14 @@ class Containers:
 
     Attributes:
         limit: containers per function at a time.
+        on_commit: called after every commit with the container and the volume; a test preempts there.
     """
 
     def __init__(self, fake: Any) -> None:
         self._fake = fake
         self._live: list[Container] = []
         self.limit = 1
+        self.on_commit: Callable[[Container, Volume], None] = lambda container, volume: None
         self.started = 0
 
     def scale(self, function: Function) -> None:
@@ -236,6 +248,15 @@ class Containers:
         if len(mine) < limit and function.queue.qsize() > sum(not each.running for each in mine):
             self._live.append(Container(self._fake, function))
             self.started += 1
+
+    def of(self, name: str) -> list[Container]:
+        """Return the live containers of the functions of this name."""
+        return [each for each in self._live if each.function.metadata.function_name == name]
+
+    def cancel(self, call: Call) -> None:
+        for container in self._live:
+            if any(running is call for running, _ in container.running.values()):
+                container.kill()
 
     def forget(self, container: Container) -> None:
         self._live.remove(container)

@@ -29,6 +29,7 @@ class Function:
     app_id: str
     definition: Any = None
     declared: Any = None
+    variant_of: str = ""
     queue: asyncio.Queue[Any] = field(factory=asyncio.Queue)
     web_url: str = ""
 
@@ -92,6 +93,10 @@ class Functions:
     def of_app(self, app_id: str) -> list[Function]:
         return [each for each in self._by_id.values() if each.app_id == app_id]
 
+    def named(self, name: str) -> list[Function]:
+        """Return all functions of this name, variants with other options included, oldest first."""
+        return [each for each in self._by_id.values() if (each.definition or each.declared).function_name == name]
+
     # Definitions
 
     async def FunctionPrecreate(self, request: Any, container: Any) -> Any:
@@ -140,6 +145,21 @@ class Functions:
         return pb.FunctionGetResponse(
             function_id=function.id, handle_metadata=function.metadata, function=self._data(function)
         )
+
+    async def FunctionBindParams(self, request: Any, container: Any) -> Any:
+        base, options = self._by_id[request.function_id], request.function_options
+        definition = pb.Function()
+        definition.CopyFrom(base.definition)
+        if options.HasField("resources"):
+            definition.resources.MergeFrom(options.resources)
+        if options.HasField("timeout_secs"):
+            definition.timeout_secs = options.timeout_secs
+        if options.replace_secret_ids:
+            definition.ClearField("secret_ids")
+        definition.secret_ids.extend(options.secret_ids)
+        variant = Function(new_id("fu"), base.app_id, definition, base.declared, variant_of=base.id)
+        self._by_id[variant.id] = variant
+        return pb.FunctionBindParamsResponse(bound_function_id=variant.id, handle_metadata=variant.metadata)
 
     # Calls
 
@@ -198,6 +218,14 @@ class Functions:
         return Empty()
 
     async def FunctionCallCancel(self, request: Any, container: Any) -> Any:
+        call = self.calls[request.function_call_id]
+        terminated = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_TERMINATED, exception="cancelled")
+        for entry in call.inputs.values():
+            call.outputs[entry.index] = pb.FunctionGetOutputsItem(
+                idx=entry.index, input_id=entry.id, data_format=pb.DATA_FORMAT_PICKLE, result=terminated
+            )
+        self._fake.containers.cancel(call)
+        await call.notify()
         return Empty()
 
     async def FunctionCallFromId(self, request: Any, container: Any) -> Any:

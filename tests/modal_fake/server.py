@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp.web
 import grpclib.server
@@ -21,8 +21,10 @@ from tests.modal_fake.apps import Apps
 from tests.modal_fake.blobs import Blobs
 from tests.modal_fake.containers import Container, Containers
 from tests.modal_fake.functions import Functions
+from tests.modal_fake.queues import Queues
 from tests.modal_fake.volumes import Volumes
 
+T = TypeVar("T")
 CREDENTIALS = ("ak-fake", "as-fake-secret")
 CUT = "cut"
 HANG = "hang"
@@ -81,6 +83,7 @@ class FakeModal:
         self.apps = Apps(self)
         self.functions = Functions(self)
         self.containers = Containers(self)
+        self.queues = Queues()
         self._web_runners: list[aiohttp.web.AppRunner] = []
 
     def requests(self, rpc: str) -> list[Any]:
@@ -110,7 +113,7 @@ class FakeModal:
         return _Service(table)
 
     def _handler(self, method: Any, container: Container | None) -> Callable[[Any], Any]:
-        services = (self.blobs, self.volumes, self.apps, self.functions, self.containers)
+        services = (self.blobs, self.volumes, self.apps, self.functions, self.containers, self.queues)
         answer = next((getattr(each, method.name) for each in services if hasattr(each, method.name)), None)
         empty = message_factory.GetMessageClass(method.output_type)
 
@@ -154,8 +157,13 @@ class FakeModal:
         await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the fake's own thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
     async def start(self) -> FakeModal:
         """Listen on free loopback ports."""
+        self._loop = asyncio.get_running_loop()
         self._server = grpclib.server.Server([self.service(None)])
         await self._server.start("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server._server.sockets[0].getsockname()[1]}"
@@ -177,14 +185,11 @@ def running_fake(root: Path) -> Iterator[FakeModal]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    def run(coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
-
     fake = FakeModal(root)
-    run(fake.start())
+    asyncio.run_coroutine_threadsafe(fake.start(), loop).result(60)
     try:
         yield fake
     finally:
-        run(fake.stop())
+        fake.run(fake.stop())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)

@@ -61,13 +61,16 @@ class Volumes:
         return next(volume for volume in self._by_id.values() if volume.name == name)
 
     def create(self, name: str, version: int = 1) -> Volume:
-        volume = Volume(new_id("vo"), name, version)
+        """Return an empty volume of this name; one that is there keeps its id."""
+        there = next((volume.id for volume in self._by_id.values() if volume.name == name), None)
+        volume = Volume(there or new_id("vo"), name, version)
         self._by_id[volume.id] = volume
         return volume
 
-    def forget(self) -> None:
-        """Delete all volumes."""
-        self._by_id.clear()
+    def empty(self) -> None:
+        """Empty all volumes; they keep their ids, which apps of the test process have looked up already."""
+        for volume in list(self._by_id.values()):
+            self.create(volume.name, volume.version)
 
     def by_id(self, volume_id: str) -> Volume:
         if volume_id not in self._by_id:
@@ -166,7 +169,8 @@ class Volumes:
     VolumeRemoveFile2 = VolumeRemoveFile
 
     async def VolumeCommit(self, request: Any, container: Any) -> Any:
-        container.commit(self.by_id(request.volume_id))
+        container.commit(volume := self.by_id(request.volume_id))
+        self._fake.containers.on_commit(container, volume)
         return pb.VolumeCommitResponse(skip_reload=True)
 
     async def VolumeReload(self, request: Any, container: Any) -> Any:

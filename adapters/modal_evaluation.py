@@ -1,0 +1,58 @@
+"""Scoring a router on a Modal GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from adapters.modal_gpu_trainer import Relay
+from adapters.modal_jobs import ModalJobs
+from adapters.modal_wire import from_wire, to_wire
+from application.evaluate_router import EvaluateReport
+from application.ports import ProgressReporter
+
+
+@frozen
+class RemoteEvaluation:
+    """What to score, by the containers' paths; None leaves a choice to the defaults there.
+
+    Attributes:
+        dataset_dir: folder of the data set.
+        data_path: file of rows; goes before `dataset_dir`.
+        router: router file.
+        base_model: hub id or folder.
+        out_of_scope: file of prompts that belong to no adapter.
+        robustness: whether changed prompts are routed as well.
+        output: file on the output volume that the figures go to.
+        environment: the caller's variables that stand in for what is left open.
+    """
+
+    dataset_dir: Path | None = None
+    data_path: Path | None = None
+    router: Path | None = None
+    base_model: str | None = None
+    out_of_scope: Path | None = None
+    robustness: bool = True
+    output: Path | None = None
+    environment: dict[str, str] = field(factory=dict)
+
+
+@frozen
+class ModalRouterEvaluation:
+    """Scores routers with the app's function ``evaluate``.
+
+    Attributes:
+        jobs: calls the app.
+        progress: shows here how far the container is.
+    """
+
+    jobs: ModalJobs
+    progress: ProgressReporter
+
+    def __call__(self, request: RemoteEvaluation) -> EvaluateReport:
+        """Return the report, as the local use case would; raises as it does, and RemoteError."""
+        with Relay(self.progress) as relay:
+            result: dict[str, Any] = self.jobs.run("evaluate", to_wire(request), relay)
+        return from_wire(EvaluateReport, result)

@@ -1,0 +1,85 @@
+"""How a container tells the caller, over a Modal queue, how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
+
+from attrs import field, frozen, mutable
+
+from adapters.modal_wire import event_to_wire, travels
+from domain.training import TrainingEvent
+
+
+@mutable
+class Updates:
+    """Messages on their way to the caller, sent in batches; what cannot be sent is dropped, the work goes on.
+
+    Attributes:
+        queue: a ``modal.Queue``, or None when nobody listens.
+        interval: least seconds between two batches.
+    """
+
+    queue: Any | None
+    interval: float = 0.5
+    _waiting: list[dict[str, Any]] = field(factory=list, init=False)
+    _sent_at: float = field(default=float("-inf"), init=False)
+
+    def send(self, message: dict[str, Any], *, now: bool = False) -> None:
+        """Send a message soon, or with everything before it at once."""
+        if self.queue is None:
+            return
+        self._waiting.append(message)
+        if now or time.monotonic() - self._sent_at >= self.interval:
+            messages, self._waiting = self._waiting, []
+            with suppress(Exception):  # the network to a listener must never fail the run
+                self.queue.put_many(messages)
+            self._sent_at = time.monotonic()
+
+
+@frozen
+class _QueueTask:
+    updates: Updates
+    number: int
+
+    def advance(self, steps: int = 1) -> None:
+        self.updates.send({"kind": "advance", "id": self.number, "steps": steps})
+
+
+@frozen
+class QueueProgressReporter:
+    """A :class:`application.ports.ProgressReporter` whose progress is shown on the caller's side."""
+
+    updates: Updates
+    _numbers: Iterator[int] = field(factory=count)
+
+    @contextmanager
+    def track(self, description: str, total: int | None) -> Iterator[_QueueTask]:
+        """Tell the caller of a piece of work for as long as the context is open."""
+        number = next(self._numbers)
+        self.updates.send({"kind": "progress", "id": number, "description": description, "total": total})
+        yield _QueueTask(self.updates, number)
+        self.updates.send({"kind": "done", "id": number})
+
+
+@frozen
+class QueueObserver:
+    """A :class:`application.ports.TrainingObserver` that repeats events on the caller's side.
+
+    Attributes:
+        updates: the way there.
+        print_event: prints an event into the remote log when nobody listens.
+    """
+
+    updates: Updates
+    print_event: Callable[[TrainingEvent], None]
+
+    def on_event(self, event: TrainingEvent) -> None:
+        """Send or print one event."""
+        if self.updates.queue is None:
+            self.print_event(event)
+        elif travels(event):
+            self.updates.send(event_to_wire(event))

@@ -1,0 +1,166 @@
+"""What runs inside a Modal container: the same use cases as elsewhere, on the paths of the mounted volumes.
+
+The volumes are read after a reload and written with a commit; nothing else reaches them. User's errors are returned
+as values, because Modal would repeat a call that raises; a container that is taken away raises KeyboardInterrupt
+after its last commit, so that Modal starts the same input again elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, field, frozen, mutable
+
+from adapters.committed_checkpoints import CommittedCheckpointStore
+from adapters.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
+from application.encode_prompts import EncodeReport, EncodeShare
+from application.ports import Interruption, ProgressReporter, TrainJob
+from domain.errors import InterruptedRunError, MoeRouterError
+from entrypoints.bootstrap import Application
+from entrypoints.cli.training_lines import TrainingLines
+from entrypoints.modal_updates import QueueObserver, QueueProgressReporter, Updates
+
+if TYPE_CHECKING:
+    from adapters.transformers_base import LoadedBase
+    from application.fit_router import FitRouter
+
+
+@mutable
+class Volumes:
+    """The volumes that a container writes to.
+
+    Attributes:
+        handles: the ``modal.Volume`` objects.
+        least_seconds: least time between two commits of which the second can wait.
+    """
+
+    handles: Sequence[Any]
+    least_seconds: float = 0.0
+    _committed_at: float = field(default=float("-inf"), init=False)
+
+    def reload(self) -> None:
+        """Bring in what others have committed."""
+        for volume in self.handles:
+            volume.reload()
+
+    def commit(self) -> None:
+        """Make what was written here durable and visible to others."""
+        for volume in self.handles:
+            volume.commit()
+
+    def commit_soon(self) -> None:
+        """Commit, unless this did so a moment ago."""
+        if time.monotonic() - self._committed_at >= self.least_seconds:
+            self.commit()
+            self._committed_at = time.monotonic()
+
+
+@mutable(slots=False)
+class ContainerApplication(Application):
+    """The composition root with what differs in a container: progress goes to the caller, checkpoints are committed.
+
+    Attributes:
+        updates: the way to the caller.
+        volumes: what is written to.
+    """
+
+    updates: Updates = field(kw_only=True)
+    volumes: Volumes = field(kw_only=True)
+
+    @cached_property
+    def progress(self) -> ProgressReporter:
+        """Progress bars on the caller's side."""
+        return QueueProgressReporter(self.updates)
+
+    def fit_router(self, interruption: Interruption) -> FitRouter:
+        """The local trainer, whose checkpoints outlive the container."""
+        local = super().fit_router(interruption)
+        return evolve(local, checkpoints=CommittedCheckpointStore(local.checkpoints, self.volumes.commit_soon))
+
+    def load_base(self, *args: Any, **options: Any) -> LoadedBase:
+        """Load a base model, and keep for the next container what had to be downloaded."""
+        base = super().load_base(*args, **options)
+        self.volumes.commit()
+        return base
+
+    def encode_share(self) -> EncodeShare:
+        """Encoding a share of a job's prompts ahead of it."""
+        from adapters.prompt_files import PromptFileReader
+
+        return EncodeShare(self.datasets, PromptFileReader(), self.load_features)
+
+
+@frozen(eq=False)
+class Worker:
+    """One call of a function of the app.
+
+    Attributes:
+        queue: where the caller listens, or None.
+        volumes: what is written to.
+        commit_seconds: least seconds between commits of checkpoints.
+    """
+
+    queue: Any | None
+    volumes: Sequence[Any]
+    commit_seconds: float = 0.0
+
+    def train(
+        self, request: dict[str, Any], encode_shares: Callable[[Iterable[Any]], Iterable[Any]]
+    ) -> dict[str, Any]:
+        """Train a router.
+
+        Args:
+            request: see :meth:`adapters.modal_gpu_trainer.ModalGpuTrainer.request`.
+            encode_shares: maps the app's function ``encode`` over requests, each in a container of its own.
+        """
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            job = from_wire(TrainJob, request["job"])
+            if request["encode_shards"] > 1:
+                _fan_out(app, job, request["encode_shards"], encode_shares)
+            observer = QueueObserver(app.updates, TrainingLines(print).on_event)
+            trainer = evolve(app.fit_router(app.interruption), tool_version=request["tool_version"])
+            return to_wire(trainer.train(job, observer))
+
+        return self._answer(work)
+
+    def encode(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Encode one share of a job's prompts into the feature cache."""
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            job = from_wire(TrainJob, request["job"])
+            return to_wire(app.encode_share()(job, request["share"], request["shares"]))
+
+        return self._answer(work)
+
+    def _answer(self, work: Callable[[ContainerApplication], dict[str, Any]]) -> dict[str, Any]:
+        app = ContainerApplication(updates=Updates(self.queue), volumes=Volumes(self.volumes, self.commit_seconds))
+        app.updates.send({"kind": "started", "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
+        app.volumes.reload()
+        try:
+            with app.interruption():
+                result = work(app)
+        except InterruptedRunError as error:
+            raise KeyboardInterrupt from error  # Modal starts the input again in another container
+        except MoeRouterError as error:
+            result = error_to_wire(error)
+        except Exception as error:
+            raise RemoteBugError(f"{type(error).__name__}: {error}") from error
+        finally:
+            app.volumes.commit()
+        app.updates.send({"kind": "finished"}, now=True)
+        return result
+
+
+def _fan_out(app: ContainerApplication, job: TrainJob, shares: int, encode: Callable[..., Iterable[Any]]) -> None:
+    requests = [{"job": to_wire(job), "share": share, "shares": shares} for share in range(shares)]
+    with app.progress.track(f"Encoding prompts in {shares} containers", shares) as task:
+        for result in encode(requests):
+            raise_remote_error(result)
+            from_wire(EncodeReport, result)
+            task.advance()
+    app.volumes.reload()

@@ -1,0 +1,53 @@
+"""A small app under the project's name, to see how calls are followed; its containers start quickly."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import modal
+
+app = modal.App("moe-router-train", include_source=False)
+image = modal.Image.debian_slim().add_local_python_source("tests", "domain", "application", "adapters")
+output = modal.Volume.from_name("probe-output", create_if_missing=True)
+
+
+def _mark(name: str) -> int:
+    """Count how often this place was reached, over all containers."""
+    from pathlib import Path
+
+    path = Path("/output") / name
+    count = int(path.read_text()) + 1 if path.exists() else 1
+    path.write_text(str(count))
+    output.commit()
+    return count
+
+
+@app.function(image=image, volumes={"/output": output}, retries=modal.Retries(max_retries=1, initial_delay=0.0))
+def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+    from adapters.modal_wire import RemoteBugError, error_to_wire
+    from domain.errors import DataRejectedError
+
+    started = _mark(request.get("name", "started"))
+    if updates is not None:
+        updates.put({"kind": "started"})
+        updates.put({"kind": "progress", "id": 1, "description": "Working", "total": 3})
+        updates.put({"kind": "advance", "id": 1, "steps": 2})
+    do = request["do"]
+    if do == "reject":
+        return error_to_wire(DataRejectedError("no rows", where="/datasets/x", hint="add some"))
+    if do == "bug":
+        raise RemoteBugError("ZeroDivisionError: as-fake-secret")
+    if do == "die":
+        os._exit(3)
+    if do == "hang":
+        time.sleep(60)
+    if do == "storm" or (do == "preempted" and started == 1):
+        os.kill(os.getpid(), 9)
+    if updates is not None:
+        updates.put({"kind": "finished"})
+    return {"value": request.get("value"), "token": os.environ.get("HF_TOKEN"), "started": started}
+
+
+functions = {"train": train}

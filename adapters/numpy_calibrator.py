@@ -11,13 +11,14 @@ from adapters.bank_fitting import ROWS_PER_ADAPTER, fit_bank, stranger_scores
 from adapters.prompt_bank import PromptBank
 from adapters.router_heads import head_logits, softmax, standardise
 from application.ports import Calibration, LabelledFeatures, UncalibratedRouter
-from domain.calibration import ScoredRow, ThresholdFit, fit_temperature, fit_thresholds
+from domain.abstention import ScoredRow, ThresholdFit, fit_thresholds
+from domain.calibration import fit_temperature
 from domain.features import Matrix
 
 
 @frozen
 class NumpyRouterCalibrator:
-    """A :class:`application.ports.RouterCalibrator`; the rules are those of :mod:`domain.calibration`.
+    """A :class:`application.ports.RouterCalibrator`; its rules are in :mod:`domain.calibration` and ``abstention``.
 
     Attributes:
         rows_per_adapter: most training prompts of each adapter that the router remembers.

@@ -81,6 +81,19 @@ class OutOfScopeFigures:
 
 
 @frozen
+class Flips:
+    """How one kind of change to the prompts changes the decisions.
+
+    Attributes:
+        share: share of prompts whose decision changes, to or from "none" included.
+        to_other: share of prompts that are answered before and after, but by different adapters.
+    """
+
+    share: float
+    to_other: float
+
+
+@frozen
 class EvaluateReport:
     """The outcome of one evaluation.
 
@@ -91,7 +104,7 @@ class EvaluateReport:
         router_sha256: the router's version.
         wrong: every row whose best adapter is not the right one, in file order.
         out_of_scope: figures on out-of-scope prompts, when there were any.
-        flips: by kind of change to the prompt, the share of decisions that it flips.
+        flips: by kind of change to the prompt, how often it flips the decision.
     """
 
     data_path: Path
@@ -100,7 +113,7 @@ class EvaluateReport:
     router_sha256: str | None
     wrong: tuple[WrongRow, ...]
     out_of_scope: OutOfScopeFigures | None = None
-    flips: dict[str, float] = field(factory=dict)
+    flips: dict[str, Flips] = field(factory=dict)
 
 
 @frozen(eq=False)
@@ -157,12 +170,13 @@ class EvaluateRouter:
                 task.advance(len(chunk))
         return decisions
 
-    def _flips(self, texts: Sequence[str], decisions: Sequence[RoutingDecision]) -> dict[str, float]:
+    def _flips(self, texts: Sequence[str], decisions: Sequence[RoutingDecision]) -> dict[str, Flips]:
         flips = {}
         for name, change in PERTURBATIONS.items():
             changed = self._decide([change(text) for text in texts], f"Prompts with {name}")
-            pairs = zip(decisions, changed, strict=True)
-            flips[name] = sum(before.adapter != after.adapter for before, after in pairs) / len(texts)
+            pairs = [(before.adapter, after.adapter) for before, after in zip(decisions, changed, strict=True)]
+            flipped = [pair for pair in pairs if pair[0] != pair[1]]
+            flips[name] = Flips(len(flipped) / len(pairs), sum(None not in pair for pair in flipped) / len(pairs))
         return flips
 
 

@@ -17,7 +17,10 @@ from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, rep
 @click.option("--dataset-dir", type=click.Path(path_type=Path), metavar="DIR", help="Data set to score on.")
 @click.option("--data-path", type=click.Path(path_type=Path), metavar="FILE", help="File of rows to score on.")
 @click.option(
-    "--router", type=click.Path(path_type=Path), metavar="PATH", help="Router file or folder.  [default: ROUTER_OUT]"
+    "--router",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="File or folder.  [default: ROUTER_OUT, else router-head.safetensors]",
 )
 @click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
 @click.option("--output", type=click.Path(path_type=Path), default="router-eval.json", help="Where the figures go.")

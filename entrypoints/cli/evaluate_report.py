@@ -101,6 +101,6 @@ def _lines(report: EvaluateReport) -> list[tuple[str, str]]:
             )
         )
     if report.flips:
-        flips = ", ".join(f"{name} {share:.1%}" for name, share in report.flips.items())
-        lines.append(("Decisions that flip under", flips))
+        flips = ", ".join(f"{name} {each.share:.1%} ({each.to_other:.1%})" for name, each in report.flips.items())
+        lines.append(("Decisions that flip under", f"{flips}; in brackets: to another adapter"))
     return lines

@@ -26,7 +26,10 @@ CHUNK = 64
     "--input", "source", type=click.Path(path_type=Path), metavar="FILE", help="File of prompts; - reads stdin."
 )
 @click.option(
-    "--router", type=click.Path(path_type=Path), metavar="PATH", help="Router file or folder.  [default: ROUTER_OUT]"
+    "--router",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="File or folder.  [default: ROUTER_OUT, else router-head.safetensors]",
 )
 @click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
 @click.option("--nearest", default=3, metavar="K", help="Show so many of the nearest training prompts.")

@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from application.generation import GenerateRequest, ValidatedSource
-from application.ports.datasets import Source
-from domain.conversations import Layout
+from domain.conversations import Layout, RowFormat
 from domain.datasets import SCHEMA_VERSION, SourceAccount
 from domain.labels import LabelMap
 from domain.printable import printable
@@ -50,7 +49,7 @@ def dataset_metadata(
             "eval_samples": request.eval_samples,
             "allow_fewer": request.allow_fewer,
             "turn": {source.adapter: str(source.turn) for source in request.sources},
-            "row_format": {source.adapter: _format(source) for source in request.sources},
+            "row_format": {source.adapter: format_as_json(source.row_format) for source in request.sources},
             "line_limit": {source.adapter: source.line_limit for source in request.sources},
         },
         "accounting": {account.adapter: account_as_json(account) for account in accounts},
@@ -85,12 +84,28 @@ def validated_as_json(found: ValidatedSource) -> dict[str, Any]:
     }
 
 
-def _format(source: Source) -> dict[str, Any]:
-    row_format = source.row_format
-    if row_format.layout is Layout.COLUMNS:
-        return {"columns": list(row_format.columns)}
-    tags = {"role": list(row_format.role_tags), "content": list(row_format.content_tags)}
-    return {"columns": list(row_format.columns), **tags, "user": sorted(row_format.user_roles)}
+def format_as_json(row_format: RowFormat) -> dict[str, Any]:
+    """Return a row format as plain JSON values."""
+    return {
+        "layout": str(row_format.layout),
+        "columns": list(row_format.columns),
+        "role_tags": list(row_format.role_tags),
+        "content_tags": list(row_format.content_tags),
+        "user_roles": sorted(row_format.user_roles),
+        "other_roles": sorted(row_format.other_roles),
+    }
+
+
+def format_from_json(stored: Mapping[str, Any]) -> RowFormat:
+    """Return what :func:`format_as_json` was given; raises KeyError, TypeError or ValueError for anything else."""
+    return RowFormat(
+        layout=Layout(stored["layout"]),
+        columns=tuple(stored["columns"]),
+        role_tags=tuple(stored["role_tags"]),
+        content_tags=tuple(stored["content_tags"]),
+        user_roles=frozenset(stored["user_roles"]),
+        other_roles=frozenset(stored["other_roles"]),
+    )
 
 
 def _distribution(labels: LabelMap, rows: Sequence[RoutingSample]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from application.dataset_card import dataset_card
-from application.dataset_metadata import dataset_metadata
+from application.dataset_metadata import dataset_metadata, format_from_json
 from application.draw_balanced import draw_balanced
 from application.generation import GenerateRequest
 from application.ports.datasets import DatasetReader, DatasetStore, Source, SourceReader
@@ -179,7 +179,7 @@ def read_existing(store: DatasetReader, folder: Path) -> ExistingDataset:
         )
         accounts = tuple(_account(name, metadata["accounting"][name]) for name in labels.names)
         held_out = metadata["samples"]["eval"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataRejectedError(f"metadata lacks {error}", where=folder, hint="make the data set anew") from error
     splits = {
         split: tuple(store.read_rows(folder / f"{split}.jsonl")) if split is not Split.EVAL or held_out else ()
@@ -193,6 +193,7 @@ def _source(adapter: str, metadata: Mapping[str, Any]) -> Source:
     return Source(
         adapter,
         Path(metadata["adapters"][adapter]["source_dataset"]),
+        row_format=format_from_json(options["row_format"][adapter]),
         turn=TurnChoice(options["turn"][adapter]),
         line_limit=options["line_limit"][adapter],
     )

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from application.dataset_metadata import format_as_json, format_from_json
 from application.generate_dataset import assign_splits
 from application.generation import GenerateRequest
 from application.ports.datasets import Source
-from domain.conversations import RejectReason
+from domain.conversations import RejectReason, RowFormat
 from domain.errors import DataRejectedError, TargetExistsError, UsageError
 from domain.samples import RoutingSample, normalise_text
 from domain.split import Split
@@ -249,3 +250,16 @@ def test_splits_are_mixed_over_the_adapters():
     train = assign_splits(rows, 0, 0.8, 0)[Split.TRAIN]
     changes = sum(one.adapter != other.adapter for one, other in pairwise(train))
     assert changes > 20
+
+
+ALPACA, OTHER_TAGS = RowFormat(layout="columns", columns=("q",)), RowFormat(user_roles={"me"}, role_tags=["w"])
+
+
+@pytest.mark.parametrize("row_format", [RowFormat(), ALPACA, OTHER_TAGS])
+def test_a_row_format_survives_metadata(row_format):
+    stored = json.loads(json.dumps(format_as_json(row_format)))
+    assert format_as_json(format_from_json(stored)) == stored
+    assert format_from_json(stored).is_user("human") == row_format.is_user("human")
+    for damaged in ({}, {**stored, "layout": "odd"}, {**stored, "columns": 7}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            format_from_json(damaged)

@@ -31,7 +31,7 @@ class GrowRouterRequest:
         old_dataset: folder of the old data set.
         grown: the new data set.
         router_out: where the new router goes.
-        base_model: hub id or folder of the base model; None for the place's default.
+        base_model: hub id or folder of the base model; None for the one that the router was trained on.
         log_dir: folder for the metrics, or None for none.
         use_cache: whether the feature cache may be used; without it the old prompts are encoded again.
     """
@@ -131,7 +131,7 @@ def _job(request: GrowRouterRequest, old: TrainedRouter) -> TrainJob:
     return TrainJob(
         train_path=request.grown.path / f"{Split.TRAIN}.jsonl",
         val_path=request.grown.path / f"{Split.VAL}.jsonl",
-        base_model=request.base_model,
+        base_model=request.base_model or card.features.base.name,
         router_out=request.router_out,
         log_dir=request.log_dir,
         options=options,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.evaluate_router import EvaluateRouter
     from application.fit_router import FitRouter
     from application.generate_dataset import GenerateDataset
+    from application.grow_dataset import AddToDataset, RemoveFromDataset
+    from application.grow_router import GrowRouter
     from application.inspect_dataset import InspectDataset
     from application.list_datasets import ListDatasets
     from application.ports import (
@@ -101,6 +103,29 @@ class Application:
         from application.generate_dataset import GenerateDataset
 
         return GenerateDataset(JsonlSourceReader(), self.datasets, self.clock, self.progress)
+
+    def add_to_dataset(self) -> AddToDataset:
+        """The use case that adds an adapter to a routing data set."""
+        from adapters.jsonl_source_reader import JsonlSourceReader
+        from application.grow_dataset import AddToDataset
+
+        return AddToDataset(JsonlSourceReader(), self.datasets, self.clock)
+
+    def remove_from_dataset(self) -> RemoveFromDataset:
+        """The use case that takes an adapter out of a routing data set."""
+        from application.grow_dataset import RemoveFromDataset
+
+        return RemoveFromDataset(self.datasets, self.clock)
+
+    def grow_router(self, base_model: str | None = None) -> GrowRouter:
+        """The use case that retrains a router for a grown data set and compares both."""
+        from application.evaluate_router import EvaluateReport, EvaluateRequest
+        from application.grow_router import GrowRouter
+
+        def score(router: TrainedRouter, path: Path) -> EvaluateReport:
+            return self.evaluate_router(router, base_model=base_model)(EvaluateRequest(path, robustness=False))
+
+        return GrowRouter(self.router_trainer("local"), self.routers, self.datasets, score)
 
     def verify_dataset(self) -> VerifyDataset:
         """The use case that checks a routing data set."""

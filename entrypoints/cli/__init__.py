@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "route": ("route", "Decide which adapter should answer, and explain why."),
     "infer": ("infer", "Answer prompts with the LoRA adapter that the router picks."),
     "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),
+    "add-adapter": ("add_adapter", "Teach a router one adapter more, and report what that does to the others."),
+    "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),
     "tensorboard": ("tensorboard", "Serve the training curves."),
 }
 

@@ -1,0 +1,90 @@
+"""What ``add-adapter`` and ``remove-adapter`` share: their options, and running one growth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from application.grow_dataset import GrownDataset
+from domain.errors import TargetExistsError
+from entrypoints.bootstrap import Application
+from entrypoints.cli.grow_report import report_as_json, report_as_text
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_PATH = click.Path(path_type=Path)
+
+_OPTIONS = (
+    click.option("--router", type=_PATH, required=True, metavar="FILE", help="The router that was trained so far."),
+    click.option("--dataset-dir", type=_PATH, required=True, metavar="DIR", help="The data set it was trained on."),
+    click.option(
+        "--output-dir",
+        type=_PATH,
+        metavar="DIR",
+        help="Folder of the new data set.  [default: beside the old one, with a time stamp]",
+    ),
+    click.option(
+        "--router-out", type=_PATH, metavar="FILE", help="The new router.  [default: FILE-grown.safetensors]"
+    ),
+    click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: the router's own]"),
+    click.option("--log-dir", type=_PATH, metavar="DIR", help="TensorBoard logs; none without it."),
+    click.option("--no-cache", is_flag=True, help="Encode the old prompts again."),
+    click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object."),
+)
+
+
+def grow_options(command: Command) -> Command:
+    """Add the shared options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def grow(
+    app: Application,
+    make_dataset: Callable[[Path | None], GrownDataset],
+    *,
+    router: Path,
+    dataset_dir: Path,
+    output_dir: Path | None,
+    router_out: Path | None,
+    base_model: str | None,
+    log_dir: Path | None,
+    no_cache: bool,
+    as_json: bool,
+) -> None:
+    """Check the old router, make the new data set, retrain, print the comparison.
+
+    Args:
+        app: the composition root.
+        make_dataset: makes the new data set in the folder that it is given.
+        router: see the options, like all that follow.
+        dataset_dir: folder of the old data set.
+        output_dir: folder of the new one.
+        router_out: file of the new router.
+        base_model: hub id or folder.
+        log_dir: folder for metrics.
+        no_cache: whether to leave the feature cache alone.
+        as_json: whether to print JSON.
+    """
+    from application.grow_router import GrowRouterRequest
+    from entrypoints.cli.training_lines import TrainingLines
+
+    target = router_out or router.with_name(f"{router.stem}-grown.safetensors")
+    if target.exists():
+        raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
+    use_case = app.grow_router(base_model)
+    use_case.check(router, dataset_dir)  # before anything slow, and before anything is written
+    request = GrowRouterRequest(
+        router, dataset_dir, make_dataset(output_dir), target, base_model, log_dir, use_cache=not no_cache
+    )
+    with app.interruption():
+        report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(report_as_json(report), option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(report_as_text(report))

@@ -1,0 +1,48 @@
+"""How ``add-adapter`` and ``remove-adapter`` tell what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from application.grow_router import GrowRouterReport
+
+
+def report_as_text(report: GrowRouterReport) -> str:
+    """Return the report for people: what changed in the data, and per adapter before and after."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: GrowRouterReport) -> Iterator[str]:
+    grown, training = report.grown, report.training
+    yield f"Data set {grown.path}: " + ", ".join(f"{count} {split}" for split, count in grown.counts.items())
+    yield f"Router   {training.router_path} ({training.steps} steps, stopped: {training.stop_reason})"
+    yield ""
+    yield f"Recall on held-out prompts ({report.after.data_path.name})"
+    yield f"  {'adapter':<24} {'before':>8} {'after':>8} {'change':>8}"
+    for one in report.changes:
+        change = f"{one.after - one.before:+.4f}" if one.before is not None and one.after is not None else "–"
+        yield f"  {one.adapter:<24} {_rate(one.before):>8} {_rate(one.after):>8} {change:>8}"
+    before, after = report.before.figures, report.after.figures
+    yield f"  {'accuracy over all':<24} {before.accuracy:>8.4f} {after.accuracy:>8.4f}"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def report_as_json(report: GrowRouterReport) -> dict[str, Any]:
+    """Return the report as plain JSON values."""
+    grown, training = report.grown, report.training
+    return {
+        "dataset": str(grown.path),
+        "labels": grown.labels.as_mapping(),
+        "samples": {str(split): count for split, count in grown.counts.items()},
+        "changed_samples": {str(split): count for split, count in grown.changed.items()},
+        "router": str(training.router_path),
+        "steps": training.steps,
+        "stop_reason": training.stop_reason,
+        "scored": {"before": str(report.before.data_path), "after": str(report.after.data_path)},
+        "accuracy": {"before": report.before.figures.accuracy, "after": report.after.figures.accuracy},
+        "recall": {one.adapter: {"before": one.before, "after": one.after} for one in report.changes},
+    }

@@ -78,7 +78,7 @@ class SafetensorsLoraInspector:
             strays=strays,
             unfilled=self._unfilled(folder, config, {layer.module for layer in layers}),
             size=weights.stat().st_size,
-            has_system_prompt=(folder / SYSTEM_FILE).is_file(),
+            has_system_prompt=_has_system_prompt(folder),
         )
 
     def _unfilled(self, folder: Path, config: Mapping[str, Any], filled: set[str]) -> tuple[str, ...]:
@@ -129,6 +129,16 @@ def _weights_file(folder: Path) -> Path:
     if start.startswith(_PICKLES) and start[8:9] != b"{":  # a safetensors header may be of any length
         raise LoraAdapterError(f"{WEIGHTS_FILE} is a pickle, which could run code", where=folder)
     return weights
+
+
+def _has_system_prompt(folder: Path) -> bool:
+    try:
+        (folder / SYSTEM_FILE).read_text("utf-8")
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoraAdapterError(f"{SYSTEM_FILE} is no UTF-8 text: {error}", where=folder) from error
+    return True
 
 
 def _layers(tensors: Mapping[str, torch.Tensor]) -> tuple[tuple[LoraLayer, ...], tuple[str, ...]]:

@@ -6,6 +6,7 @@ the upper blocks get LoRA layers, so that backward passes stop half-way and the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,9 @@ class PeftFinetuner:
     ) -> FinetuneReport:
         torch.manual_seed(self.options.seed)
         config = self._lora_config()
-        model = get_peft_model(self.base.model, config, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of transformers, about what peft calls of it
+            model = get_peft_model(self.base.model, config, adapter_name=name)
         try:
             losses = self._steps(examples.rows, blocks, task)
             save_lora_folder(

@@ -201,7 +201,7 @@ class Application:
         folders: Mapping[str, Path],
         base_model: str | None = None,
         *,
-        fallback: Fallback,
+        fallback: Fallback | None = None,
         disabled: frozenset[str] = frozenset(),
     ) -> AnswerPrompts:
         """The use case that answers prompts: one base model loaded, every LoRA adapter checked.
@@ -209,9 +209,9 @@ class Application:
         Of `folders` (by name) those are loaded that the router or the fallback may ask for.
         """
         from application.answer_prompts import AnswerPrompts
-        from domain.answers import check_available
+        from domain.answers import STRICT, check_available
 
-        labels = router.card.labels
+        fallback, labels = fallback or STRICT, router.card.labels
         wanted = {*labels.names, fallback.adapter} - disabled
         check_available(labels, folders, fallback, disabled)  # before anything slow
         base = self.router_base(router, base_model)

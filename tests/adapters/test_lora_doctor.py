@@ -140,6 +140,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "no configuration": (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json is missing"),
     "broken configuration": (lambda folder: (folder / "adapter_config.json").write_text("{"), "is damaged"),
     "configuration is a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "is no object"),
+    "system turn of bytes": (lambda folder: (folder / "system_prompt.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
     "no folder": (shutil.rmtree, "no such folder"),
     "another rank": (lambda folder: edit_config(folder, r=8), "configuration says rank 8, its weights have 4"),
     "alpha is 0": (lambda folder: edit_config(folder, lora_alpha=0), "does not change the base model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from attrs import evolve, frozen
 from click.testing import CliRunner
 
+from adapters.async_engine import AsyncAnswerEngine
 from adapters.safetensors_router_store import SafetensorsRouterStore
 from adapters.transformers_base import load_base
 from adapters.transformers_features import TransformersFeatureExtractor
+from application.answers import Answer
 from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, MoeRouterError, UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, exit_code
@@ -151,6 +154,17 @@ def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:
     assert (found["skipped"], found["answered"], output.read_bytes()) == (3, {}, before)
     lines = done(infer(world, "--input", source, "--lora-dir", world.loras)).splitlines()
     assert len([line for line in lines if line.startswith("[model]")]) == 3
+
+
+def test_embedding_with_many_callers(world: World) -> None:
+    async def ask() -> list[Answer]:
+        app = Application()
+        router = app.routers.load(world.router)
+        folders = {name: world.loras / name for name in router.card.labels.names}
+        async with AsyncAnswerEngine(app.answer_prompts(router, folders)) as engine:
+            return await asyncio.gather(*(engine.answer(text) for text in PROMPTS[1::2]))
+
+    assert [answer.adapter for answer in asyncio.run(ask())] == list(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from adapters.chat_format import prompt_tokens, render_prompt
 from adapters.generation_control import EndOfRow, RowDraws, cut_at, row_seed
 from adapters.length_batches import length_sorted_batches
 from adapters.lora_folder import SYSTEM_FILE
+from adapters.mixed_batch import mixed_batch
 from adapters.peft_bypass import bare_base
 from adapters.peft_loading import inject, inner_name
 from adapters.transformers_base import LoadedBase
@@ -84,6 +85,7 @@ class PeftEngine:
             self._check_length(len(row), requests[index], options)
         budget = self.token_budget or (CPU_TOKEN_BUDGET if self.base.device.type == "cpu" else GPU_TOKEN_BUDGET)
         for batch in length_sorted_batches([len(row) + options.max_new_tokens for row in ids], budget):
+            batch.sort(key=lambda position: requests[texts[position]].adapter or "")  # neighbours, see mixed_batch
             chosen = [texts[position] for position in batch]
             inputs = self._padded([ids[position] for position in batch])
             names = [requests[index].adapter for index in chosen]
@@ -166,7 +168,8 @@ class PeftEngine:
         if len(set(names)) == 1:  # as fast as it gets; and images, whose patches are no rows of the batch
             self._model.set_adapter(inner_name(names[0]))
             return self._model.generate(**inputs, **settings)
-        return self._model.generate(**inputs, **settings, adapter_names=[inner_name(name) for name in names])
+        with mixed_batch(self.base.model, [inner_name(name) for name in names]):
+            return self.base.model.generate(**inputs, **settings)
 
     def _finished(self, tokens: list[int], options: GenerationOptions) -> Generation:
         end = next((position for position, token in enumerate(tokens) if token in self._ends), None)

@@ -16,32 +16,30 @@ from application.ports import ProgressReporter
 
 @frozen
 class RemoteEvaluation:
-    """What to score, by the containers' paths; None leaves a choice to the defaults there.
+    """What to score, by the containers' paths.
 
     Attributes:
+        router: router file.
         dataset_dir: folder of the data set.
         data_path: file of rows; goes before `dataset_dir`.
-        router: router file.
-        base_model: hub id or folder.
+        base_model: hub id or folder; else the one that the router was trained on.
         out_of_scope: file of prompts that belong to no adapter.
         robustness: whether changed prompts are routed as well.
-        output: file on the output volume that the figures go to.
-        environment: the caller's variables that stand in for what is left open.
+        environment: the caller's ``VAL_DATA``, for when no data is named.
     """
 
+    router: Path
     dataset_dir: Path | None = None
     data_path: Path | None = None
-    router: Path | None = None
     base_model: str | None = None
     out_of_scope: Path | None = None
     robustness: bool = True
-    output: Path | None = None
     environment: dict[str, str] = field(factory=dict)
 
 
 @frozen
 class ModalRouterEvaluation:
-    """Scores routers with the app's function ``evaluate``.
+    """Scores routers with the app's function ``evaluate``, which also keeps the figures on the output volume.
 
     Attributes:
         jobs: calls the app.

@@ -17,7 +17,6 @@ from adapters.modal_wire import RemoteBugError, raise_remote_error
 from domain.errors import InterruptedRunError, RemoteError
 
 APP_NAME: Final = "moe-router-train"
-_LOGS: Final = f"`modal app logs {APP_NAME}` shows the remote log"
 _PENDING: Final = object()
 
 
@@ -72,10 +71,10 @@ class ModalJobs:
         client = self.connection.open()
         result: dict[str, Any] = {}
         interrupted: BaseException | None = None
-        with self._function(client, name, detach=False) as (function, _), self._queue(client) as updates:
+        with self._function(client, name, detach=False) as (function, app_id), self._queue(client) as updates:
             call = self.connection.call(f"starting {name}", lambda: function.spawn.aio(request, updates))
             try:
-                result = self._follow(name, call, updates, on_message)
+                result = self._follow(_Run(name, app_id, call, updates), on_message)
             except (KeyboardInterrupt, SystemExit, InterruptedRunError, PreemptionStormError) as error:
                 self._cancel(name, call)
                 interrupted = error  # raised below: a running app of modal's swallows a KeyboardInterrupt
@@ -142,20 +141,18 @@ class ModalJobs:
         finally:
             manager.__exit__(None, None, None)
 
-    def _follow(
-        self, name: str, call: Any, updates: Any, on_message: Callable[[dict[str, Any]], None]
-    ) -> dict[str, Any]:
+    def _follow(self, run: _Run, on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         restarts = _Restarts(self.max_restarts)
         while True:
-            messages = self._messages(updates, wait=2.0)
+            messages = self._messages(run.updates, wait=2.0)
             for message in messages:
                 restarts.take(message)
                 on_message(message)
             finished = any(message.get("kind") == "finished" for message in messages)
             if finished or not messages:
-                result = self._result(name, call, wait=30.0 if finished else 0.0)
+                result = self._result(run, wait=30.0 if finished else 0.0)
                 if result is not _PENDING:
-                    for message in self._messages(updates, wait=0.0):
+                    for message in self._messages(run.updates, wait=0.0):
                         on_message(message)
                     return dict(result)
 
@@ -168,14 +165,16 @@ class ModalJobs:
 
         return self.connection.call("following the run", taken)
 
-    def _result(self, name: str, call: Any, wait: float) -> Any:
+    def _result(self, run: _Run, wait: float) -> Any:
+        hint = f"`modal app logs {run.app_id}` shows the remote log"
+
         async def outcome() -> Any:
             try:
-                return await call.get.aio(timeout=wait)
+                return await run.call.get.aio(timeout=wait)
             except TimeoutError:
                 return _PENDING
             except modal.exception.FunctionTimeoutError as error:
-                raise RemoteError(f"{name} on Modal ran into its time limit", hint=_LOGS) from error
+                raise RemoteError(f"{run.name} on Modal ran into its time limit", hint=hint) from error
             except CONNECTION_ERRORS:
                 raise
             except Exception as error:  # whatever the function raised arrives here as it was raised there
@@ -183,15 +182,25 @@ class ModalJobs:
                     "" if isinstance(error, (RemoteBugError, modal.exception.Error)) else f"{type(error).__name__}: "
                 )
                 text = redacted(f"{kind}{error}", self.connection.environment)
-                raise RemoteError(f"{name} on Modal failed: {text}", hint=_LOGS) from None
+                raise RemoteError(f"{run.name} on Modal failed: {text}", hint=hint) from None
 
-        return self.connection.call(f"waiting for {name}", outcome, size=int(wait * self.connection.rate))
+        return self.connection.call(f"waiting for {run.name}", outcome, size=int(wait * self.connection.rate))
 
     def _cancel(self, name: str, call: Any) -> None:
         try:
             self.connection.call(f"cancelling {name}", lambda: call.cancel.aio(terminate_containers=False))
         except RemoteError:
             return  # what made us cancel is the error to tell
+
+
+@frozen
+class _Run:
+    """A call under way."""
+
+    name: str
+    app_id: str
+    call: Any
+    updates: Any
 
 
 @frozen

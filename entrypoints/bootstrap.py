@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.modal_answering import ModalAnswering
+    from adapters.modal_evaluation import ModalRouterEvaluation
     from adapters.modal_gpu_trainer import ModalGpuTrainer
     from adapters.modal_jobs import ModalJobs
     from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
@@ -274,6 +276,18 @@ class Application:
             return app
 
         return ModalJobs(ModalConnection(self.environment), load_app, gpu, hf_secret)
+
+    def modal_evaluation(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalRouterEvaluation:
+        """Scoring a router on Modal."""
+        from adapters.modal_evaluation import ModalRouterEvaluation
+
+        return ModalRouterEvaluation(self.modal_jobs(gpu=gpu, hf_secret=hf_secret), self.progress)
+
+    def modal_answering(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalAnswering:
+        """Routing and answering prompts on Modal."""
+        from adapters.modal_answering import ModalAnswering
+
+        return ModalAnswering(self.modal_jobs(gpu=gpu, hf_secret=hf_secret), self.progress)
 
     def modal_trainer(
         self, *, gpu: str | None = None, hf_secret: str | None = None, encode_shards: int = 1

@@ -70,7 +70,21 @@ def encode(request: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-functions: Final[dict[str, Any]] = {"train": train, "encode": encode}
+@app.function(**_RUN)
+def evaluate(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+    """Score a router; see :meth:`entrypoints.modal_worker.Worker.evaluate`."""
+    result: dict[str, Any] = _worker(updates).evaluate(request)
+    return result
+
+
+@app.function(**_RUN)
+def infer(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+    """Route and answer prompts; see :meth:`entrypoints.modal_worker.Worker.infer`."""
+    result: dict[str, Any] = _worker(updates).infer(request)
+    return result
+
+
+functions: Final[dict[str, Any]] = {"train": train, "encode": encode, "evaluate": evaluate, "infer": infer}
 """Functions by name, for callers that run this app without deploying it."""
 
 
@@ -88,6 +102,7 @@ def tensorboard_ui() -> Any:
 @app.local_entrypoint()
 def main(
     mode: str = "train",
+    prompt: str | None = None,
     dataset_dir: str | None = None,
     data_path: str | None = None,
     eval_data_path: str | None = None,
@@ -103,6 +118,7 @@ def main(
     seed: int = 42,
     base_model: str | None = None,
     router_out: str | None = None,
+    router: str | None = None,
     log_dir: str | None = None,
     encode_shards: int = 1,
     gpu: str | None = None,
@@ -115,6 +131,7 @@ def main(
         functions,
         RunOptions(
             mode=mode,
+            prompt=prompt,
             dataset_dir=dataset_dir,
             data_path=data_path,
             eval_data_path=eval_data_path,
@@ -130,6 +147,7 @@ def main(
             seed=seed,
             base_model=base_model,
             router_out=router_out,
+            router=router,
             log_dir=log_dir,
             encode_shards=encode_shards,
             gpu=gpu,

@@ -11,15 +11,21 @@ from typing import Any, NoReturn
 import modal
 from attrs import frozen
 
+from adapters.modal_answering import RemoteAnswers, RemoteQuestions
 from adapters.modal_connection import redacted
+from adapters.modal_evaluation import RemoteEvaluation
 from adapters.modal_gpu_trainer import train_request
-from adapters.modal_wire import RemoteBugError, from_wire, raise_remote_error
+from adapters.modal_wire import RemoteBugError, from_wire, raise_remote_error, to_wire
+from application.answers import Prompt
+from application.data_paths import router_path
 from application.ports import TrainReport
 from application.train_router import TrainRouterRequest, resolve_job
+from domain.chats import as_chat
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import MoeRouterError, RemoteError, UsageError
 from domain.training import TrainOptions
 from entrypoints.cli import exit_code, tool_version
+from entrypoints.cli.answer_report import response_lines
 from entrypoints.modal_places import remote_environment
 
 
@@ -28,6 +34,7 @@ class RunOptions:
     """The flags of ``modal run``; None leaves a setting to the environment and the containers' defaults."""
 
     mode: str
+    prompt: str | None
     dataset_dir: str | None
     data_path: str | None
     eval_data_path: str | None
@@ -43,6 +50,7 @@ class RunOptions:
     seed: int
     base_model: str | None
     router_out: str | None
+    router: str | None
     log_dir: str | None
     encode_shards: int
     gpu: str | None
@@ -51,7 +59,11 @@ class RunOptions:
 
 def run_mode(functions: Mapping[str, Any], options: RunOptions) -> None:
     """Run one mode; a user's error is one line on stderr and its exit code."""
-    modes: dict[str, Callable[[Mapping[str, Any], RunOptions], None]] = {"train": _train}
+    modes: dict[str, Callable[[Mapping[str, Any], RunOptions], None]] = {
+        "train": _train,
+        "eval": _evaluate,
+        "infer": _infer,
+    }
     try:
         if options.mode not in modes:
             raise UsageError(f"--mode {options.mode} is none of {', '.join(modes)}")
@@ -82,6 +94,30 @@ def _train(functions: Mapping[str, Any], options: RunOptions) -> None:
     job = resolve_job(request, remote_environment(os.environ), is_file=lambda _: True)
     result = _call(functions["train"], options, train_request(job, tool_version(), options.encode_shards))
     print(f"✅ Router head saved to {from_wire(TrainReport, result).router_path}")
+
+
+def _evaluate(functions: Mapping[str, Any], options: RunOptions) -> None:
+    request = RemoteEvaluation(
+        router=_router(options),
+        dataset_dir=_path(options.dataset_dir),
+        data_path=_path(options.data_path),
+        base_model=options.base_model,
+        environment={name: os.environ[name] for name in ("VAL_DATA",) if os.environ.get(name)},
+    )
+    _call(functions["evaluate"], options, to_wire(request))  # the container prints the figures
+
+
+def _infer(functions: Mapping[str, Any], options: RunOptions) -> None:
+    if not options.prompt:
+        raise UsageError("--mode infer needs a --prompt")
+    questions = RemoteQuestions((Prompt(as_chat(options.prompt)),), _router(options), base_model=options.base_model)
+    result = _call(functions["infer"], options, to_wire(questions))
+    for answer in from_wire(RemoteAnswers, result).answers:
+        print("\n".join(response_lines(answer)))
+
+
+def _router(options: RunOptions) -> Path:
+    return router_path(_path(options.router), remote_environment(os.environ))
 
 
 def _call(function: Any, options: RunOptions, request: dict[str, Any]) -> dict[str, Any]:

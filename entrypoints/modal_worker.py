@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen, mutable
 
 from adapters.committed_checkpoints import CommittedCheckpointStore
+from adapters.modal_answering import RemoteAnswers, RemoteQuestions
+from adapters.modal_evaluation import RemoteEvaluation
 from adapters.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
 from application.encode_prompts import EncodeReport, EncodeShare
 from application.ports import Interruption, ProgressReporter, TrainJob
 from domain.errors import InterruptedRunError, MoeRouterError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.training_lines import TrainingLines
+from entrypoints.modal_places import EVALUATION, LORA_DIR, LORA_FOLDERS
 from entrypoints.modal_updates import QueueObserver, QueueProgressReporter, Updates
 
 if TYPE_CHECKING:
@@ -137,6 +140,14 @@ class Worker:
 
         return self._answer(work)
 
+    def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Score a router, and keep the figures on the output volume."""
+        return self._answer(lambda app: _evaluate(app, from_wire(RemoteEvaluation, request)))
+
+    def infer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Route prompts, and answer them unless only routing is asked for."""
+        return self._answer(lambda app: _infer(app, from_wire(RemoteQuestions, request)))
+
     def _answer(self, work: Callable[[ContainerApplication], dict[str, Any]]) -> dict[str, Any]:
         app = ContainerApplication(updates=Updates(self.queue), volumes=Volumes(self.volumes, self.commit_seconds))
         app.updates.send({"kind": "started", "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
@@ -164,3 +175,35 @@ def _fan_out(app: ContainerApplication, job: TrainJob, shares: int, encode: Call
             from_wire(EncodeReport, result)
             task.advance()
     app.volumes.reload()
+
+
+def _evaluate(app: ContainerApplication, asked: RemoteEvaluation) -> dict[str, Any]:
+    from application.data_paths import evaluation_path
+    from application.evaluate_router import EvaluateRequest
+    from entrypoints.cli.evaluate_report import report_as_json, report_as_text
+
+    path = evaluation_path(asked.data_path, asked.dataset_dir, asked.environment)
+    evaluate = app.evaluate_router(app.routers.load(asked.router), base_model=asked.base_model)
+    report = evaluate(EvaluateRequest(path, asked.out_of_scope, asked.robustness))
+    app.write_file(EVALUATION, report_as_json(report))
+    if app.updates.queue is None:
+        print(f"{report_as_text(report)}\nSaved {EVALUATION}")
+    return to_wire(report)
+
+
+def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
+    from application.answer_prompts import AnswerRequest
+    from application.route_prompts import RouteRequest
+    from domain.answers import Fallback
+    from domain.chats import routing_text
+
+    router, disabled = app.routers.load(asked.router), frozenset(asked.disabled)
+    if asked.route_only:
+        route = app.route_prompts(router, base_model=asked.base_model)
+        texts = tuple(routing_text(prompt.chat) for prompt in asked.prompts)
+        return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=disabled)))))
+    there = {name: LORA_DIR / LORA_FOLDERS.get(name, name) for name in router.card.labels.names}
+    folders = {name: path for name, path in there.items() if path.is_dir()} | asked.loras
+    fallback = Fallback.parse(asked.fallback)
+    answering = app.answer_prompts(router, folders, asked.base_model, fallback=fallback, disabled=disabled)
+    return to_wire(RemoteAnswers(answers=tuple(answering(AnswerRequest(asked.prompts, asked.options)))))

@@ -8,7 +8,6 @@ import click
 
 from application.data_paths import evaluation_path, router_path
 from application.evaluate_router import EvaluateRequest
-from domain.errors import UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, report_as_text
 
@@ -32,6 +31,8 @@ from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, rep
 @click.option("--robustness/--no-robustness", default=True, help="Route changed prompts, too, and count the flips.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @click.option("--backend", type=click.Choice(["local", "modal"]), default="local", help="Where to evaluate.")
+@click.option("--gpu", metavar="KIND", help="Kind of GPU with --backend modal, for example L4.")
+@click.option("--hf-secret", metavar="NAME", help="With --backend modal: secret with HF_TOKEN, for gated models.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.pass_obj
 def command(
@@ -47,6 +48,8 @@ def command(
     robustness: bool,
     no_cache: bool,
     backend: str,
+    gpu: str | None,
+    hf_secret: str | None,
     as_json: bool,
 ) -> None:
     """Score a router on held-out prompts: accuracy, calibration, abstention, robustness.
@@ -54,14 +57,20 @@ def command(
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
     if backend == "modal":
-        raise UsageError(
-            "evaluate does not run on Modal from here",
-            hint="modal run -m entrypoints.modal_app --mode eval --dataset-dir …",
+        from adapters.modal_evaluation import RemoteEvaluation
+        from entrypoints.modal_places import remote_environment
+
+        remote = remote_environment(app.environment)
+        evaluate_there = app.modal_evaluation(gpu=gpu, hf_secret=hf_secret)
+        there = router_path(router, remote)
+        report = evaluate_there(
+            RemoteEvaluation(there, dataset_dir, data_path, base_model, out_of_scope, robustness, _data_only(remote))
         )
-    path = evaluation_path(data_path, dataset_dir, app.environment)
-    loaded = app.routers.load(router_path(router, app.environment))
-    evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
-    report = evaluate(EvaluateRequest(path, out_of_scope, robustness))
+    else:
+        path = evaluation_path(data_path, dataset_dir, app.environment)
+        loaded = app.routers.load(router_path(router, app.environment))
+        evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
+        report = evaluate(EvaluateRequest(path, out_of_scope, robustness))
     app.write_file(output, report_as_json(report))
     saved = [output]
     if errors is not None:
@@ -74,3 +83,7 @@ def command(
     click.echo(report_as_json(report).decode() if as_json else report_as_text(report), nl=not as_json)
     for each in saved:
         click.echo(f"Saved {each}", err=True)
+
+
+def _data_only(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name == "VAL_DATA"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--disable", multiple=True, metavar="NAME", help="An adapter that is not to answer; repeatable.")
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
 @click.option("--backend", type=click.Choice(["local", "modal"]), default="local", help="Where the model runs.")
+@click.option("--gpu", metavar="KIND", help="Kind of GPU with --backend modal, for example L4.")
+@click.option("--hf-secret", metavar="NAME", help="With --backend modal: secret with HF_TOKEN, for gated models.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def command(app: Application, /, **options: Any) -> None:
@@ -44,13 +47,39 @@ def command(app: Application, /, **options: Any) -> None:
     is checked first (as `doctor` does), so that no answer silently comes from the bare base model.
     """
     _check(options)
-    if options["backend"] == "modal":
-        _refuse("answering on Modal is not available", "answer here: `moe-router download` fetches the router")
     path = router_path(options["router"], app.environment)
-    if options["route_only"]:
+    if options["backend"] == "modal":
+        _on_modal(app, options)
+    elif options["route_only"]:
         _route(app, path, options)
     else:
         _answer(app, path, options)
+
+
+def _on_modal(app: Application, options: dict[str, Any]) -> None:
+    """Route or answer in a container; paths are the container's, LoRA adapters lie on the checkpoints volume."""
+    from adapters.modal_answering import RemoteQuestions
+    from domain.answers import GenerationOptions
+    from entrypoints.modal_places import remote_environment
+
+    if options["output"] or options["images"] or options["lora_dir"]:
+        _refuse("--output, --image and --lora-dir are not for --backend modal", "--lora NAME=/checkpoints/…")
+    path, prompts = router_path(options["router"], remote_environment(app.environment)), _prompts(options)
+    if any(prompt.images for prompt in prompts):
+        _refuse("images cannot be sent to Modal")
+    generation = GenerationOptions(
+        options["max_new_tokens"], options["temperature"], options["seed"], tuple(options["stop"])
+    )
+    answer = app.modal_answering(gpu=options["gpu"], hf_secret=options["hf_secret"])
+    loras = lora_folders(options["loras"], None)
+    disabled, only = tuple(options["disable"]), options["route_only"]
+    found = answer(
+        RemoteQuestions(prompts, path, generation, options["base_model"], loras, options["fallback"], disabled, only)
+    )
+    if only:
+        _print_decisions(path, prompts, found.decisions, as_json=options["as_json"])
+    else:
+        _print_answers(path, prompts, found.answers, as_json=options["as_json"])
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -72,16 +101,23 @@ def _refuse(what: str, hint: str | None = None) -> None:
 
 
 def _route(app: Application, path: Path, options: dict[str, Any]) -> None:
-    from adapters.answer_json import decision_object
     from application.route_prompts import RouteRequest
+    from domain.chats import routing_text
+
+    prompts, router = _prompts(options), app.routers.load(path)
+    route = app.route_prompts(router, base_model=options["base_model"])
+    texts = tuple(routing_text(prompt.chat) for prompt in prompts)
+    decisions = route(RouteRequest(texts, disabled=frozenset(options["disable"])))
+    _print_decisions(path, prompts, decisions, as_json=options["as_json"])
+
+
+def _print_decisions(path: Path, prompts: Sequence[Any], decisions: Sequence[Any], *, as_json: bool) -> None:
+    from adapters.answer_json import decision_object
     from domain.chats import routing_text
     from entrypoints.cli.answer_report import print_json, selected_line
 
-    router = app.routers.load(path)
-    route = app.route_prompts(router, base_model=options["base_model"])
-    texts = tuple(routing_text(prompt.chat) for prompt in _prompts(options))
-    decisions = route(RouteRequest(texts, disabled=frozenset(options["disable"])))
-    if options["as_json"]:
+    texts = [routing_text(prompt.chat) for prompt in prompts]
+    if as_json:
         rows = [{"prompt": text, **decision_object(each)} for text, each in zip(texts, decisions, strict=True)]
         print_json({"router": str(path), "decisions": rows})
         return
@@ -92,11 +128,9 @@ def _route(app: Application, path: Path, options: dict[str, Any]) -> None:
 
 
 def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
-    from adapters.answer_json import answer_object
     from application.answer_prompts import AnswerRequest
     from domain.answers import Fallback, GenerationOptions
-    from domain.chats import routing_text
-    from entrypoints.cli.answer_report import print_json, print_report, response_lines
+    from entrypoints.cli.answer_report import print_report
 
     generation = GenerationOptions(
         options["max_new_tokens"], options["temperature"], options["seed"], tuple(options["stop"])
@@ -111,8 +145,16 @@ def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
         print_report(report, options["output"], as_json=options["as_json"])
         return
     answers = answering(AnswerRequest(prompts, generation))
+    _print_answers(path, prompts, answers, as_json=options["as_json"])
+
+
+def _print_answers(path: Path, prompts: Sequence[Any], answers: Sequence[Any], *, as_json: bool) -> None:
+    from adapters.answer_json import answer_object
+    from domain.chats import routing_text
+    from entrypoints.cli.answer_report import print_json, response_lines
+
     texts = [routing_text(prompt.chat) for prompt in prompts]
-    if options["as_json"]:
+    if as_json:
         rows = [{"prompt": text, **answer_object(each)} for text, each in zip(texts, answers, strict=True)]
         print_json({"router": str(path), "answers": rows})
         return

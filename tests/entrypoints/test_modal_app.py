@@ -13,6 +13,7 @@ import pytest
 from adapters.router_bytes import from_bytes
 from tests.tiny_models import tiny_model
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 WORDS = {
     "calendar": ["book a day", "open the calendar", "click december"],
@@ -54,6 +55,24 @@ def volumes(modal_fake, base_model):
     return modal_fake.volumes
 
 
+def lora_files(base_model, folder):
+    """Return random LoRA adapters for the tiny base as files, in folders named as on the user's volume."""
+    from adapters.transformers_base import load_base
+    from entrypoints.modal_places import LORA_FOLDERS
+    from tests.lora_world import write_loras
+
+    for name, content in base_model.items():
+        (folder / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tiny" / name).write_bytes(content)
+    made = write_loras(load_base(str(folder / "tiny"), cache_dir=folder / "cache"), folder / "loras")
+    return {
+        f"{LORA_FOLDERS.get(adapter, adapter)}/{path.relative_to(made[adapter])}": path.read_bytes()
+        for adapter in made
+        for path in made[adapter].rglob("*")
+        if path.is_file()
+    }
+
+
 def run(*arguments, **environment):
     env = {k: v for k, v in os.environ.items() if not k.startswith("MOE_ROUTER")}
     env |= {"PYTHONPATH": str(ROOT), **environment}
@@ -88,6 +107,7 @@ def test_modal_run_trains_a_router(modal_fake, volumes, trained):
     assert any("tfevents" in path for path in output.files)
     assert not any(".checkpoint" in path for path in output.files)
     trained["router"] = saved_router(volumes)
+    trained["file"] = output.files[ROUTER]
     trained["calls"] = list(modal_fake.calls)
 
 
@@ -159,3 +179,62 @@ def test_a_preempted_run_goes_on_and_ends_with_the_uninterrupted_result(
     assert result.stdout.startswith("✅ Router head saved to /output/router-head.safetensors")
     assert result.stderr.count("Router Training Configuration") == 2
     same_router(saved_router(volumes), trained["router"])
+
+
+@pytest.fixture
+def trained_volumes(volumes, trained):
+    """The volumes as the first test's training left them."""
+    volumes.named("routing-output").files = {ROUTER: trained["file"]}
+    return volumes
+
+
+def test_modal_run_evaluates_and_keeps_the_figures(modal_fake, trained_volumes):
+    result = run(
+        "modal", "run", "-m", "entrypoints.modal_app", "--mode", "eval", "--dataset-dir", "/datasets/routing_1"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    kept = json.loads(trained_volumes.named("routing-output").files["router-eval.json"])
+    assert (kept["total"], kept["scored"]) == (12, "/datasets/routing_1/eval.jsonl")
+    assert f"Accuracy {kept['accuracy']:.4f}" in result.stdout
+
+
+def test_routing_on_modal_decides_for_every_prompt(modal_fake, trained_volumes):
+    prompts = ["--prompt", "open the calendar number 3", "--prompt", "choose the dentist number 1"]
+    result = run("entrypoints", "infer", "--backend", "modal", "--route-only", "--json", *prompts)
+    assert result.returncode == 0, result.stderr
+    decisions = json.loads(result.stdout)["decisions"]
+    assert [each["prompt"] for each in decisions] == prompts[1::2]
+    assert all(0 <= each["confidence"] <= 1 for each in decisions)
+
+
+def test_a_missing_data_set_is_one_line_with_the_containers_path(modal_fake, trained_volumes):
+    result = run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/none")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("moe-router: /datasets/none/eval.jsonl")
+
+
+def test_encoding_shared_by_containers_gives_the_same_head(modal_fake, volumes, trained):
+    modal_fake.containers.limit = 2
+    before = modal_fake.containers.started
+    try:
+        result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", *FLAGS)
+    finally:
+        modal_fake.containers.limit = 1
+    assert result.returncode == 0, result.stderr
+    assert modal_fake.containers.started == before + 3
+    one, other = saved_router(volumes), trained["router"]
+    assert one.card.features == other.card.features
+    for name, tensor in one.tensors.items():
+        assert abs(tensor - other.tensors[name]).max() < 1e-3, name
+
+
+def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(
+    modal_fake, trained_volumes, base_model, tmp_path
+):
+    checkpoints = trained_volumes.named("moe-lora-checkpoints")
+    checkpoints.files |= lora_files(base_model, tmp_path)
+    prompt = "open the calendar number 3"
+    result = run("modal", "run", "-m", "entrypoints.modal_app", "--mode", "infer", "--prompt", prompt)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"^\[router\] selected adapter=\S+", result.stdout, re.MULTILINE)
+    assert re.search(r"^\[model\] response: ", result.stdout, re.MULTILINE)

@@ -166,3 +166,18 @@ def test_other_content_is_refused_before_anything_changes(modal_fake, dataset):
 def test_a_data_set_that_was_changed_after_generation_is_refused(dataset):
     (dataset / "val.jsonl").write_bytes(b"{}\n")
     one_line(moe_router("publish", dataset, "--dry-run"), 3, "val.jsonl disagree with the hashes in metadata.json")
+
+
+def test_modals_own_commands_see_and_fetch_what_lies_on_the_volumes(modal_fake, dataset, tmp_path):
+    modal_fake.volumes.create("routing-output").files = {"router-head.safetensors": b"router"}
+    run("publish", dataset, "--create-volume")
+    modal = [sys.executable, "-m", "modal", "volume"]
+    listed = subprocess.run(
+        [*modal, "ls", "moe-lora-data", f"datasets/{dataset.name}", "--json"], capture_output=True, check=True
+    )
+    names = {Path(each["filename"]).name for each in json.loads(listed.stdout)}
+    assert names == {"train.jsonl", "val.jsonl", "metadata.json"}
+    target = tmp_path / "router-head.safetensors"
+    fetch = [*modal, "get", "routing-output", "router-head.safetensors", str(target)]
+    subprocess.run(fetch, capture_output=True, check=True)
+    assert target.read_bytes() == b"router"

@@ -25,7 +25,7 @@ DIRECTIONS: Final = 512
 WHITENING: Final = 0.25
 """A direction is divided by its variance to this power, or to none (0.5 would be full whitening)."""
 
-WHITENING_GAIN: Final = 0.03
+WHITENING_GAIN: Final = 0.01
 """What whitening must gain in :func:`stranger_auroc`: strangers that near overrate it by up to 0.01."""
 
 NEIGHBOURS: Final = 10

@@ -66,10 +66,13 @@ def feature_candidates(
 def _layer_sets(n_layers: int) -> tuple[tuple[int, ...], ...]:
     if n_layers <= SHALLOW_MODEL:
         thirds = _distinct(round(n_layers * part / 3) for part in (1, 2, 3))
-        sets = [(n_layers,), (n_layers - 1,), (n_layers - 1, n_layers), thirds, tuple(range(1, n_layers + 1))]
+        ends = [(n_layers - 1, n_layers), _distinct((n_layers // 2, n_layers))]
+        sets = [(n_layers,), (n_layers - 1,), *ends, thirds, tuple(range(1, n_layers + 1))]
     else:
         spread = _distinct(round(n_layers * fraction) for fraction in DEEP_FRACTIONS)
-        sets = [(spread[-2],), (spread[-1],), spread[-2:], spread]
+        # A low layer, close to the words, beside one of the topic is worth more than a second one of the topic.
+        low, topic, deepest = spread[0], spread[-2], spread[-1]
+        sets = [(topic,), (deepest,), (topic, deepest), _distinct((low, topic)), (low, topic, deepest), spread]
     return tuple(dict.fromkeys(chosen for chosen in sets if chosen))
 
 

@@ -118,8 +118,10 @@ def test_candidates_lie_in_the_model_cheapest_first_and_shallow_in_deep_models(n
 def test_the_candidates_of_the_embedded_base_are_those_that_were_measured() -> None:
     assert [str(choice) for choice in feature_candidates(30, None, Pooling.MEAN)] == [
         "layers 7, mean pooling",
+        "layers 1+7, mean pooling",
         "layers 10, mean pooling",
         "layers 7+10, mean pooling",
+        "layers 1+7+10, mean pooling",
         "layers 1+4+7+10, mean pooling",
     ]
 

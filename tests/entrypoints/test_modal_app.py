@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,15 @@ def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"^\[router\] selected adapter=\S+", result.stdout, re.MULTILINE)
     assert re.search(r"^\[model\] response: ", result.stdout, re.MULTILINE)
+
+
+def test_a_detached_run_goes_on_without_the_caller(modal_fake, volumes):
+    result = run("entrypoints", "train", "--backend", "modal", "--detach", *FLAGS)
+    assert result.returncode == 0, result.stderr
+    call_id, app_id = re.findall(r"\b(?:fc|ap)-\w+", result.stdout)
+    output = volumes.named("routing-output")
+    while ROUTER not in output.files:
+        assert not modal_fake.functions.calls[call_id].outputs or ROUTER in output.files
+        time.sleep(0.05)
+    assert from_bytes(output.files[ROUTER])
+    modal_fake.run(modal_fake.apps.stop(app_id))

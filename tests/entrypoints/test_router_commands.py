@@ -133,7 +133,6 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
         (["describe", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
         (["evaluate", "--dataset-dir", "nowhere"], 2, "nowhere/eval.jsonl or nowhere/val.jsonl: no such file"),
         (["evaluate", "--dataset-dir", "data", "--out-of-scope", "absent"], 2, "absent: no such file"),
-        (["evaluate", "--dataset-dir", "data", "--backend", "modal"], 2, "modal run -m entrypoints.modal_app"),
         (["export", "router-head.safetensors", "--to", "r.onnx"], 2, "r.onnx"),
         (["export", "router-head.safetensors", "--to", "data"], 1, "data: already exists"),
     ],

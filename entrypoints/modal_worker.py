@@ -24,6 +24,7 @@ from application.ports import Interruption, ProgressReporter, TrainJob
 from domain.errors import InterruptedRunError, MoeRouterError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.training_lines import TrainingLines
+from entrypoints.logs import set_up_logs
 from entrypoints.modal_places import EVALUATION, LORA_DIR, LORA_FOLDERS
 from entrypoints.modal_updates import QueueObserver, QueueProgressReporter, Updates
 
@@ -149,6 +150,7 @@ class Worker:
         return self._answer(lambda app: _infer(app, from_wire(RemoteQuestions, request)))
 
     def _answer(self, work: Callable[[ContainerApplication], dict[str, Any]]) -> dict[str, Any]:
+        set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
         app = ContainerApplication(updates=Updates(self.queue), volumes=Volumes(self.volumes, self.commit_seconds))
         app.updates.send({"kind": "started", "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
         app.volumes.reload()

@@ -25,6 +25,10 @@ PROMPTS = {
 """One prompt per adapter that is not in the packaged data, and one that belongs to none of them."""
 
 
+TRAIN_SAMPLES = 220
+"""Rows per adapter for training and validation; with 100 held-out ones the packaged data is used up."""
+
+
 @click.command("demo")
 @click.option(
     "--output-dir",
@@ -64,7 +68,8 @@ def _generate(app: Application, console: Console, target: Path) -> Path:
 
     _heading(console, 1, "A routing data set out of the adapters' own training data")
     sources = [Source(name, path) for name, path in sample_sources().items()]
-    report = app.generate_dataset()(GenerateRequest(sources, output_dir=target, tool_version=tool_version()))
+    request = GenerateRequest(sources, train_samples=TRAIN_SAMPLES, output_dir=target, tool_version=tool_version())
+    report = app.generate_dataset()(request)
     for account in report.accounts:
         console.print(f"  {account.adapter:<16} {account.lines} source lines, {account.kept} kept")
     console.print(
@@ -82,10 +87,14 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
     request = TrainRouterRequest(
         dataset_dir=dataset, router_out=folder / "router-head.safetensors", log_dir=folder / "tensorboard"
     )
+
+    def show(line: str) -> None:
+        """Leave out evaluations without news: the whole story is in `train` and TensorBoard."""
+        if line.strip() and "no improvement" not in line:
+            console.print(f"  {line}", markup=False)
+
     with app.interruption():
-        report = app.train_router("local")(
-            request, TrainingLines(lambda line: console.print(f"  {line}", markup=False))
-        )
+        report = app.train_router("local")(request, TrainingLines(show))
     return report.router_path
 
 

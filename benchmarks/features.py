@@ -23,10 +23,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from adapters.feature_cache import CachedFeatureExtractor
+from adapters.base_model.feature_cache import CachedFeatureExtractor
+from adapters.base_model.transformers_base import LoadedBase
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.sample_sources import sample_sources
-from adapters.transformers_base import LoadedBase
-from adapters.transformers_features import TransformersFeatureExtractor
 from domain.features import FeatureTap, Pooling
 from entrypoints.bootstrap import Application
 from entrypoints.logs import set_up_logs

@@ -46,8 +46,8 @@ def write_source(path: Path, size: int) -> int:
 
 def draw(path: Path) -> int:
     """Draw samples with this project."""
-    from adapters.jsonl_source_reader import JsonlSourceReader
-    from application.draw_balanced import draw_balanced
+    from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+    from application.datasets.draw_balanced import draw_balanced
     from application.ports.datasets import Source
 
     source = Source("calendar", path)
@@ -58,9 +58,9 @@ def draw(path: Path) -> int:
 
 def validate(path: Path) -> int:
     """Parse every line with this project, as --validate does."""
-    from adapters.jsonl_source_reader import JsonlSourceReader
+    from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+    from application.datasets.validate_sources import validate_source
     from application.ports.datasets import Source
-    from application.validate_sources import validate_source
 
     source = Source("calendar", path)
     start()

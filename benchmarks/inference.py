@@ -24,11 +24,11 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from adapters.lora_folder import save_lora_folder
-from adapters.peft_engine import PeftEngine
+from adapters.base_model.transformers_base import LoadedBase
+from adapters.lora.lora_folder import save_lora_folder
+from adapters.lora.peft_engine import PeftEngine
+from adapters.lora.source_chats import read_chats
 from adapters.sample_sources import sample_sources
-from adapters.source_chats import read_chats
-from adapters.transformers_base import LoadedBase
 from application.ports.answering import GenerationRequest
 from domain.answers import GenerationOptions
 from domain.chats import as_chat, routing_text

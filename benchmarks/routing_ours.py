@@ -13,8 +13,8 @@ from routing_data import write_rows
 from routing_peers import Rows, Scored
 
 from application.ports import TrainReport
-from application.route_prompts import RoutePrompts, RouteRequest
-from application.train_router import TrainRouterRequest
+from application.routing.route_prompts import RoutePrompts, RouteRequest
+from application.training.train_router import TrainRouterRequest
 from domain.routing import RoutingDecision
 from domain.training import TrainingEvent, TrainOptions
 from entrypoints.bootstrap import Application

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from routing_data import BenchmarkData, draw
 from routing_ours import ThisRouter
 
-from adapters.transformers_base import LoadedBase
-from adapters.transformers_features import TransformersFeatureExtractor
+from adapters.base_model.transformers_base import LoadedBase
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from domain.errors import MoeRouterError
 from domain.features import FeatureTap, Pooling
 from domain.samples import RoutingSample

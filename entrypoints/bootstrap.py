@@ -15,24 +15,23 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, mutable
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
-    from adapters.modal_answering import ModalAnswering
-    from adapters.modal_evaluation import ModalRouterEvaluation
-    from adapters.modal_gpu_trainer import ModalGpuTrainer
-    from adapters.modal_jobs import ModalJobs
-    from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
-    from adapters.safetensors_router_store import SafetensorsRouterStore
-    from adapters.transformers_base import LoadedBase
-    from application.answer_file import AnswerFileReport
-    from application.answer_prompts import AnswerPrompts
-    from application.check_lora_adapters import CheckLoraAdapters
-    from application.download import DownloadDataset, DownloadRouter
-    from application.evaluate_router import EvaluateRouter
-    from application.fit_router import FitRouter
-    from application.generate_dataset import GenerateDataset
-    from application.grow_dataset import AddToDataset, RemoveFromDataset
-    from application.grow_router import GrowRouter
-    from application.inspect_dataset import InspectDataset
-    from application.list_datasets import ListDatasets
+    from adapters.base_model.transformers_base import LoadedBase
+    from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
+    from adapters.modal_cloud.modal_answering import ModalAnswering
+    from adapters.modal_cloud.modal_evaluation import ModalRouterEvaluation
+    from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
+    from adapters.modal_cloud.modal_jobs import ModalJobs
+    from adapters.router.safetensors_router_store import SafetensorsRouterStore
+    from application.answering.answer_file import AnswerFileReport
+    from application.answering.answer_prompts import AnswerPrompts
+    from application.answering.check_lora_adapters import CheckLoraAdapters
+    from application.datasets.download import DownloadDataset, DownloadRouter
+    from application.datasets.generate_dataset import GenerateDataset
+    from application.datasets.grow_dataset import AddToDataset, RemoveFromDataset
+    from application.datasets.inspect_dataset import InspectDataset
+    from application.datasets.list_datasets import ListDatasets
+    from application.datasets.publish_dataset import PlanPublication, PublishDataset
+    from application.datasets.verify_dataset import VerifyDataset
     from application.ports import (
         Clock,
         FeatureExtractor,
@@ -44,10 +43,11 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     )
     from application.ports.datasets import DatasetStore
     from application.ports.publishing import RemoteDatasetStore
-    from application.publish_dataset import PlanPublication, PublishDataset
-    from application.route_prompts import RoutePrompts
-    from application.train_router import TrainRouter
-    from application.verify_dataset import VerifyDataset
+    from application.routing.evaluate_router import EvaluateRouter
+    from application.routing.route_prompts import RoutePrompts
+    from application.training.fit_router import FitRouter
+    from application.training.grow_router import GrowRouter
+    from application.training.train_router import TrainRouter
     from domain.answers import Fallback, GenerationOptions
     from entrypoints.signals import ProcessInterruption
 
@@ -95,34 +95,34 @@ class Application:
     @cached_property
     def datasets(self) -> DatasetStore:
         """Routing data sets on the local file system."""
-        from adapters.jsonl_dataset_store import JsonlDatasetStore
+        from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
 
         return JsonlDatasetStore()
 
     def generate_dataset(self) -> GenerateDataset:
         """The use case that makes a routing data set."""
-        from adapters.jsonl_source_reader import JsonlSourceReader
-        from application.generate_dataset import GenerateDataset
+        from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+        from application.datasets.generate_dataset import GenerateDataset
 
         return GenerateDataset(JsonlSourceReader(), self.datasets, self.clock, self.progress)
 
     def add_to_dataset(self) -> AddToDataset:
         """The use case that adds an adapter to a routing data set."""
-        from adapters.jsonl_source_reader import JsonlSourceReader
-        from application.grow_dataset import AddToDataset
+        from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+        from application.datasets.grow_dataset import AddToDataset
 
         return AddToDataset(JsonlSourceReader(), self.datasets, self.clock)
 
     def remove_from_dataset(self) -> RemoveFromDataset:
         """The use case that takes an adapter out of a routing data set."""
-        from application.grow_dataset import RemoveFromDataset
+        from application.datasets.grow_dataset import RemoveFromDataset
 
         return RemoveFromDataset(self.datasets, self.clock)
 
     def grow_router(self, base_model: str | None = None) -> GrowRouter:
         """The use case that retrains a router for a grown data set and compares both."""
-        from application.evaluate_router import EvaluateReport, EvaluateRequest
-        from application.grow_router import GrowRouter
+        from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
+        from application.training.grow_router import GrowRouter
 
         def score(router: TrainedRouter, path: Path) -> EvaluateReport:
             return self.evaluate_router(router, base_model=base_model)(EvaluateRequest(path, robustness=False))
@@ -131,14 +131,14 @@ class Application:
 
     def verify_dataset(self) -> VerifyDataset:
         """The use case that checks a routing data set."""
-        from application.verify_dataset import VerifyDataset
+        from application.datasets.verify_dataset import VerifyDataset
 
         return VerifyDataset(self.datasets)
 
     def inspect_dataset(self) -> InspectDataset:
         """The use case that helps people look into a routing data set."""
-        from adapters.sklearn_similarity import SklearnSimilarity
-        from application.inspect_dataset import InspectDataset
+        from adapters.datasets.sklearn_similarity import SklearnSimilarity
+        from application.datasets.inspect_dataset import InspectDataset
 
         return InspectDataset(self.datasets, SklearnSimilarity())
 
@@ -152,7 +152,7 @@ class Application:
             device: for example "cuda"; None takes a GPU when there is one.
             max_layer: load no more than features up to this layer need (such a model cannot generate).
         """
-        from adapters.transformers_base import load_base
+        from adapters.base_model.transformers_base import load_base
 
         wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or None
         return load_base(wanted, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer)
@@ -164,8 +164,8 @@ class Application:
 
         The cache pays where the same prompts come again (training, evaluation); a single prompt to route does not.
         """
-        from adapters.feature_cache import CachedFeatureExtractor
-        from adapters.transformers_features import TransformersFeatureExtractor
+        from adapters.base_model.feature_cache import CachedFeatureExtractor
+        from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
         extractor = TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
         if not use_cache:
@@ -174,7 +174,7 @@ class Application:
 
     def router_base(self, router: TrainedRouter, name_or_path: str | None = None) -> LoadedBase:
         """Load all of a base model: the one named, else ``BASE_MODEL_ID``, else the one the router was trained on."""
-        from adapters.embedded_base import EMBEDDED_NAME
+        from adapters.base_model.embedded_base import EMBEDDED_NAME
 
         spec = router.card.features
         own = None if spec.base.name == EMBEDDED_NAME else spec.base.name
@@ -183,17 +183,17 @@ class Application:
 
     def route_on(self, router: TrainedRouter, base: LoadedBase) -> RoutePrompts:
         """Routing on a base model that is loaded."""
-        from adapters.numpy_scorer import NumpyRouterScorer
-        from application.route_prompts import RoutePrompts
+        from adapters.router.numpy_scorer import NumpyRouterScorer
+        from application.routing.route_prompts import RoutePrompts
 
         features = self.feature_extractor(base, max_tokens=router.card.features.max_tokens, use_cache=False)
         return RoutePrompts(router, features, NumpyRouterScorer())
 
     def check_lora_adapters(self, base: LoadedBase) -> CheckLoraAdapters:
         """The use case that proves LoRA adapters; it puts the sound ones into the base model."""
-        from adapters.lora_inspection import SafetensorsLoraInspector
-        from adapters.peft_engine import PeftEngine
-        from application.check_lora_adapters import CheckLoraAdapters
+        from adapters.lora.lora_inspection import SafetensorsLoraInspector
+        from adapters.lora.peft_engine import PeftEngine
+        from application.answering.check_lora_adapters import CheckLoraAdapters
 
         return CheckLoraAdapters(SafetensorsLoraInspector(base), lambda folders: PeftEngine(base, folders))
 
@@ -210,7 +210,7 @@ class Application:
 
         Of `folders` (by name) those are loaded that the router or the fallback may ask for.
         """
-        from application.answer_prompts import AnswerPrompts
+        from application.answering.answer_prompts import AnswerPrompts
         from domain.answers import STRICT, check_available
 
         fallback, labels = fallback or STRICT, router.card.labels
@@ -225,21 +225,21 @@ class Application:
         self, answering: AnswerPrompts, source: Path, output: Path, options: GenerationOptions
     ) -> AnswerFileReport:
         """Answer a file of prompts into a file of answers."""
-        from adapters.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
-        from application.answer_file import AnswerFile, AnswerFileRequest
+        from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+        from application.answering.answer_file import AnswerFile, AnswerFileRequest
 
         run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), answering, self.progress)
         return run(AnswerFileRequest(source, options))
 
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:
         """Fine-tuning of small LoRA adapters on a base model that is loaded."""
-        from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
+        from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
 
         return PeftFinetuner(base, self.progress, options or FinetuneOptions())
 
     def train_router(self, backend: str = "local", **remote: Any) -> TrainRouter:
         """The use case that trains a router; see :meth:`router_trainer`."""
-        from application.train_router import TrainRouter
+        from application.training.train_router import TrainRouter
 
         trainer = self.router_trainer(backend, **remote)
         if backend == "local":
@@ -268,8 +268,8 @@ class Application:
         """
         from importlib import import_module
 
-        from adapters.modal_connection import ModalConnection
-        from adapters.modal_jobs import ModalJobs, RemoteApp
+        from adapters.modal_cloud.modal_connection import ModalConnection
+        from adapters.modal_cloud.modal_jobs import ModalJobs, RemoteApp
 
         def load_app() -> RemoteApp:
             app: RemoteApp = import_module("entrypoints.modal_app")
@@ -279,13 +279,13 @@ class Application:
 
     def modal_evaluation(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalRouterEvaluation:
         """Scoring a router on Modal."""
-        from adapters.modal_evaluation import ModalRouterEvaluation
+        from adapters.modal_cloud.modal_evaluation import ModalRouterEvaluation
 
         return ModalRouterEvaluation(self.modal_jobs(gpu=gpu, hf_secret=hf_secret), self.progress)
 
     def modal_answering(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalAnswering:
         """Routing and answering prompts on Modal."""
-        from adapters.modal_answering import ModalAnswering
+        from adapters.modal_cloud.modal_answering import ModalAnswering
 
         return ModalAnswering(self.modal_jobs(gpu=gpu, hf_secret=hf_secret), self.progress)
 
@@ -296,7 +296,7 @@ class Application:
 
         ``MOE_ROUTER_COMMIT_SECONDS`` overrides the least time between commits of checkpoints.
         """
-        from adapters.modal_gpu_trainer import ModalGpuTrainer
+        from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
         from entrypoints.cli import tool_version
 
         jobs = self.modal_jobs(gpu=gpu, hf_secret=hf_secret)
@@ -309,13 +309,13 @@ class Application:
         Args:
             interruption: tells it of signals.
         """
-        from adapters.jsonl_dataset_store import JsonlDatasetStore
-        from adapters.numpy_calibrator import NumpyRouterCalibrator
-        from adapters.numpy_probe import KernelRidgeProbe
-        from adapters.safetensors_checkpoints import SafetensorsCheckpointStore
-        from adapters.tensorboard_metrics import TensorboardMetricsLog
-        from adapters.torch_heads import TorchHeadTrainer
-        from application.fit_router import FitRouter
+        from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
+        from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog
+        from adapters.router.numpy_calibrator import NumpyRouterCalibrator
+        from adapters.router.numpy_probe import KernelRidgeProbe
+        from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
+        from adapters.router.torch_heads import TorchHeadTrainer
+        from application.training.fit_router import FitRouter
         from entrypoints.cli import tool_version
 
         return FitRouter(
@@ -342,49 +342,49 @@ class Application:
 
     def serve_tensorboard(self, folder: Path, host: str, port: int) -> tuple[str, Callable[[], object]]:
         """Start TensorBoard on a folder of runs; return its URL and a function that waits for Ctrl-C."""
-        from adapters.tensorboard_server import serve
+        from adapters.metrics.tensorboard_server import serve
 
         return serve(folder, host, port)
 
     def modal_volume(self, volume: str, *, create: bool = False) -> RemoteDatasetStore:
         """One Modal volume; nothing is contacted before it is used."""
-        from adapters.modal_connection import ModalConnection
-        from adapters.modal_volume_dataset_store import ModalVolumeDatasetStore
+        from adapters.modal_cloud.modal_connection import ModalConnection
+        from adapters.modal_cloud.modal_volume_dataset_store import ModalVolumeDatasetStore
 
         return ModalVolumeDatasetStore(volume, ModalConnection(self.environment), create)
 
     def plan_publication(self) -> PlanPublication:
         """Finding out what a publication would upload; loads nothing of Modal."""
-        from adapters.local_dataset_folders import LocalDatasetFolders
-        from application.publish_dataset import PlanPublication
+        from adapters.datasets.local_dataset_folders import LocalDatasetFolders
+        from application.datasets.publish_dataset import PlanPublication
 
         return PlanPublication(LocalDatasetFolders())
 
     def publish_dataset(self, volume: str, *, create: bool = False) -> PublishDataset:
         """Uploading a data set to a Modal volume."""
-        from adapters.local_dataset_folders import LocalDatasetFolders
-        from application.publish_dataset import PublishDataset
+        from adapters.datasets.local_dataset_folders import LocalDatasetFolders
+        from application.datasets.publish_dataset import PublishDataset
 
         return PublishDataset(LocalDatasetFolders(), self.modal_volume(volume, create=create), self.progress)
 
     def list_datasets(self, volume: str) -> ListDatasets:
         """Listing the data sets on a Modal volume."""
-        from application.list_datasets import ListDatasets
+        from application.datasets.list_datasets import ListDatasets
 
         return ListDatasets(self.modal_volume(volume))
 
     def download_dataset(self, volume: str) -> DownloadDataset:
         """Fetching a data set from a Modal volume."""
-        from adapters.local_dataset_folders import LocalDatasetFolders
-        from application.download import DownloadDataset
+        from adapters.datasets.local_dataset_folders import LocalDatasetFolders
+        from application.datasets.download import DownloadDataset
 
         return DownloadDataset(LocalDatasetFolders(), self.modal_volume(volume), self.progress)
 
     def download_router(self, volume: str) -> DownloadRouter:
         """Fetching a trained router from a Modal volume."""
-        from adapters.local_dataset_folders import LocalDatasetFolders
-        from adapters.safetensors_router_store import SafetensorsRouterStore
-        from application.download import DownloadRouter
+        from adapters.datasets.local_dataset_folders import LocalDatasetFolders
+        from adapters.router.safetensors_router_store import SafetensorsRouterStore
+        from application.datasets.download import DownloadRouter
 
         return DownloadRouter(
             LocalDatasetFolders(), self.modal_volume(volume), SafetensorsRouterStore(), self.progress
@@ -393,14 +393,14 @@ class Application:
     @cached_property
     def routers(self) -> SafetensorsRouterStore:
         """Trained routers on the local file system."""
-        from adapters.safetensors_router_store import SafetensorsRouterStore
+        from adapters.router.safetensors_router_store import SafetensorsRouterStore
 
         return SafetensorsRouterStore()
 
     @cached_property
     def prompt_reader(self) -> PromptReader:
         """Prompts in files, or from standard input."""
-        from adapters.prompt_files import PromptFileReader
+        from adapters.datasets.prompt_files import PromptFileReader
 
         return PromptFileReader()
 
@@ -416,9 +416,9 @@ class Application:
 
         The base model is the one named, else ``BASE_MODEL_ID``, else the one that the router was trained on.
         """
-        from adapters.embedded_base import EMBEDDED_NAME
-        from adapters.numpy_scorer import NumpyRouterScorer
-        from application.route_prompts import RoutePrompts
+        from adapters.base_model.embedded_base import EMBEDDED_NAME
+        from adapters.router.numpy_scorer import NumpyRouterScorer
+        from application.routing.route_prompts import RoutePrompts
 
         spec = router.card.features
         wanted = base_model or self.environment.get("BASE_MODEL_ID") or spec.base.name
@@ -432,13 +432,13 @@ class Application:
         self, router: TrainedRouter, *, base_model: str | None = None, use_cache: bool = True
     ) -> EvaluateRouter:
         """Scoring a trained router on held-out prompts."""
-        from application.evaluate_router import EvaluateRouter
+        from application.routing.evaluate_router import EvaluateRouter
 
         route = self.route_prompts(router, base_model=base_model, use_cache=use_cache)
         return EvaluateRouter(self.datasets, self.prompt_reader, route, self.progress)
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write a report's file: complete or not at all; raises StorageError."""
-        from adapters.atomic_files import write_bytes
+        from adapters.files.atomic_files import write_bytes
 
         write_bytes(path, content)

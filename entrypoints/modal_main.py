@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 import modal
 from attrs import frozen
 
-from adapters.modal_answering import RemoteAnswers, RemoteQuestions
-from adapters.modal_connection import redacted
-from adapters.modal_evaluation import RemoteEvaluation
-from adapters.modal_gpu_trainer import train_request
-from adapters.modal_wire import RemoteBugError, from_wire, raise_remote_error, to_wire
-from application.answers import Prompt
-from application.data_paths import router_path
+from adapters.modal_cloud.modal_answering import RemoteAnswers, RemoteQuestions
+from adapters.modal_cloud.modal_connection import redacted
+from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
+from adapters.modal_cloud.modal_gpu_trainer import train_request
+from adapters.modal_cloud.modal_wire import RemoteBugError, from_wire, raise_remote_error, to_wire
+from application.answering.answers import Prompt
 from application.ports import TrainReport
-from application.train_router import TrainRouterRequest, resolve_job
+from application.training.data_paths import router_path
+from application.training.train_router import TrainRouterRequest, resolve_job
 from domain.chats import as_chat
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import MoeRouterError, RemoteError, UsageError

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import field, frozen, mutable
 
-from adapters.modal_wire import event_to_wire, travels
+from adapters.modal_cloud.modal_wire import event_to_wire, travels
 from domain.training import TrainingEvent
 
 

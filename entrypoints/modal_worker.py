@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen, mutable
 
-from adapters.committed_checkpoints import CommittedCheckpointStore
-from adapters.modal_answering import RemoteAnswers, RemoteQuestions
-from adapters.modal_evaluation import RemoteEvaluation
-from adapters.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
-from application.encode_prompts import EncodeReport, EncodeShare
+from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
+from adapters.modal_cloud.modal_answering import RemoteAnswers, RemoteQuestions
+from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
+from adapters.modal_cloud.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
 from application.ports import Interruption, ProgressReporter, TrainJob
+from application.training.encode_prompts import EncodeReport, EncodeShare
 from domain.errors import InterruptedRunError, MoeRouterError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.training_lines import TrainingLines
@@ -29,8 +29,8 @@ from entrypoints.modal_places import EVALUATION, LORA_DIR, LORA_FOLDERS
 from entrypoints.modal_updates import QueueObserver, QueueProgressReporter, Updates
 
 if TYPE_CHECKING:
-    from adapters.transformers_base import LoadedBase
-    from application.fit_router import FitRouter
+    from adapters.base_model.transformers_base import LoadedBase
+    from application.training.fit_router import FitRouter
 
 
 @mutable
@@ -93,7 +93,7 @@ class ContainerApplication(Application):
 
     def encode_share(self) -> EncodeShare:
         """Encoding a share of a job's prompts ahead of it."""
-        from adapters.prompt_files import PromptFileReader
+        from adapters.datasets.prompt_files import PromptFileReader
 
         return EncodeShare(self.datasets, PromptFileReader(), self.load_features)
 
@@ -118,7 +118,7 @@ class Worker:
         """Train a router.
 
         Args:
-            request: see :meth:`adapters.modal_gpu_trainer.ModalGpuTrainer.request`.
+            request: see :meth:`adapters.modal_cloud.modal_gpu_trainer.ModalGpuTrainer.request`.
             encode_shares: maps the app's function ``encode`` over requests, each in a container of its own.
         """
 
@@ -180,8 +180,8 @@ def _fan_out(app: ContainerApplication, job: TrainJob, shares: int, encode: Call
 
 
 def _evaluate(app: ContainerApplication, asked: RemoteEvaluation) -> dict[str, Any]:
-    from application.data_paths import evaluation_path
-    from application.evaluate_router import EvaluateRequest
+    from application.routing.evaluate_router import EvaluateRequest
+    from application.training.data_paths import evaluation_path
     from entrypoints.cli.evaluate_report import report_as_json, report_as_text
 
     path = evaluation_path(asked.data_path, asked.dataset_dir, asked.environment)
@@ -194,8 +194,8 @@ def _evaluate(app: ContainerApplication, asked: RemoteEvaluation) -> dict[str, A
 
 
 def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
-    from application.answer_prompts import AnswerRequest
-    from application.route_prompts import RouteRequest
+    from application.answering.answer_prompts import AnswerRequest
+    from application.routing.route_prompts import RouteRequest
     from domain.answers import Fallback
     from domain.chats import routing_text
 

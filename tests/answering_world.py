@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from adapters.in_memory.features import InMemoryFeatureExtractor
-from adapters.numpy_calibrator import NumpyRouterCalibrator
-from adapters.numpy_scorer import NumpyRouterScorer
+from adapters.router.numpy_calibrator import NumpyRouterCalibrator
+from adapters.router.numpy_scorer import NumpyRouterScorer
 from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
-from application.route_prompts import RoutePrompts
+from application.routing.route_prompts import RoutePrompts
 from domain.features import FeatureSpec
 from domain.labels import DEFAULT_LABELS
 from domain.routing import AbstentionThresholds

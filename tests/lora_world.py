@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-from adapters.lora_folder import WEIGHTS_FILE, save_lora_folder
-from adapters.transformers_base import LoadedBase
+from adapters.base_model.transformers_base import LoadedBase
+from adapters.lora.lora_folder import WEIGHTS_FILE, save_lora_folder
 
 NAMES = ("calendar", "claim-window", "provider-select")
 TARGETS = ["q_proj", "down_proj"]

@@ -26,7 +26,7 @@ def _mark(name: str) -> int:
 
 @app.function(image=image, volumes={"/output": output}, retries=modal.Retries(max_retries=1, initial_delay=0.0))
 def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    from adapters.modal_wire import RemoteBugError, error_to_wire
+    from adapters.modal_cloud.modal_wire import RemoteBugError, error_to_wire
     from domain.errors import DataRejectedError
 
     started = _mark(request.get("name", "started"))

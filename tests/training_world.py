@@ -20,8 +20,8 @@ from adapters.in_memory.training import (
     ScriptedInterruption,
     SoftmaxHeadTrainer,
 )
-from application.fit_router import FitRouter
 from application.ports import TrainJob
+from application.training.fit_router import FitRouter
 from domain.errors import MissingFileError
 from domain.features import BaseModel
 from domain.samples import RoutingSample

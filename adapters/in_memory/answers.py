@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from application.answers import Answer
+from application.answering.answers import Answer
 from application.ports.answer_files import PromptRow
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import GenerationOptions

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
-from adapters.jsonl_dataset_store import (
+from adapters.datasets.jsonl_dataset_store import (
     METADATA,
     dataset_contents,
     describe_file,

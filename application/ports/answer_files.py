@@ -8,7 +8,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from application.answers import Answer, Prompt
+from application.answering.answers import Answer, Prompt
 
 
 @frozen

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from application.answer_file import AnswerFileReport
-from application.answers import Answer
+from application.answering.answer_file import AnswerFileReport
+from application.answering.answers import Answer
 from domain.answers import explain
 from domain.routing import RoutingDecision
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from application.list_datasets import PublishedDataset
+    from application.datasets.list_datasets import PublishedDataset
     from entrypoints.bootstrap import Application
 
 

@@ -14,7 +14,7 @@ from entrypoints.cli import tool_version
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from application.answers import Answer
+    from application.answering.answers import Answer
 
 PROMPTS = {
     "calendar": "Click the 28th of January in the calendar, please",
@@ -63,7 +63,7 @@ def _heading(console: Console, number: int, text: str) -> None:
 def _generate(app: Application, console: Console, target: Path) -> Path:
     """Draw a balanced routing data set out of the packaged source data."""
     from adapters.sample_sources import sample_sources
-    from application.generation import GenerateRequest
+    from application.datasets.generation import GenerateRequest
     from application.ports.datasets import Source
 
     _heading(console, 1, "A routing data set out of the adapters' own training data")
@@ -80,7 +80,7 @@ def _generate(app: Application, console: Console, target: Path) -> Path:
 
 def _train(app: Application, console: Console, dataset: Path, folder: Path) -> Path:
     """Train a router on the frozen base model's hidden states."""
-    from application.train_router import TrainRouterRequest
+    from application.training.train_router import TrainRouterRequest
     from entrypoints.cli.training_lines import TrainingLines
 
     _heading(console, 2, "A router on the frozen base model's hidden states")
@@ -100,8 +100,8 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
 
 def _evaluate(app: Application, console: Console, dataset: Path, router: Path, folder: Path) -> None:
     """Score it on prompts that neither training nor validation has seen."""
-    from application.data_paths import evaluation_path
-    from application.evaluate_router import EvaluateRequest
+    from application.routing.evaluate_router import EvaluateRequest
+    from application.training.data_paths import evaluation_path
     from entrypoints.cli.evaluate_report import report_as_json
 
     _heading(console, 3, "Its score on held-out prompts")
@@ -128,8 +128,8 @@ def _finetune(app: Application, console: Console, target: Path) -> None:
 
 def _answer(app: Application, console: Console, router: Path, loras: Path) -> None:
     """Answer every prompt through the adapter that the router picks, on one loaded base model."""
-    from application.answer_prompts import AnswerRequest
-    from application.answers import Prompt
+    from application.answering.answer_prompts import AnswerRequest
+    from application.answering.answers import Prompt
     from domain.answers import STRICT
     from domain.chats import as_chat
 

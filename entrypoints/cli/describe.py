@@ -28,7 +28,7 @@ def command(app: Application, router: Path, as_json: bool) -> None:
 
 
 def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:
-    from adapters.router_card_json import card_to_json
+    from adapters.router.router_card_json import card_to_json
 
     return {
         "path": str(path),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from application.data_paths import evaluation_path, router_path
-from application.evaluate_router import EvaluateRequest
+from application.routing.evaluate_router import EvaluateRequest
+from application.training.data_paths import evaluation_path, router_path
 from entrypoints.bootstrap import Application
 from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, report_as_text
 
@@ -57,7 +57,7 @@ def command(
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
     if backend == "modal":
-        from adapters.modal_evaluation import RemoteEvaluation
+        from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
         from entrypoints.modal_places import remote_environment
 
         remote = remote_environment(app.environment)
@@ -77,7 +77,7 @@ def command(
         app.write_file(errors, errors_as_jsonl(report))
         saved.append(errors)
     if plots is not None:
-        from adapters.matplotlib_evaluation_plots import plot_evaluation
+        from adapters.metrics.matplotlib_evaluation_plots import plot_evaluation
 
         saved += plot_evaluation(report, plots)
     click.echo(report_as_json(report).decode() if as_json else report_as_text(report), nl=not as_json)

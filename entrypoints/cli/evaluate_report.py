@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from application.evaluate_router import EvaluateReport
-from application.evaluation_report import evaluation_values
+from application.routing.evaluate_router import EvaluateReport
+from application.routing.evaluation_report import evaluation_values
 
 MOST_COLUMNS = 12
 """With more adapters than this, the confusion table lists pairs instead of a matrix."""

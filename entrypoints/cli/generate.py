@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from application.generate_dataset import GenerateDataset
-from application.generation import GenerateReport, GenerateRequest
+from application.datasets.generate_dataset import GenerateDataset
+from application.datasets.generation import GenerateReport, GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import TurnChoice
 from domain.errors import InterruptedRunError, UsageError
@@ -172,7 +172,7 @@ def make_sources(paths: dict[str, str], dataset_info: Path | None, turn: TurnCho
     """Return the adapters' sources; with a ``dataset_info.json``, in the formats that it describes."""
     if dataset_info is None:
         return [Source(name, Path(path), turn=turn, line_limit=line_limit) for name, path in paths.items()]
-    from adapters.llamafactory_dataset_info import mapped_sources, read_dataset_info
+    from adapters.datasets.llamafactory_dataset_info import mapped_sources, read_dataset_info
 
     mapped = mapped_sources(read_dataset_info(dataset_info), paths)
     return [Source(name, path, row_format, turn, line_limit) for name, (path, row_format) in mapped.items()]

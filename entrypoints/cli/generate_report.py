@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from application.dataset_metadata import account_as_json, validated_as_json
-from application.draw_balanced import describe_losses
-from application.generation import GenerateReport
+from application.datasets.dataset_metadata import account_as_json, validated_as_json
+from application.datasets.draw_balanced import describe_losses
+from application.datasets.generation import GenerateReport
 from domain.printable import printable
 from domain.split import Split
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from application.grow_dataset import GrownDataset
+from application.datasets.grow_dataset import GrownDataset
 from domain.errors import TargetExistsError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.grow_report import report_as_json, report_as_text
@@ -69,7 +69,7 @@ def grow(
         no_cache: whether to leave the feature cache alone.
         as_json: whether to print JSON.
     """
-    from application.grow_router import GrowRouterRequest
+    from application.training.grow_router import GrowRouterRequest
     from entrypoints.cli.training_lines import TrainingLines
 
     target = router_out or router.with_name(f"{router.stem}-grown.safetensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from application.grow_router import GrowRouterReport
+from application.training.grow_router import GrowRouterReport
 
 
 def report_as_text(report: GrowRouterReport) -> str:

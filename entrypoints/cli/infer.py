@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from application.data_paths import router_path
+from application.training.data_paths import router_path
 from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import lora_folders, lora_options
 
@@ -58,7 +58,7 @@ def command(app: Application, /, **options: Any) -> None:
 
 def _on_modal(app: Application, options: dict[str, Any]) -> None:
     """Route or answer in a container; paths are the container's, LoRA adapters lie on the checkpoints volume."""
-    from adapters.modal_answering import RemoteQuestions
+    from adapters.modal_cloud.modal_answering import RemoteQuestions
     from domain.answers import GenerationOptions
     from entrypoints.modal_places import remote_environment
 
@@ -101,7 +101,7 @@ def _refuse(what: str, hint: str | None = None) -> None:
 
 
 def _route(app: Application, path: Path, options: dict[str, Any]) -> None:
-    from application.route_prompts import RouteRequest
+    from application.routing.route_prompts import RouteRequest
     from domain.chats import routing_text
 
     prompts, router = _prompts(options), app.routers.load(path)
@@ -112,7 +112,7 @@ def _route(app: Application, path: Path, options: dict[str, Any]) -> None:
 
 
 def _print_decisions(path: Path, prompts: Sequence[Any], decisions: Sequence[Any], *, as_json: bool) -> None:
-    from adapters.answer_json import decision_object
+    from adapters.lora.answer_json import decision_object
     from domain.chats import routing_text
     from entrypoints.cli.answer_report import print_json, selected_line
 
@@ -128,7 +128,7 @@ def _print_decisions(path: Path, prompts: Sequence[Any], decisions: Sequence[Any
 
 
 def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
-    from application.answer_prompts import AnswerRequest
+    from application.answering.answer_prompts import AnswerRequest
     from domain.answers import Fallback, GenerationOptions
     from entrypoints.cli.answer_report import print_report
 
@@ -149,7 +149,7 @@ def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
 
 
 def _print_answers(path: Path, prompts: Sequence[Any], answers: Sequence[Any], *, as_json: bool) -> None:
-    from adapters.answer_json import answer_object
+    from adapters.lora.answer_json import answer_object
     from domain.chats import routing_text
     from entrypoints.cli.answer_report import print_json, response_lines
 
@@ -166,8 +166,8 @@ def _print_answers(path: Path, prompts: Sequence[Any], answers: Sequence[Any], *
 
 
 def _prompts(options: dict[str, Any]) -> tuple[Any, ...]:
-    from adapters.jsonl_answers import JsonlPromptRowReader
-    from application.answers import Prompt
+    from adapters.lora.jsonl_answers import JsonlPromptRowReader
+    from application.answering.answers import Prompt
     from domain.chats import as_chat, routing_text
 
     if options["source"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from application.inspect_dataset import AdapterTexts, InspectReport
+from application.datasets.inspect_dataset import AdapterTexts, InspectReport
 from domain.printable import printable
 from domain.text_statistics import PERCENTILES
 from entrypoints.bootstrap import Application
@@ -33,7 +33,7 @@ def command(
     """Look into a routing data set: counts, text lengths, telling words, near-duplicates across adapters."""
     report = app.inspect_dataset()(dataset_dir, n_words=n_words, n_pairs=n_pairs, threshold=threshold)
     if plots is not None:
-        from adapters.matplotlib_dataset_plots import plot_dataset
+        from adapters.datasets.matplotlib_dataset_plots import plot_dataset
 
         plot_dataset(report, plots)
     click.echo(_as_json(report) if as_json else "\n".join(_as_text(report)))

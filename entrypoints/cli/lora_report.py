@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from application.check_lora_adapters import LoraCheck, LoraDiagnosis
+from application.answering.check_lora_adapters import LoraCheck, LoraDiagnosis
 
 
 def as_object(check: LoraCheck) -> dict[str, Any]:

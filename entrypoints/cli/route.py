@@ -9,8 +9,8 @@ from time import perf_counter
 
 import click
 
-from application.data_paths import router_path
-from application.route_prompts import RoutePrompts, RouteRequest
+from application.routing.route_prompts import RoutePrompts, RouteRequest
+from application.training.data_paths import router_path
 from domain.errors import UsageError
 from domain.routing import RoutingDecision
 from entrypoints.bootstrap import Application

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from application.data_paths import DEFAULT_ROUTER
-from application.train_router import TrainRouterRequest, resolve_job
+from application.training.data_paths import DEFAULT_ROUTER
+from application.training.train_router import TrainRouterRequest, resolve_job
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import UsageError
 from domain.features import Pooling

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from application.verify_dataset import VerifyReport
+from application.datasets.verify_dataset import VerifyReport
 from domain.printable import printable
 from entrypoints.bootstrap import Application
 

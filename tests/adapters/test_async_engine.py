@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from adapters.async_engine import AsyncAnswerEngine
+from adapters.base_model.transformers_base import load_base
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.in_memory.answers import InMemoryAnswerEngine
-from adapters.numpy_scorer import NumpyRouterScorer
-from adapters.peft_engine import PeftEngine
-from adapters.transformers_base import load_base
-from adapters.transformers_features import TransformersFeatureExtractor
-from application.answer_prompts import AnswerPrompts, AnswerRequest
-from application.answers import Answer, Prompt
-from application.route_prompts import RoutePrompts
+from adapters.lora.async_engine import AsyncAnswerEngine
+from adapters.lora.peft_engine import PeftEngine
+from adapters.router.numpy_scorer import NumpyRouterScorer
+from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answers import Answer, Prompt
+from application.routing.route_prompts import RoutePrompts
 from domain.answers import GenerationOptions
 from domain.chats import as_chat
 from domain.errors import DataRejectedError, UsageError

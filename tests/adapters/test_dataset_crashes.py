@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters import staged_folder
-from adapters.jsonl_dataset_store import JsonlDatasetStore
-from application.verify_dataset import VerifyDataset
+from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
+from adapters.files import staged_folder
+from application.datasets.verify_dataset import VerifyDataset
 from domain.errors import MoeRouterError, StorageError, TargetExistsError
 from tests.dataset_world import generate, rows_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import adapters.embedded_base as embedded
-from adapters.embedded_base import ensure_embedded_base
+import adapters.base_model.embedded_base as embedded
+from adapters.base_model.embedded_base import ensure_embedded_base
+from adapters.base_model.transformers_base import load_base
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.transformers_base import load_base
 from domain.errors import MissingFileError, StorageError
 from tests.tiny_gguf import BLOCKS, HIDDEN, tiny_wheel
 

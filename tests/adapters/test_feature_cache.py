@@ -14,8 +14,8 @@ import pytest
 from attrs import evolve
 from structlog.testing import capture_logs
 
-from adapters.feature_cache import CachedFeatureExtractor
-from adapters.feature_shards import MANY_SMALL, FeatureColumn
+from adapters.base_model.feature_cache import CachedFeatureExtractor
+from adapters.base_model.feature_shards import MANY_SMALL, FeatureColumn
 from adapters.in_memory.features import IN_MEMORY_BASE, InMemoryFeatureExtractor
 from application.ports import FeatureExtractor
 from domain.features import FeatureTap, Matrix, Pooling
@@ -222,8 +222,8 @@ class Interrupting:
 
 
 def test_an_interrupted_run_goes_on_where_it_was_bit_for_bit(tmp_path: Path, tiny_base: Path) -> None:
-    from adapters.transformers_base import load_base
-    from adapters.transformers_features import TransformersFeatureExtractor
+    from adapters.base_model.transformers_base import load_base
+    from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
     inner = TransformersFeatureExtractor(load_base(str(tiny_base), cache_dir=tiny_base, device="cpu"))
     whole = CachedFeatureExtractor(inner, tmp_path / "a", texts_per_call=5).extract(TEXTS, TAPS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.length_batches import length_sorted_batches
+from adapters.base_model.length_batches import length_sorted_batches
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=60)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.jsonl_source_reader import JsonlSourceReader
-from adapters.llamafactory_dataset_info import mapped_sources, read_dataset_info
+from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+from adapters.datasets.llamafactory_dataset_info import mapped_sources, read_dataset_info
 from application.ports.datasets import Source
 from domain.conversations import DEFAULT_FORMAT, Rejection
 from domain.errors import DataRejectedError, MissingFileError, UsageError

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from adapters.lora_inspection import SafetensorsLoraInspector
-from adapters.peft_engine import PeftEngine
-from adapters.transformers_base import LoadedBase, load_base
-from application.check_lora_adapters import CheckLoraAdapters, LoraCheck
+from adapters.base_model.transformers_base import LoadedBase, load_base
+from adapters.lora.lora_inspection import SafetensorsLoraInspector
+from adapters.lora.peft_engine import PeftEngine
+from application.answering.check_lora_adapters import CheckLoraAdapters, LoraCheck
 from domain.errors import LoraAdapterError
 from tests.lora_world import NAMES, edit_config, edit_weights, write_loras
 from tests.tiny_models import tiny_model

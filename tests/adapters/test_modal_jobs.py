@@ -7,9 +7,9 @@ from modal.runner import deploy_app
 from modal_proto import api_pb2 as pb
 
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.modal_connection import ModalConnection
-from adapters.modal_gpu_trainer import Relay
-from adapters.modal_jobs import ModalJobs, PreemptionStormError
+from adapters.modal_cloud.modal_connection import ModalConnection
+from adapters.modal_cloud.modal_gpu_trainer import Relay
+from adapters.modal_cloud.modal_jobs import ModalJobs, PreemptionStormError
 from domain.errors import DataRejectedError, RemoteError
 from tests import modal_probe_app as probe
 

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from adapters.modal_answering import RemoteAnswers, RemoteQuestions
-from adapters.modal_wire import error_to_wire, event_from_wire, event_to_wire, from_wire, raise_remote_error, to_wire
-from application.answers import Answer, Prompt
+from adapters.modal_cloud.modal_answering import RemoteAnswers, RemoteQuestions
+from adapters.modal_cloud.modal_wire import (
+    error_to_wire,
+    event_from_wire,
+    event_to_wire,
+    from_wire,
+    raise_remote_error,
+    to_wire,
+)
+from application.answering.answers import Answer, Prompt
 from application.ports import TrainJob, TrainReport
 from domain.chats import as_chat
 from domain.early_stopping import Verdict

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.transformers_base import LoadedBase, load_base
-from adapters.transformers_features import TransformersFeatureExtractor
+from adapters.base_model.transformers_base import LoadedBase, load_base
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from domain.errors import UsageError
 from domain.features import FeatureTap, Pooling
 

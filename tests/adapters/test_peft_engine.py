@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.peft_engine import PeftEngine
-from adapters.transformers_base import LoadedBase, load_base
-from adapters.transformers_features import TransformersFeatureExtractor
+from adapters.base_model.transformers_base import LoadedBase, load_base
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
+from adapters.lora.peft_engine import PeftEngine
 from application.ports.answering import GenerationRequest
 from domain.answers import GREEDY, GenerationOptions
 from domain.chats import Message, as_chat
@@ -115,7 +115,7 @@ def test_draws_depend_on_seed_and_prompt_and_not_on_the_batch(engine: PeftEngine
 
 
 def test_draws_follow_the_softmax() -> None:
-    from adapters.generation_control import RowDraws
+    from adapters.lora.generation_control import RowDraws
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
     draws = RowDraws(list(range(4000)), temperature=0.7)(torch.empty(4000, 0), logits.expand(4000, 4)).argmax(dim=1)

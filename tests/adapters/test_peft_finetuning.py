@@ -10,10 +10,10 @@ import pytest
 import torch
 from attrs import evolve
 
-from adapters.frozen_blocks import FrozenBlocks
+from adapters.base_model.transformers_base import LoadedBase, load_base
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.peft_finetuning import FinetuneOptions, PeftFinetuner
-from adapters.transformers_base import LoadedBase, load_base
+from adapters.lora.frozen_blocks import FrozenBlocks
+from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError, UsageError
 from tests.tiny_models import tiny_model
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from adapters.bank_fitting import (
+from adapters.router.bank_fitting import (
     SAMPLE,
     choose_rows,
     fit_bank,
@@ -17,8 +17,8 @@ from adapters.bank_fitting import (
     stranger_auroc,
     stranger_scores,
 )
-from adapters.numpy_calibrator import NumpyRouterCalibrator
-from adapters.prompt_bank import PromptBank, check_bank_tensors, embed
+from adapters.router.numpy_calibrator import NumpyRouterCalibrator
+from adapters.router.prompt_bank import PromptBank, check_bank_tensors, embed
 from application.ports import LabelledFeatures, UncalibratedRouter
 from domain.evaluation import auroc
 from domain.features import BaseModel, FeatureSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.prompt_files import PromptFileReader
+from adapters.datasets.prompt_files import PromptFileReader
 from domain.errors import DataRejectedError, MissingFileError
 
 LINES = b"""\xef\xbb\xbf{"text": "one", "label": 0}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.raw_lines import LineLocator
+from adapters.datasets.raw_lines import LineLocator
 
 
 class Keeper:

@@ -17,8 +17,8 @@ import orjson
 import pytest
 from safetensors.numpy import load, save
 
-from adapters.router_bytes import METADATA_KEY, from_bytes, to_bytes
-from adapters.safetensors_router_store import SafetensorsRouterStore
+from adapters.router.router_bytes import METADATA_KEY, from_bytes, to_bytes
+from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.ports import TrainedRouter
 from domain.errors import MissingFileError, RouterFileError, StorageError, UsageError
 from domain.routing import AbstentionThresholds
@@ -36,7 +36,7 @@ def content(router: TrainedRouter) -> bytes:
 
 
 def test_the_same_router_gives_the_same_bytes_in_every_process(content):
-    code = "from tests.router_world import *; from adapters.router_bytes import to_bytes; import hashlib;"
+    code = "from tests.router_world import *; from adapters.router.router_bytes import to_bytes; import hashlib;"
     code += "print(hashlib.sha256(to_bytes(router_world().assembled())).hexdigest())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert found.stdout.strip() == hashlib.sha256(content).hexdigest()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.router_heads import HEADS, check_head_tensors, head_logits
+from adapters.router.router_heads import HEADS, check_head_tensors, head_logits
 from domain.errors import RouterFileError, UsageError
 
 SIZES = {"F": 4, "C": 3, "H": 5, "S": 6, "1": 1}

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
+from adapters.datasets.jsonl_source_reader import JsonlSourceReader
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
-from adapters.jsonl_dataset_store import JsonlDatasetStore
-from adapters.jsonl_source_reader import JsonlSourceReader
-from application.generate_dataset import GenerateDataset
-from application.generation import GenerateRequest
+from application.datasets.generate_dataset import GenerateDataset
+from application.datasets.generation import GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import Rejection, TurnChoice
 from domain.errors import DataRejectedError, MissingFileError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adapters.tensorboard_metrics import TensorboardMetricsLog, confusion, confusion_image, f1_scores
+from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog, confusion, confusion_image, f1_scores
 from domain.early_stopping import Verdict
 from domain.errors import StorageError
 from domain.features import Pooling

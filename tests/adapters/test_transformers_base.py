@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import adapters.hub_snapshot as hub
-from adapters.transformers_base import load_base
+import adapters.base_model.hub_snapshot as hub
+from adapters.base_model.transformers_base import load_base
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, UsageError
 from tests.tiny_models import tiny_model
 
@@ -189,7 +189,7 @@ def test_a_hub_id_without_network_is_one_clear_line(tmp_path: Path) -> None:
         "import socket\n"
         "def refused(*_): raise OSError('network is unreachable')\n"
         "socket.socket.connect = socket.getaddrinfo = refused\n"
-        "from adapters.hub_snapshot import model_folder\n"
+        "from adapters.base_model.hub_snapshot import model_folder\n"
         "from domain.errors import RemoteError\n"
         "try: model_folder('somebody/some-model')\n"
         "except RemoteError as error: print(error)\n"

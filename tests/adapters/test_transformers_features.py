@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from adapters.base_model.transformers_base import LoadedBase, load_base
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.in_memory.runtime import CountedTask, RecordingProgressReporter
-from adapters.transformers_base import LoadedBase, load_base
-from adapters.transformers_features import TransformersFeatureExtractor
 from domain.errors import DataRejectedError, UsageError
 from domain.features import FeatureTap, Pooling
 from tests.tiny_models import KINDS, tiny_model

@@ -10,9 +10,9 @@ import pytest
 
 from adapters.in_memory.answers import InMemoryAnswerEngine
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
-from application.answer_file import AnswerFile, AnswerFileReport, AnswerFileRequest
-from application.answer_prompts import AnswerPrompts
+from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+from application.answering.answer_file import AnswerFile, AnswerFileReport, AnswerFileRequest
+from application.answering.answer_prompts import AnswerPrompts
 from domain.errors import DataRejectedError, MissingFileError
 from domain.labels import DEFAULT_LABELS
 from tests.answering_world import small_route

@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 
 from adapters.in_memory.answers import InMemoryAnswerEngine
-from application.answer_prompts import AnswerPrompts, AnswerRequest
-from application.answers import Answer, Prompt
+from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answers import Answer, Prompt
 from domain.answers import Fallback, GenerationOptions
 from domain.chats import Message, as_chat
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, UsageError

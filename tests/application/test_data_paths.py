@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from application.data_paths import DEFAULT_DATASET, evaluation_path, training_paths
+from application.training.data_paths import DEFAULT_DATASET, evaluation_path, training_paths
 from domain.errors import MissingFileError
 
 ENV = {"TRAIN_DATA": "/env/t.jsonl", "VAL_DATA": "/env/v.jsonl"}

@@ -12,9 +12,9 @@ from attrs import asdict, field, frozen
 from adapters.in_memory.datasets import InMemoryDatasetStore
 from adapters.in_memory.prompts import InMemoryPromptReader
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.numpy_scorer import NumpyRouterScorer
-from application.evaluate_router import EvaluateReport, EvaluateRequest, EvaluateRouter, Flips
-from application.route_prompts import RoutePrompts
+from adapters.router.numpy_scorer import NumpyRouterScorer
+from application.routing.evaluate_router import EvaluateReport, EvaluateRequest, EvaluateRouter, Flips
+from application.routing.route_prompts import RoutePrompts
 from domain.errors import MismatchError
 from domain.features import BaseModel, FeatureTap, Matrix
 from domain.perturbations import PERTURBATIONS

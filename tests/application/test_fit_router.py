@@ -15,10 +15,10 @@ from adapters.in_memory.training import (
     SoftmaxHeadTrainer,
     SoftmaxSession,
 )
-from adapters.router_heads import head_logits
-from application.fit_head import choose_head
+from adapters.router.router_heads import head_logits
 from application.ports import HeadEvaluation, HeadProblem, StepResult
-from application.training_loop import StepPlan
+from application.training.fit_head import choose_head
+from application.training.training_loop import StepPlan
 from domain.early_stopping import EarlyStopPolicy, Verdict
 from domain.errors import (
     DataRejectedError,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from application.dataset_metadata import format_as_json, format_from_json
-from application.generate_dataset import assign_splits
-from application.generation import GenerateRequest
+from application.datasets.dataset_metadata import format_as_json, format_from_json
+from application.datasets.generate_dataset import assign_splits
+from application.datasets.generation import GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import RejectReason, RowFormat
 from domain.errors import DataRejectedError, TargetExistsError, UsageError

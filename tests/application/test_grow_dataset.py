@@ -7,9 +7,9 @@ import pytest
 
 from adapters.in_memory.datasets import InMemorySourceReader
 from adapters.in_memory.runtime import FixedClock
-from application.grow_dataset import AddToDataset, RemoveFromDataset
+from application.datasets.grow_dataset import AddToDataset, RemoveFromDataset
+from application.datasets.verify_dataset import VerifyDataset
 from application.ports.datasets import Source
-from application.verify_dataset import VerifyDataset
 from domain.errors import DataRejectedError, TargetExistsError, UsageError
 from domain.split import Split
 from tests.dataset_world import NAMES, generate, path_of, row, rows_of

@@ -9,12 +9,12 @@ from adapters.in_memory.datasets import InMemorySourceReader
 from adapters.in_memory.prompts import InMemoryPromptReader
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
 from adapters.in_memory.training import RecordingObserver
-from adapters.numpy_scorer import NumpyRouterScorer
-from application.evaluate_router import EvaluateRequest, EvaluateRouter
-from application.grow_dataset import AddToDataset, RemoveFromDataset
-from application.grow_router import GrowRouter, GrowRouterRequest
+from adapters.router.numpy_scorer import NumpyRouterScorer
+from application.datasets.grow_dataset import AddToDataset, RemoveFromDataset
 from application.ports.datasets import Source
-from application.route_prompts import RoutePrompts
+from application.routing.evaluate_router import EvaluateRequest, EvaluateRouter
+from application.routing.route_prompts import RoutePrompts
+from application.training.grow_router import GrowRouter, GrowRouterRequest
 from domain.errors import MismatchError
 from tests.dataset_world import NAMES, generate, path_of, row
 from tests.training_world import JOB, WORDS, world

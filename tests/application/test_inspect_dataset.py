@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapters.in_memory.similarity import TrigramSimilarity
-from application.inspect_dataset import InspectDataset
+from application.datasets.inspect_dataset import InspectDataset
 from domain.errors import DataRejectedError, MissingFileError, UsageError
 from domain.split import Split
 from tests.dataset_world import generate, row, rows_of

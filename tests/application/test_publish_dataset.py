@@ -6,9 +6,9 @@ import pytest
 
 from adapters.in_memory.publishing import InMemoryDatasetFolders, InMemoryRemoteDatasetStore
 from adapters.in_memory.runtime import RecordingProgressReporter
-from application.download import DownloadDataset, DownloadRequest
-from application.list_datasets import ListDatasets
-from application.publish_dataset import PublishDataset, PublishRequest, Transfer
+from application.datasets.download import DownloadDataset, DownloadRequest
+from application.datasets.list_datasets import ListDatasets
+from application.datasets.publish_dataset import PublishDataset, PublishRequest, Transfer
 from domain.errors import DataRejectedError, RemoteError, TargetExistsError, UsageError
 from tests.publishing_world import dataset_files, published
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from attrs import evolve, frozen
 
-from adapters.numpy_scorer import NumpyRouterScorer
-from application.route_prompts import RoutePrompts, RouteRequest
+from adapters.router.numpy_scorer import NumpyRouterScorer
+from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.errors import MismatchError, UsageError
 from domain.features import BaseModel, FeatureSpec, FeatureTap, Matrix
 from domain.routing import AbstentionThresholds, Reason

@@ -8,7 +8,7 @@ from attrs import define, evolve, field
 
 from adapters.in_memory.training import RecordingObserver
 from application.ports import TrainJob
-from application.train_router import TrainRouter, TrainRouterRequest
+from application.training.train_router import TrainRouter, TrainRouterRequest
 from domain.errors import MissingFileError
 from domain.feature_choice import FeatureChoice, distinct_taps, feature_candidates
 from domain.features import Pooling

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from application.verify_dataset import VerifyDataset
+from application.datasets.verify_dataset import VerifyDataset
 from domain.errors import MissingFileError
 from tests.dataset_world import NAMES, generate, rows_of
 

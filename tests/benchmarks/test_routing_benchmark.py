@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from adapters.jsonl_dataset_store import JsonlDatasetStore
+from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
 from domain.errors import DataRejectedError, MissingFileError
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

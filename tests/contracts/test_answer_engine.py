@@ -24,8 +24,8 @@ REQUESTS = [GenerationRequest(as_chat(prompt), name) for prompt in PROMPTS for n
 def engine(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if request.param == "in-memory":
         return InMemoryAnswerEngine(NAMES, SYSTEMS)
-    from adapters.peft_engine import PeftEngine
-    from adapters.transformers_base import load_base
+    from adapters.base_model.transformers_base import load_base
+    from adapters.lora.peft_engine import PeftEngine
     from tests.lora_world import write_loras
 
     base = load_base(str(tiny_base), cache_dir=tiny_base.parent, device="cpu")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
-from adapters.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
-from application.answers import Answer, Prompt
+from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+from application.answering.answers import Answer, Prompt
 from application.ports.answer_files import PromptRow
 from domain.chats import as_chat
 from domain.errors import DataRejectedError, MissingFileError

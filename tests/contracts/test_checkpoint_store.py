@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adapters.in_memory.training import InMemoryCheckpointStore
-from adapters.safetensors_checkpoints import SafetensorsCheckpointStore
+from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
 from application.ports import Checkpoint
 from domain.errors import StorageError
 

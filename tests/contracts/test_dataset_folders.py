@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.datasets.local_dataset_folders import LocalDatasetFolders
 from adapters.in_memory.publishing import InMemoryDatasetFolders
-from adapters.local_dataset_folders import LocalDatasetFolders
 from domain.errors import MissingFileError, TargetExistsError
 from tests.publishing_world import dataset_files, write_dataset
 

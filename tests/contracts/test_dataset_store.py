@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
 from adapters.in_memory.datasets import InMemoryDatasetStore
-from adapters.jsonl_dataset_store import JsonlDatasetStore
 from domain.datasets import RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
 from domain.labels import LabelMap

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.feature_cache import CachedFeatureExtractor
+from adapters.base_model.feature_cache import CachedFeatureExtractor
 from adapters.in_memory.features import InMemoryFeatureExtractor
 from application.ports import FeatureExtractor
 from domain.errors import UsageError
@@ -36,8 +36,8 @@ def make(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pyte
     if request.param == "cached":  # one folder for all tests, so that later ones find it warm
         folder = tmp_path_factory.mktemp("features")
         return lambda **options: CachedFeatureExtractor(InMemoryFeatureExtractor(**options), folder)
-    from adapters.transformers_base import load_base
-    from adapters.transformers_features import TransformersFeatureExtractor
+    from adapters.base_model.transformers_base import load_base
+    from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
     return partial(TransformersFeatureExtractor, load_base(str(tiny_base), cache_dir=tiny_base, device="cpu"))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adapters.in_memory.training import CentroidProbe, SoftmaxHeadTrainer
-from adapters.numpy_probe import KernelRidgeProbe
-from adapters.router_heads import check_head_tensors, head_logits
-from adapters.torch_heads import TorchHeadTrainer
+from adapters.router.numpy_probe import KernelRidgeProbe
+from adapters.router.router_heads import check_head_tensors, head_logits
+from adapters.router.torch_heads import TorchHeadTrainer
 from application.ports import HeadProblem
 from domain.errors import UsageError
 
@@ -135,7 +135,7 @@ def test_torch_heads_depend_on_the_seed_only_where_chance_comes_in() -> None:
 
 
 def test_a_kernel_head_with_more_rows_than_support_still_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.head_initialisation.MAX_SUPPORT", 12)
+    monkeypatch.setattr("adapters.router.head_initialisation.MAX_SUPPORT", 12)
     session = TorchHeadTrainer().start("kernel", problem(60), 1e-4)
     assert session.router_tensors(session.weights())["head.support"].shape == (12, 12)
     assert session.evaluate().accuracy >= 0.7
@@ -162,7 +162,7 @@ def test_a_probe_judges_rows_that_it_has_not_seen(probe: Any) -> None:
 
 
 def test_leave_one_out_equals_fitting_without_the_row() -> None:
-    from adapters.ridge import leave_one_out, solve, targets
+    from adapters.router.ridge import leave_one_out, solve, targets
 
     rows, labels = blobs(12, 1)
     rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)

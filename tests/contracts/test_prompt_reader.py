@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.prompts import InMemoryPromptReader
-from adapters.prompt_files import PromptFileReader
 from application.ports import PromptReader
 from domain.errors import DataRejectedError, MissingFileError
 

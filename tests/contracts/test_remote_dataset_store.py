@@ -15,8 +15,8 @@ def store(request):
         return InMemoryRemoteDatasetStore()
     fake = request.getfixturevalue("modal_fake")
     fake.volumes.create("contract", version=int(request.param[-1]))
-    from adapters.modal_connection import ModalConnection
-    from adapters.modal_volume_dataset_store import ModalVolumeDatasetStore
+    from adapters.modal_cloud.modal_connection import ModalConnection
+    from adapters.modal_cloud.modal_volume_dataset_store import ModalVolumeDatasetStore
 
     return ModalVolumeDatasetStore("contract", ModalConnection(attempts=1))
 

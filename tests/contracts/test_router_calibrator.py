@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from adapters.in_memory.routers import PlainRouterCalibrator
-from adapters.numpy_calibrator import NumpyRouterCalibrator
-from adapters.numpy_scorer import NumpyRouterScorer
-from adapters.safetensors_router_store import SafetensorsRouterStore
+from adapters.router.numpy_calibrator import NumpyRouterCalibrator
+from adapters.router.numpy_scorer import NumpyRouterScorer
+from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.ports import RouterCalibrator, TrainedRouter
 from tests.router_world import RouterWorld, router_card
 

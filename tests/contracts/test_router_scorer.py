@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adapters.in_memory.routers import PlainRouterScorer
-from adapters.numpy_scorer import NumpyRouterScorer
+from adapters.router.numpy_scorer import NumpyRouterScorer
 from application.ports import RouterScorer
 from domain.errors import MismatchError
 

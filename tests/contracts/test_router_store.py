@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adapters.in_memory.routers import InMemoryRouterStore
-from adapters.safetensors_router_store import SafetensorsRouterStore
+from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.ports import RouterStore, TrainedRouter
 from domain.errors import MissingFileError
 from domain.routing import AbstentionThresholds

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from adapters.datasets.jsonl_source_reader import JsonlSourceReader
 from adapters.in_memory.datasets import InMemorySourceReader
-from adapters.jsonl_source_reader import JsonlSourceReader
 from application.ports.datasets import Source
 from domain.conversations import Rejection, RejectReason
 from domain.errors import MissingFileError

@@ -2,8 +2,8 @@
 
 import pytest
 
+from adapters.datasets.sklearn_similarity import SklearnSimilarity
 from adapters.in_memory.similarity import TrigramSimilarity
-from adapters.sklearn_similarity import SklearnSimilarity
 
 TEXTS = [
     "Click December 3 in the calendar",

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from adapters.in_memory.answers import InMemoryAnswerEngine, InMemoryLoraInspector
-from application.check_lora_adapters import CheckLoraAdapters
+from application.answering.check_lora_adapters import CheckLoraAdapters
 from domain.features import BaseModel
 from domain.lora import LoraFacts, LoraLayer, effect_problems, find_problems, find_warnings
 

@@ -12,11 +12,11 @@ import pytest
 from attrs import evolve, frozen
 from click.testing import CliRunner
 
-from adapters.async_engine import AsyncAnswerEngine
-from adapters.safetensors_router_store import SafetensorsRouterStore
-from adapters.transformers_base import load_base
-from adapters.transformers_features import TransformersFeatureExtractor
-from application.answers import Answer
+from adapters.base_model.transformers_base import load_base
+from adapters.base_model.transformers_features import TransformersFeatureExtractor
+from adapters.lora.async_engine import AsyncAnswerEngine
+from adapters.router.safetensors_router_store import SafetensorsRouterStore
+from application.answering.answers import Answer
 from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, MoeRouterError, UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, exit_code

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.router_bytes import from_bytes
+from adapters.router.router_bytes import from_bytes
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def volumes(modal_fake, base_model):
 
 def lora_files(base_model, folder):
     """Return random LoRA adapters for the tiny base as files, in folders named as on the user's volume."""
-    from adapters.transformers_base import load_base
+    from adapters.base_model.transformers_base import load_base
     from entrypoints.modal_places import LORA_FOLDERS
     from tests.lora_world import write_loras
 

@@ -105,7 +105,7 @@ def test_publish_list_download(modal_fake, dataset, tmp_path):
 
 
 def test_a_router_is_downloaded_when_it_is_sound(modal_fake, tmp_path):
-    from adapters.safetensors_router_store import to_bytes
+    from adapters.router.safetensors_router_store import to_bytes
     from tests.router_world import router_world
 
     content = to_bytes(router_world().assembled())

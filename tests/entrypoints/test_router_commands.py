@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import pytest
 
-from adapters.numpy_calibrator import NumpyRouterCalibrator
+from adapters.router.numpy_calibrator import NumpyRouterCalibrator
 from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
 from domain.features import FeatureSpec
 from domain.labels import LabelMap

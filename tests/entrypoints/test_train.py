@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from adapters.torch_heads import TorchHeadSession
+from adapters.router.torch_heads import TorchHeadSession
 from entrypoints.cli import main
 from tests.training_world import rows
 
@@ -177,7 +177,7 @@ def killed_child(place: Path, *arguments: str, at_step: int) -> int:
     """Run train in a process that kills itself in its `at_step`-th training step; return the process's end."""
     code = """
 import os, signal, sys
-from adapters import torch_heads
+from adapters.router import torch_heads
 plain, count = torch_heads.TorchHeadSession.train_step, [0]
 def step(self, rows):
     count[0] += len(rows) <= 8  # not the warm-up, which takes all rows

@@ -1,0 +1,133 @@
+"""Features that were computed once are read from the disk afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import structlog
+from attrs import frozen
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from adapters.base_model.feature_shards import ROWS_PER_SHARD, FeatureColumn
+from application.ports import FeatureExtractor
+from domain.features import BaseModel, FeatureTap
+
+DEFAULT_CACHE_BYTES = 4 * 2**30
+
+_SCHEME = 1
+_ABANDONED = 3600  # seconds after which a half-written file has no writer any more
+_LOG = structlog.get_logger()
+
+
+@frozen
+class CachedFeatureExtractor:
+    """A :class:`application.ports.FeatureExtractor` that asks another one only for what it has not seen.
+
+    Content-addressed: a row is found by base fingerprint, layer, pooling, token limit, `variant` and the SHA-256
+    of its text, so neither the order of the texts nor the name of the model matters. Any number of processes may
+    share the folder: shards appear by rename, are verified whenever they are read, and may vanish at any time. A
+    cache that is damaged, full or read-only costs time, never the work and never a wrong row.
+
+    Attributes:
+        inner: computes what is missing.
+        folder: where the cache lies; shared by all base models.
+        variant: what else decides the numbers, for example the compute dtype.
+        max_bytes: the least recently used shards are removed when the folder grows above this.
+        texts_per_call: missing texts are computed and written in groups of this many, so that an interrupted
+            run goes on where it was. The groups of a resumed run are those of an uninterrupted one, and so are,
+            to the bit, its features.
+    """
+
+    inner: FeatureExtractor
+    folder: Path
+    variant: str = ""
+    max_bytes: int = DEFAULT_CACHE_BYTES
+    texts_per_call: int = ROWS_PER_SHARD
+
+    @property
+    def base(self) -> BaseModel:
+        """The base model that features come from."""
+        return self.inner.base
+
+    @property
+    def max_tokens(self) -> int:
+        """Texts are cut after this many tokens."""
+        return self.inner.max_tokens
+
+    def extract(self, texts: Sequence[str], taps: Sequence[FeatureTap]) -> np.ndarray:
+        """Return float32 features of shape ``(len(texts), len(taps) * base.hidden_size)``; see the port."""
+        keys = {text: _key(text) for text in texts}
+        if not keys or not taps:
+            return np.asarray(self.inner.extract(texts, taps))
+        columns = {tap: self._column(tap) for tap in taps}
+        rows = {tap: column.lookup(set(keys.values())) for tap, column in columns.items()}
+        missing = [text for text, key in keys.items() if any(key not in found for found in rows.values())]
+        wanted = [tap for tap in columns if len(rows[tap]) < len(keys)]
+        for start in range(0, len(missing), self.texts_per_call):
+            fresh = self._compute(missing[start : start + self.texts_per_call], wanted, rows, keys)
+            self._keep({columns[tap]: found for tap, found in fresh.items()})
+        return np.stack([np.concatenate([rows[tap][keys[text]] for tap in taps]) for text in texts])
+
+    def _compute(
+        self,
+        missing: list[str],
+        taps: list[FeatureTap],
+        rows: dict[FeatureTap, dict[bytes, np.ndarray]],
+        keys: dict[str, bytes],
+    ) -> dict[FeatureTap, dict[bytes, np.ndarray]]:
+        """Add the missing rows to `rows`; return only those that were not there before."""
+        size = self.base.hidden_size
+        features = np.asarray(self.inner.extract(missing, taps))
+        fresh: dict[FeatureTap, dict[bytes, np.ndarray]] = {tap: {} for tap in taps}
+        for position, tap in enumerate(taps):
+            block = features[:, position * size : (position + 1) * size]
+            for text, row in zip(missing, block, strict=True):
+                if keys[text] not in rows[tap]:
+                    rows[tap][keys[text]] = fresh[tap][keys[text]] = row
+        return fresh
+
+    def _column(self, tap: FeatureTap) -> FeatureColumn:
+        identity = [_SCHEME, self.base.fingerprint, self.variant, self.max_tokens, tap.layer, str(tap.pooling)]
+        name = hashlib.sha256(orjson.dumps(identity)).hexdigest()[:32]
+        return FeatureColumn(self.folder / name, self.base.hidden_size)
+
+    def _keep(self, fresh: dict[FeatureColumn, dict[bytes, np.ndarray]]) -> None:
+        try:
+            for column, rows in fresh.items():
+                column.add(rows)
+            with FileLock(self.folder / ".lock", timeout=0):  # whoever holds it tidies up for all
+                for column in fresh:
+                    column.compact()
+                self._evict()
+        except Timeout:
+            return
+        except (OSError, SafetensorError) as error:
+            _LOG.warning("feature_cache.not_written", folder=str(self.folder), reason=str(error))
+
+    def _evict(self) -> None:
+        shards = []
+        for path in self.folder.glob("*/*"):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # a reader found it damaged
+                continue
+            if path.suffix == ".safetensors":
+                shards.append((stat.st_mtime_ns, stat.st_size, path))
+            elif time.time() - stat.st_mtime > _ABANDONED:
+                path.unlink(missing_ok=True)
+        excess = sum(size for _, size, _ in shards) - self.max_bytes
+        for _, size, path in sorted(shards):
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= size
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,197 @@
+"""Routing data sets as folders of JSON Lines files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from attrs import asdict, define, frozen
+
+from adapters.files.staged_folder import StagedFolder, staged_folder
+from domain.datasets import DatasetFile, RoutingDataset
+from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError
+from domain.labels import check_adapter_name
+from domain.samples import RoutingSample
+from domain.split import Split
+
+METADATA = "metadata.json"
+
+
+@frozen
+class JsonlDatasetStore:
+    """A :class:`application.ports.DatasetStore` on the local file system.
+
+    A folder holds ``train.jsonl``, ``val.jsonl``, ``data.jsonl`` (both), ``eval.jsonl`` when rows are held out,
+    ``rejects.jsonl`` when source lines were rejected, ``README.md``, and ``metadata.json`` with the SHA-256 of each.
+    """
+
+    def read_rows(self, path: Path) -> list[RoutingSample]:
+        """Read one file strictly; see the port for the contract."""
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            what = "is a folder, not a file" if path.is_dir() else "no such file"
+            raise MissingFileError(what, where=path, hint="name a file such as train.jsonl") from None
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+        rows = parse_rows(content, path)
+        if not rows:
+            raise DataRejectedError("holds no rows", where=path, hint="generate the data set again")
+        return rows
+
+    def list_files(self, folder: Path) -> tuple[DatasetFile, ...]:
+        """Hash every file of the folder; see the port for the contract."""
+        _require_folder(folder)
+        try:
+            names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+            contents = ((name, (folder / name).read_bytes()) for name in names)
+            return tuple(describe_file(name, content) for name, content in contents)
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror or error}", where=folder) from error
+
+    def read_metadata(self, folder: Path) -> dict[str, Any]:
+        """Read ``metadata.json``; see the port for the contract."""
+        _require_folder(folder)
+        path = folder / METADATA
+        try:
+            return parse_metadata(path.read_bytes(), path)
+        except FileNotFoundError:
+            raise MissingFileError("no such file", where=path, hint="is this folder a routing data set?") from None
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+
+    @contextmanager
+    def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[JsonlReservation]:
+        """Reserve a folder; see the port for the contract."""
+        with staged_folder(target, unique=unique, replaceable=_is_dataset if replace else None) as folder:
+            yield JsonlReservation(folder)
+
+
+@define
+class JsonlReservation:
+    """A :class:`application.ports.datasets.ReservedDataset` that is a staged folder."""
+
+    folder: StagedFolder
+
+    @property
+    def path(self) -> Path:
+        """Where the data set will lie."""
+        return self.folder.target
+
+    def commit(self, dataset: RoutingDataset) -> tuple[DatasetFile, ...]:
+        """Write and sync all files, ``metadata.json`` last, and give the folder its name."""
+        files = []
+        for name, content, rows in dataset_contents(dataset):
+            self.folder.write(name, content)
+            files.append(describe_file(name, content, rows))
+        manifest = metadata_bytes(dataset, files)
+        self.folder.write(METADATA, manifest)
+        files.append(describe_file(METADATA, manifest))
+        self.folder.publish()
+        return tuple(files)
+
+
+def describe_file(name: str, content: bytes, rows: int | None = None) -> DatasetFile:
+    """Return what a file with this content is."""
+    return DatasetFile(name, len(content), hashlib.sha256(content).hexdigest(), rows)
+
+
+def dataset_contents(dataset: RoutingDataset) -> Iterator[tuple[str, bytes, int | None]]:
+    """Yield name, content and number of rows of every file but ``metadata.json``."""
+    yield "data.jsonl", _json_lines(dataset.data), len(dataset.data)
+    for split in Split:
+        rows = dataset.splits[split]
+        if rows or split is not Split.EVAL:
+            yield f"{split}.jsonl", _json_lines(rows), len(rows)
+    if dataset.rejects:
+        yield "rejects.jsonl", _json_lines(dataset.rejects), len(dataset.rejects)
+    yield "README.md", dataset.card.encode(), None
+
+
+def metadata_bytes(dataset: RoutingDataset, files: Sequence[DatasetFile]) -> bytes:
+    """Return the content of ``metadata.json``: the data set's metadata and what its files must be."""
+    listed = {
+        one.name: {"sha256": one.sha256, "bytes": one.size} | ({} if one.rows is None else {"rows": one.rows})
+        for one in files
+    }
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps({**dataset.metadata, "files": listed}, option=options)
+
+
+def parse_metadata(content: bytes, where: object) -> dict[str, Any]:
+    """Parse ``metadata.json``; raises DataRejectedError."""
+    try:
+        metadata = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise DataRejectedError(f"is no JSON: {error}", where=where) from error
+    if not isinstance(metadata, dict):
+        raise DataRejectedError(f"holds a {type(metadata).__name__}, not an object", where=where)
+    return metadata
+
+
+def parse_rows(content: bytes, where: object) -> list[RoutingSample]:
+    """Parse the rows of one file; raises DataRejectedError naming the line. Blank lines are passed over."""
+    rows: list[RoutingSample] = []
+    names: dict[int, str] = {}
+    labels: dict[str, int] = {}
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not raw.strip():
+            continue
+        try:
+            row = _parse_row(raw)
+            if names.setdefault(row.label, row.adapter) != row.adapter:
+                raise ValueError(f"label {row.label} is {row.adapter!r} here and {names[row.label]!r} before")
+            if labels.setdefault(row.adapter, row.label) != row.label:
+                raise ValueError(
+                    f"adapter {row.adapter!r} has label {row.label} here and {labels[row.adapter]} before"
+                )
+        except ValueError as error:  # JSONDecodeError and UsageError are ValueErrors
+            what = error.what if isinstance(error, MoeRouterError) else str(error)
+            raise DataRejectedError(
+                f"line {number}: {what}", where=where, hint="check it with: moe-router verify DATASET_DIR"
+            ) from error
+        rows.append(row)
+    return rows
+
+
+def _parse_row(raw: bytes) -> RoutingSample:
+    row: Any = orjson.loads(raw)
+    if type(row) is not dict:
+        raise ValueError(f"the row is a {type(row).__name__}, not an object")
+    for key, kind in (("text", str), ("label", int), ("adapter", str), ("source_id", str)):
+        if key not in row:
+            raise ValueError(f"no {key!r}")
+        if type(row[key]) is not kind:
+            raise ValueError(f"{key!r} is a {type(row[key]).__name__}, not a {kind.__name__}")
+    if not row["text"].strip():
+        raise ValueError("'text' is empty")
+    if row["label"] < 0:
+        raise ValueError(f"label {row['label']} is negative")
+    return RoutingSample(row["text"], row["label"], check_adapter_name(row["adapter"]), row["source_id"])
+
+
+def _json_lines(rows: Sequence[Any]) -> bytes:
+    return b"".join(orjson.dumps(asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "no such folder"
+        raise MissingFileError(what, where=folder, hint="name the folder of a routing data set")
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Tell whether the folder is a routing data set, or empty: --force must not replace anything else."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        metadata = orjson.loads((folder / METADATA).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return False
+    return isinstance(metadata, dict) and {"dataset_name", "adapters", "samples"} <= metadata.keys()

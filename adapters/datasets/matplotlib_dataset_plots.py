@@ -1,0 +1,65 @@
+"""A picture of a routing data set: lengths, telling words, near-duplicates across adapters."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from application.datasets.inspect_dataset import InspectReport
+from domain.errors import StorageError
+from domain.printable import printable
+
+_BLUE = "#31688e"
+_COLUMNS = 4
+
+
+def plot_dataset(report: InspectReport, path: Path) -> None:
+    """Draw the report as a PNG; raises StorageError when the file cannot be written."""
+    columns = min(max(len(report.adapters), 2), _COLUMNS)
+    rows = 1 + math.ceil(len(report.adapters) / columns)
+    figure = Figure(figsize=(4.4 * columns, 4.2 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, columns)
+    _lengths(figure.add_subplot(grid[0, : (columns + 1) // 2]), report)
+    _confusable(figure.add_subplot(grid[0, (columns + 1) // 2 :]), report)
+    for number, adapter in enumerate(report.adapters):
+        axes = figure.add_subplot(grid[1 + number // columns, number % columns])
+        telling = adapter.telling[::-1]
+        axes.barh([one.word for one in telling], [one.z_score for one in telling], color=_BLUE)
+        axes.set_title(f"{adapter.name}: telling words")
+        axes.set_xlabel("log-odds against the others (z-score)")
+    figure.suptitle(f"Routing data set {printable(report.path.name)}")
+    try:
+        figure.savefig(path, dpi=110, format="png")
+    except OSError as error:
+        raise StorageError(f"cannot write: {error.strerror or error}", where=path) from error
+
+
+def _lengths(axes: Any, report: InspectReport) -> None:
+    shown = [adapter for adapter in report.adapters if adapter.lengths]
+    lengths = [adapter.lengths for adapter in shown]
+    axes.boxplot(lengths, orientation="horizontal", whis=(5, 95), widths=0.5, flierprops={"markersize": 2})
+    axes.set_yticks(range(1, len(shown) + 1), [f"{one.name}\n({len(one.lengths)} prompts)" for one in shown])
+    axes.invert_yaxis()  # label 0 on top
+    axes.set_xlabel("characters per prompt (whiskers: 5 % and 95 %)")
+    axes.set_title("Text lengths")
+
+
+def _confusable(axes: Any, report: InspectReport) -> None:
+    names = [adapter.name for adapter in report.adapters]
+    counts = np.full((len(names), len(names)), np.nan)
+    for (one, other), count in report.n_near_duplicates.items():
+        row, column = sorted((names.index(one), names.index(other)))
+        counts[column, row] = count
+    axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(np.nanmax(counts, initial=0), 1) * 2)
+    for (row, column), count in np.ndenumerate(counts):
+        if not np.isnan(count):
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center")
+    axes.set_xticks(range(len(names) - 1), names[:-1], rotation=30, ha="right")
+    axes.set_yticks(range(1, len(names)), names[1:])
+    axes.set_xlim(-0.5, max(len(names) - 1.5, 0.5))
+    axes.set_ylim(len(names) - 0.5, 0.5)
+    axes.set_title(f"Near-duplicate prompts\n(similarity ≥ {report.threshold:g})")

@@ -1,0 +1,1 @@
+"""LoRA adapters: checking them, answering with them, fine-tuning small ones."""

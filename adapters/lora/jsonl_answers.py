@@ -1,0 +1,141 @@
+"""Prompts to answer, and their answers, in JSON Lines files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from adapters.lora.answer_json import answer_object
+from application.answering.answers import Answer, Prompt
+from application.ports.answer_files import PromptRow
+from domain.chats import as_chat, parse_turns, routing_text
+from domain.errors import DataRejectedError, MissingFileError, StorageError
+
+_TEXT_KEYS = ("prompt", "text")
+_CHAT_KEYS = ("messages", "conversations")
+
+
+class JsonlPromptRowReader:
+    """A :class:`application.ports.answer_files.PromptRowReader` for JSON Lines files.
+
+    A row is an object with ``prompt`` or ``text`` (a string), or ``messages`` or ``conversations`` (a chat); it may
+    have an ``id`` (string or number) and ``images`` (paths, relative to the file). A row may be a bare string.
+    """
+
+    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
+        """Read one file; see the port for the contract."""
+        rows: dict[str, PromptRow] = {}
+        for number, line in enumerate(_read(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                row = _row(line, str(number), path.parent)
+                routing_text(row.prompt.chat)
+            except DataRejectedError as error:
+                raise DataRejectedError(error.what, where=f"{path}:{number}", hint=error.hint) from error
+            if row.id in rows:
+                raise DataRejectedError(f"id {row.id!r} comes twice", where=f"{path}:{number}")
+            rows[row.id] = row
+        if not rows:
+            raise DataRejectedError("holds no prompts", where=path)
+        return list(rows.values())
+
+
+@frozen
+class JsonlAnswerLog:
+    """A :class:`application.ports.answer_files.AnswerLog` that appends to a JSON Lines file.
+
+    A line that a killed run left half-written is cut off by the next `finished`.
+
+    Attributes:
+        path: the file; made when the first answer comes.
+    """
+
+    path: Path
+
+    def finished(self) -> Mapping[str, str]:
+        """Read the answers that are there; see the port for the contract."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror}", where=self.path) from error
+        whole = content.rfind(b"\n") + 1
+        found = {}
+        for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
+            row = _parsed(line)
+            if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
+                raise DataRejectedError(
+                    "is no answer of this program; nothing was changed",
+                    where=f"{self.path}:{number}",
+                    hint="write to another --output",
+                )
+            found[str(row["id"])] = str(row["prompt"])
+        if whole < len(content):
+            if not content[whole:].startswith(b'{"id":'):
+                raise DataRejectedError("is no file of answers; nothing was changed", where=self.path)
+            os.truncate(self.path, whole)
+        return found
+
+    def append(self, row_id: str, text: str, answer: Answer) -> None:
+        """Append one line with one write."""
+        line = orjson.dumps({"id": row_id, "prompt": text, **answer_object(answer)}, option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as file:
+                written = file.write(line)
+                if written != len(line):  # the disk is full; take the piece away again
+                    file.truncate(file.tell() - (written or 0))
+                    raise StorageError("cannot write: no space left", where=self.path, hint="run it again")
+                os.fsync(file.fileno())
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(f"cannot write: {error.strerror or error}", where=self.path) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise MissingFileError(what, where=path) from error
+    except OSError as error:
+        raise StorageError(f"cannot read: {error.strerror}", where=path) from error
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataRejectedError(f"invalid JSON: {error}") from error
+
+
+def _row(line: bytes, number: str, folder: Path) -> PromptRow:
+    row = _parsed(line)
+    if isinstance(row, str):
+        return PromptRow(number, Prompt(as_chat(row)))
+    if not isinstance(row, dict):
+        raise DataRejectedError("the row is no object and no string")
+    row_id = row.get("id", number)
+    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
+        raise DataRejectedError("the id is no string and no whole number")
+    images = row.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise DataRejectedError("'images' is no list of paths")
+    for key in _TEXT_KEYS:
+        if isinstance(row.get(key), str):
+            chat = as_chat(row[key])
+            break
+    else:
+        key = next((key for key in _CHAT_KEYS if key in row), None)  # type: ignore[assignment]
+        if key is None:
+            raise DataRejectedError("the row has no 'prompt', 'text', 'messages' or 'conversations'")
+        chat = parse_turns(row[key])
+    return PromptRow(str(row_id), Prompt(chat, tuple(folder / image for image in images)))

@@ -1,0 +1,75 @@
+"""A LoRA adapter as a folder in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+Beside them may lie ``system_prompt.txt``: the system turn that the LoRA adapter was trained with, put before every
+prompt that brings none of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import save
+
+from adapters.files.staged_folder import staged_folder
+from domain.errors import TargetExistsError
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+SYSTEM_FILE = "system_prompt.txt"
+FINGERPRINT_KEY = "base_fingerprint"
+"""Metadata key in the weights file: the base model that the LoRA adapter was trained on."""
+
+
+def save_lora_folder(
+    target: Path,
+    *,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    fingerprint: str,
+    system_prompt: str | None = None,
+    replace: bool = False,
+) -> None:
+    """Write a LoRA adapter's folder: it appears complete or not at all.
+
+    Args:
+        target: the folder to make.
+        config: peft's configuration, plain values.
+        tensors: the weights, by peft's names.
+        fingerprint: the base model's, see :class:`domain.features.BaseModel`.
+        system_prompt: the system turn of its training data, if it was trained with one.
+        replace: whether a LoRA adapter that is there may be replaced.
+
+    Raises:
+        TargetExistsError: there is something already (and `replace` is off, or it is no LoRA adapter).
+        StorageError: the file system refused.
+    """
+    if target.exists() and not (replace and is_lora_folder(target)):
+        raise TargetExistsError("already exists", where=target, hint="choose another folder")
+    files = {
+        CONFIG_FILE: orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS),
+        WEIGHTS_FILE: _weights(tensors, {"format": "pt", FINGERPRINT_KEY: fingerprint}),
+    }
+    if system_prompt is not None:
+        files[SYSTEM_FILE] = system_prompt.encode()
+    with staged_folder(target, replaceable=is_lora_folder if replace else None) as folder:
+        for name, content in files.items():
+            folder.write(name, content)
+        folder.publish()
+
+
+def is_lora_folder(folder: Path) -> bool:
+    """Tell whether a LoRA adapter in peft's format lies in this folder."""
+    return (folder / CONFIG_FILE).is_file()
+
+
+def _weights(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """Serialise as safetensors with a sorted header: the library writes its metadata in random order."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=metadata)
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = orjson.dumps(orjson.loads(content[8:start]), option=orjson.OPT_SORT_KEYS)
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]

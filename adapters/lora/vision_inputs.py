@@ -1,0 +1,92 @@
+"""Images beside a prompt, for base models of the Qwen-VL family (Qwen2-VL, Qwen2.5-VL, Qwen3-VL).
+
+Their images become a run of placeholder tokens, one for each square of merged patches. That is done here with
+the image processor that needs Pillow only: transformers' own processor for them also loads video code, which
+needs torchvision. What is not covered: videos, and other families of vision-language models (refused).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from adapters.base_model.transformers_base import LoadedBase
+from domain.chats import Chat
+from domain.errors import DataRejectedError, MissingFileError, UsageError
+
+
+def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Return the model's inputs (a batch of one) for a conversation whose newest user turn comes with images.
+
+    Raises:
+        UsageError: the base model sees no images.
+        MissingFileError: no such image.
+        DataRejectedError: a file is no image, or the base model's folder has no image processor or template.
+    """
+    where = f"base model {base.info.name}"
+    merge = getattr(getattr(base.model.config, "vision_config", None), "spatial_merge_size", None)
+    token = getattr(base.model.config, "image_token_id", None)
+    if base.kind != "vision-language":
+        raise UsageError(f"{where} sees no images", hint="leave --image out")
+    if merge is None or token is None:
+        raise UsageError(f"{where} is no Qwen-VL model; images are not supported for others")
+    pictures = [_open(path) for path in images]
+    processed = _processor(base, where)(images=pictures, return_tensors="pt")
+    counts = (processed["image_grid_thw"].prod(dim=1) // merge**2).tolist()
+    ids = _expanded(base.tokenizer(_text(base, chat, len(pictures), where)).input_ids, token, counts, where)
+    inputs = {
+        "input_ids": torch.tensor([ids]),  # (1, T)
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+        "mm_token_type_ids": (torch.tensor([ids]) == token).int(),  # 1 where an image is, for its positions
+        "pixel_values": processed["pixel_values"].to(base.model.dtype),  # (patches, patch values)
+        "image_grid_thw": processed["image_grid_thw"],  # (images, 3)
+    }
+    return {name: value.to(base.device) for name, value in inputs.items()}
+
+
+def _text(base: LoadedBase, chat: Chat, n_images: int, where: str) -> str:
+    newest = max(index for index, message in enumerate(chat) if message.role == "user")
+    messages: list[dict[str, Any]] = []
+    for index, message in enumerate(chat):
+        parts = [{"type": "image"}] * n_images if index == newest else []
+        messages.append({"role": message.role, "content": [*parts, {"type": "text", "text": message.content}]})
+    try:
+        text: str = base.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except (jinja2.TemplateError, ValueError, TypeError) as error:
+        raise DataRejectedError(f"its chat template takes no images: {error}", where=where) from error
+    return text
+
+
+def _expanded(ids: list[int], token: int, counts: list[int], where: str) -> list[int]:
+    """Repeat each image's placeholder as often as the image has merged patches."""
+    if ids.count(token) != len(counts):
+        raise DataRejectedError(
+            f"its chat template gives {ids.count(token)} places for {len(counts)} images", where=where
+        )
+    left = iter(counts)
+    return [each for found in ids for each in ([found] * next(left) if found == token else [found])]
+
+
+def _open(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise MissingFileError("no such image", where=path) from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataRejectedError(f"is no image that can be read: {error}", where=path) from error
+
+
+def _processor(base: LoadedBase, where: str) -> Any:
+    try:
+        return Qwen2VLImageProcessorPil.from_pretrained(base.folder)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataRejectedError(f"has no image processor: {reason[:200]}", where=where) from error

@@ -1,0 +1,90 @@
+"""Pictures of an evaluation: confusion matrix, reliability diagram, risk-coverage curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from application.routing.evaluate_router import EvaluateReport
+from domain.errors import StorageError
+
+_BLUE, _RED, _GREY = "#31688e", "#c44e52", "#888888"
+
+
+def plot_evaluation(report: EvaluateReport, folder: Path) -> list[Path]:
+    """Draw three PNG files into `folder`, made when it is not there; return their paths.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    drawings = {"confusion-matrix": _confusion, "reliability": _reliability, "risk-coverage": _risk_coverage}
+    paths = []
+    for name, draw in drawings.items():
+        side = 1.6 + 0.55 * len(report.card.labels) if draw is _confusion else 0.0
+        figure = Figure(figsize=(max(5.5, side), max(4.5, 0.85 * side)), layout="constrained")
+        draw(figure.add_subplot(), report)
+        paths.append(folder / f"{name}.png")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(paths[-1], dpi=120, format="png")
+        except OSError as error:
+            raise StorageError(f"cannot write: {error.strerror or error}", where=paths[-1]) from error
+    return paths
+
+
+def _confusion(axes: Any, report: EvaluateReport) -> None:
+    names = report.card.labels.names
+    counts = np.zeros((len(names), len(names)), int)
+    for (gold, predicted), count in report.figures.confusion.items():
+        counts[gold, predicted] = count
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (gold, predicted), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[gold, predicted] > 0.5 else "black"
+            axes.text(predicted, gold, str(count), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted adapter")
+    axes.set_ylabel("right adapter")
+    axes.set_title(f"Accuracy {report.figures.accuracy:.4f} on {report.figures.total} prompts")
+
+
+def _reliability(axes: Any, report: EvaluateReport) -> None:
+    bins = report.figures.reliability
+    axes.plot([0, 1], [0, 1], linestyle="--", color=_GREY, label="perfectly calibrated")
+    for each in bins:
+        share = each.count / report.figures.total
+        axes.bar(each.low, each.accuracy, each.high - each.low, align="edge", color=_BLUE, alpha=0.25 + 0.75 * share)
+        middle = (each.low + each.high) / 2
+        axes.text(middle, 0.01, str(each.count), ha="center", va="bottom", fontsize="x-small")
+    axes.plot(
+        [each.confidence for each in bins], [each.accuracy for each in bins], "o-", color=_RED, label="this router"
+    )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("confidence (numbers: prompts in each bar)")
+    axes.set_ylabel("share of right decisions")
+    axes.set_title(f"Expected calibration error {report.figures.calibration_error:.4f}")
+    axes.legend(loc="upper left")
+
+
+def _risk_coverage(axes: Any, report: EvaluateReport) -> None:
+    figures, target = report.figures, report.card.target_error
+    points = figures.risk_coverage
+    axes.step(
+        [p.coverage for p in points], [p.risk for p in points], where="post", color=_BLUE, label="by confidence"
+    )
+    if figures.coverage:
+        risk = 1 - figures.selective_accuracy
+        axes.plot([figures.coverage], [risk], "o", color=_RED, label="at this router's thresholds")
+    axes.axhline(target, linestyle="--", color=_GREY, label=f"target error {target:g}")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("share of prompts answered")
+    axes.set_ylabel("share of wrong answers among them")
+    axes.set_title(f"Area under the risk-coverage curve {figures.risk_coverage_area:.4f}")
+    axes.legend(loc="upper left")

@@ -1,0 +1,1 @@
+"""Modal: volumes, GPU jobs, and errors in one clear line."""

@@ -1,0 +1,1 @@
+"""The trained router: heads, calibration, scoring, and the file that holds it."""

@@ -1,0 +1,1 @@
+"""Answering prompts through the LoRA adapters that the router picks."""

@@ -1,0 +1,97 @@
+"""Use case: answer a file of prompts, as a stream that can be interrupted and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.ports import ProgressReporter
+from application.ports.answer_files import AnswerLog, PromptRow, PromptRowReader
+from domain.answers import GREEDY, GenerationOptions
+from domain.chats import routing_text
+from domain.errors import DataRejectedError
+
+
+@frozen
+class AnswerFileRequest:
+    """Which prompts to answer and how.
+
+    Attributes:
+        source: file of prompts.
+        options: how answers are generated.
+    """
+
+    source: Path
+    options: GenerationOptions = GREEDY
+
+
+@frozen
+class AnswerFileReport:
+    """What a run over a file of prompts did.
+
+    Attributes:
+        total: prompts in the file.
+        skipped: those that an earlier run had answered.
+        by_adapter: answers of this run by who gave them; the bare base model is "base".
+        fallbacks: answers of this run that are not the router's confident choice.
+        tokens: tokens that this run generated.
+    """
+
+    total: int
+    skipped: int
+    by_adapter: dict[str, int]
+    fallbacks: int
+    tokens: int
+
+
+@frozen(eq=False)
+class AnswerFile:
+    """Answers what no earlier run has answered; each answer is kept as soon as its batch is done.
+
+    Attributes:
+        rows: reads the prompts.
+        log: keeps the answers.
+        answer_prompts: answers them.
+        progress: shows how many are done.
+    """
+
+    rows: PromptRowReader
+    log: AnswerLog
+    answer_prompts: AnswerPrompts
+    progress: ProgressReporter
+
+    def __call__(self, request: AnswerFileRequest) -> AnswerFileReport:
+        """Answer the file.
+
+        Raises:
+            DataRejectedError: a row is no prompt, or was answered before with another text.
+            MissingFileError, StorageError: as the ports say.
+        """
+        rows = self.rows.read_prompt_rows(request.source)
+        waiting = self._unanswered(rows, request.source)
+        by_adapter: dict[str, int] = {}
+        fallbacks = tokens = 0
+        with self.progress.track("Answering prompts", len(waiting)) as task:
+            prompts = tuple(row.prompt for row in waiting)
+            for index, answer in self.answer_prompts.stream(AnswerRequest(prompts, request.options)):
+                self.log.append(waiting[index].id, routing_text(prompts[index].chat), answer)
+                name = answer.adapter or "base"
+                by_adapter[name] = by_adapter.get(name, 0) + 1
+                fallbacks += answer.fallback is not None
+                tokens += answer.tokens
+                task.advance()
+        return AnswerFileReport(len(rows), len(rows) - len(waiting), by_adapter, fallbacks, tokens)
+
+    def _unanswered(self, rows: Sequence[PromptRow], source: Path) -> list[PromptRow]:
+        finished = self.log.finished()
+        for row in rows:
+            if row.id in finished and finished[row.id] != routing_text(row.prompt.chat):
+                raise DataRejectedError(
+                    f"id {row.id!r} was answered before, with another prompt",
+                    where=source,
+                    hint="write to another --output, or give the prompts other ids",
+                )
+        return [row for row in rows if row.id not in finished]

@@ -1,0 +1,63 @@
+"""The ``README.md`` of a routing data set: a Hugging Face data set card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from application.datasets.generation import GenerateRequest
+from domain.datasets import SourceAccount
+from domain.printable import printable
+from domain.samples import RoutingSample
+from domain.split import Split
+
+_HUB_NAMES = {Split.TRAIN: "train", Split.VAL: "validation", Split.EVAL: "test"}
+
+
+def dataset_card(
+    request: GenerateRequest,
+    splits: Mapping[Split, Sequence[RoutingSample]],
+    accounts: Sequence[SourceAccount],
+) -> str:
+    """Return the card. It holds no date, so that the same input gives the same card."""
+    present = [split for split in Split if splits[split]]
+    lines = [
+        "---",
+        *("task_categories:", "- text-classification", "tags:", "- routing", "- lora"),
+        *("configs:", "- config_name: default", "  data_files:"),
+        *(f"  - split: {_HUB_NAMES[split]}\n    path: {split}.jsonl" for split in present),
+        *("dataset_info:", "  config_name: default", "  features:"),
+        *("  - name: text", "    dtype: string"),
+        *("  - name: label", "    dtype:", "      class_label:", "        names:"),
+        *(f"          '{one.label}': {one.name!r}" for one in request.labels),
+        *("  - name: adapter", "    dtype: string"),
+        *("  - name: source_id", "    dtype: string"),
+        "---",
+        "",
+        f"# {request.prefix}",
+        "",
+        "Prompts with the LoRA adapter that should answer each: the training data of a router.",
+        "`data.jsonl` is training and validation together; the evaluation rows are held out from both.",
+        "No normalised text (NFKC, casefold, white space) stands in two splits or under two adapters.",
+        "",
+        "| label | adapter | " + " | ".join(str(split) for split in present) + " | drawn of | source |",
+        "| --- " * (len(present) + 4) + "|",
+        *(_row(request, label, splits, present, account) for label, account in enumerate(accounts)),
+        "",
+        f"Made with seed {request.seed} and train/val split {request.train_val_split}."
+        " `metadata.json` holds the full accounting and the SHA-256 of every file.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(
+    request: GenerateRequest,
+    label: int,
+    splits: Mapping[Split, Sequence[RoutingSample]],
+    present: Sequence[Split],
+    account: SourceAccount,
+) -> str:
+    counts = [str(sum(row.label == label for row in splits[split])) for split in present]
+    source = " ".join(printable(request.sources[label].path).replace("|", "\\|").split())
+    cells = [str(label), account.adapter, *counts, f"{account.lines} lines", f"`{source}`"]
+    return "| " + " | ".join(cells) + " |"

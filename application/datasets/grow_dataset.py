@@ -1,0 +1,226 @@
+"""Use cases: add an adapter to a routing data set, or take one out, without touching the other adapters' rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from application.datasets.dataset_card import dataset_card
+from application.datasets.dataset_metadata import dataset_metadata, format_from_json
+from application.datasets.draw_balanced import draw_balanced
+from application.datasets.generation import GenerateRequest
+from application.ports.datasets import DatasetReader, DatasetStore, Source, SourceReader
+from application.ports.runtime import Clock
+from domain.conversations import TurnChoice
+from domain.datasets import RejectedLine, RoutingDataset, SourceAccount
+from domain.errors import DataRejectedError, UsageError
+from domain.labels import LabelMap
+from domain.samples import RoutingSample, normalise_text
+from domain.sampling import seeded, shuffle
+from domain.split import Split
+
+Splits = Mapping[Split, tuple[RoutingSample, ...]]
+
+
+@frozen
+class GrownDataset:
+    """A data set with one adapter more or less.
+
+    Attributes:
+        path: its folder.
+        labels: its label map.
+        counts: rows by split.
+        changed: rows by split of the adapter that came or went.
+        account: what became of every line of the new adapter's source; None when one was taken out.
+    """
+
+    path: Path
+    labels: LabelMap
+    counts: Mapping[Split, int]
+    changed: Mapping[Split, int]
+    account: SourceAccount | None = None
+
+
+@frozen
+class ExistingDataset:
+    """A data set that was read back, with the request that made it.
+
+    Attributes:
+        path: its folder.
+        request: the request, as far as its metadata tells.
+        splits: its rows.
+        accounts: what became of the lines of each source, in label order.
+    """
+
+    path: Path
+    request: GenerateRequest
+    splits: Splits
+    accounts: tuple[SourceAccount, ...]
+
+
+@frozen
+class AddToDataset:
+    """Draws as many rows for a new adapter as the others have, and stores old and new rows as a new data set.
+
+    The new adapter gets the next label, so that all others keep theirs. A text that another adapter already owns
+    is not taken (it counts as a conflict).
+
+    Attributes:
+        sources: reads the new adapter's own data.
+        store: where both data sets lie.
+        clock: dates the new one.
+    """
+
+    sources: SourceReader
+    store: DatasetStore
+    clock: Clock
+
+    def __call__(
+        self, dataset_dir: Path, source: Source, *, output_dir: Path | None, tool_version: str
+    ) -> GrownDataset:
+        """Make the larger data set.
+
+        Raises:
+            UsageError: the adapter is already in the data set.
+            DataRejectedError: the source has too few usable rows, or the old data set cannot be used.
+            MissingFileError: a file is not there.
+            TargetExistsError: `output_dir` is taken.
+        """
+        old = read_existing(self.store, dataset_dir)
+        if source.adapter in old.request.labels:
+            raise UsageError(f"adapter {source.adapter!r} is already in the data set", where=dataset_dir)
+        wanted = {split: round(len(rows) / len(old.request.labels)) for split, rows in old.splits.items()}
+        taken = {normalise_text(row.text) for rows in old.splits.values() for row in rows}
+        with self.sources.open(source, seed=old.request.seed, expected=sum(wanted.values())) as draws:
+            drawn = draw_balanced([(source, draws)], sum(wanted.values()), allow_fewer=False, taken=taken)
+        label = len(old.request.labels)
+        new_rows = [evolve(row, label=label) for row in drawn.rows[0]]
+        splits: dict[Split, tuple[RoutingSample, ...]] = {}
+        for split, rows in old.splits.items():
+            mixed = [*rows, *new_rows[: wanted[split]]]
+            del new_rows[: wanted[split]]
+            shuffle(mixed, seeded(old.request.seed, "order", split, source.adapter))
+            splits[split] = tuple(mixed)
+        request = evolve(old.request, sources=(*old.request.sources, source), tool_version=tool_version)
+        path = _store(
+            self.store,
+            self.clock,
+            request,
+            splits,
+            (*old.accounts, *drawn.accounts),
+            output_dir,
+            old.path,
+            drawn.rejects,
+        )
+        return GrownDataset(path, request.labels, _counts(splits), wanted, drawn.accounts[0])
+
+
+@frozen
+class RemoveFromDataset:
+    """Stores a data set without one adapter's rows; labels above it move down by one.
+
+    Attributes:
+        store: where both data sets lie.
+        clock: dates the new one.
+    """
+
+    store: DatasetStore
+    clock: Clock
+
+    def __call__(
+        self, dataset_dir: Path, adapter: str, *, output_dir: Path | None, tool_version: str
+    ) -> GrownDataset:
+        """Make the smaller data set.
+
+        Raises:
+            UsageError: the adapter is not in the data set, or fewer than two would be left.
+            DataRejectedError: the old data set cannot be used.
+            MissingFileError: a file is not there.
+            TargetExistsError: `output_dir` is taken.
+        """
+        old = read_existing(self.store, dataset_dir)
+        gone = old.request.labels.label_of(adapter)
+        if len(old.request.labels) < 3:
+            raise UsageError(
+                f"without {adapter!r} fewer than two adapters are left to choose from", where=dataset_dir
+            )
+        request = evolve(
+            old.request,
+            sources=tuple(source for source in old.request.sources if source.adapter != adapter),
+            tool_version=tool_version,
+        )
+        splits = {
+            split: tuple(
+                evolve(row, label=request.labels.label_of(row.adapter)) for row in rows if row.adapter != adapter
+            )
+            for split, rows in old.splits.items()
+        }
+        accounts = tuple(account for label, account in enumerate(old.accounts) if label != gone)
+        path = _store(self.store, self.clock, request, splits, accounts, output_dir, old.path, ())
+        removed = {split: len(rows) - len(splits[split]) for split, rows in old.splits.items()}
+        return GrownDataset(path, request.labels, _counts(splits), removed)
+
+
+def read_existing(store: DatasetReader, folder: Path) -> ExistingDataset:
+    """Read a generated data set back; raises DataRejectedError when its metadata does not tell how it was made."""
+    metadata = store.read_metadata(folder)
+    try:
+        labels = LabelMap.from_mapping({name: one["label"] for name, one in metadata["adapters"].items()})
+        request = GenerateRequest(
+            sources=tuple(_source(name, metadata) for name in labels.names),
+            prefix=metadata["dataset_name"],
+            train_samples=metadata["options"]["train_samples"],
+            eval_samples=metadata["options"]["eval_samples"],
+            train_val_split=metadata["train_val_split"],
+            seed=metadata["seed"],
+        )
+        accounts = tuple(_account(name, metadata["accounting"][name]) for name in labels.names)
+        held_out = metadata["samples"]["eval"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataRejectedError(f"metadata lacks {error}", where=folder, hint="make the data set anew") from error
+    splits = {
+        split: tuple(store.read_rows(folder / f"{split}.jsonl")) if split is not Split.EVAL or held_out else ()
+        for split in Split
+    }
+    return ExistingDataset(folder, request, splits, accounts)
+
+
+def _source(adapter: str, metadata: Mapping[str, Any]) -> Source:
+    options = metadata["options"]
+    return Source(
+        adapter,
+        Path(metadata["adapters"][adapter]["source_dataset"]),
+        row_format=format_from_json(options["row_format"][adapter]),
+        turn=TurnChoice(options["turn"][adapter]),
+        line_limit=options["line_limit"][adapter],
+    )
+
+
+def _account(adapter: str, stored: Mapping[str, Any]) -> SourceAccount:
+    return SourceAccount(adapter, **{name: value for name, value in stored.items() if name != "not_drawn"})
+
+
+def _counts(splits: Splits) -> dict[Split, int]:
+    return {split: len(rows) for split, rows in splits.items()}
+
+
+def _store(
+    store: DatasetStore,
+    clock: Clock,
+    request: GenerateRequest,
+    splits: Splits,
+    accounts: Sequence[SourceAccount],
+    output_dir: Path | None,
+    origin: Path,
+    rejects: tuple[RejectedLine, ...],
+) -> Path:
+    now = clock.now()
+    target = output_dir or origin.parent / f"{request.prefix}_{now:%Y%m%d_%H%M%S}"
+    metadata = {**dataset_metadata(request, now, splits, accounts, ()), "grown_from": str(origin)}
+    card = dataset_card(request, splits, accounts)
+    with store.reserve(target, unique=output_dir is None) as reserved:
+        reserved.commit(RoutingDataset(request.labels, splits, metadata, card, rejects))
+        return reserved.path

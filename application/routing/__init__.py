@@ -1,0 +1,1 @@
+"""Deciding which adapter should answer, and scoring the decisions."""

@@ -1,0 +1,227 @@
+"""Use case: score a trained router on held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+
+from application.ports import ProgressReporter, PromptReader, RowReader
+from application.routing.route_prompts import RoutePrompts, RouteRequest
+from domain.errors import MismatchError
+from domain.evaluation import Evaluation, GradedRow, auroc, evaluate
+from domain.labels import LabelMap
+from domain.perturbations import PERTURBATIONS
+from domain.router import RouterCard
+from domain.routing import RoutingDecision
+from domain.samples import RoutingSample
+
+CHUNK = 256
+"""Prompts between two steps of the progress bar."""
+
+
+@frozen
+class EvaluateRequest:
+    """What to score.
+
+    Attributes:
+        data_path: rows with the right adapters.
+        out_of_scope_path: prompts that belong to no adapter, or None.
+        robustness: whether to route changed prompts as well, to see how often the decision flips.
+    """
+
+    data_path: Path
+    out_of_scope_path: Path | None = None
+    robustness: bool = True
+
+
+@frozen
+class WrongRow:
+    """A prompt whose best adapter is not the right one.
+
+    Attributes:
+        text: the prompt.
+        gold: the right adapter.
+        predicted: the adapter with the highest probability.
+        confidence: its calibrated probability.
+        answered: whether the router would have answered with it, instead of abstaining.
+        out_of_scope: out-of-scope score.
+        nearest: the nearest training prompt.
+        nearest_adapter: its adapter.
+        similarity: cosine similarity to it.
+    """
+
+    text: str
+    gold: str
+    predicted: str
+    confidence: float
+    answered: bool
+    out_of_scope: float
+    nearest: str | None
+    nearest_adapter: str | None
+    similarity: float | None
+
+
+@frozen
+class OutOfScopeFigures:
+    """How well prompts that belong to no adapter are told apart.
+
+    Attributes:
+        total: out-of-scope prompts.
+        auroc: probability that such a prompt has a higher out-of-scope score than an in-scope one.
+        confidence_auroc: the same by low confidence instead.
+        refused: share of them for which the router abstains.
+    """
+
+    total: int
+    auroc: float
+    confidence_auroc: float
+    refused: float
+
+
+@frozen
+class Flips:
+    """How one kind of change to the prompts changes the decisions.
+
+    Attributes:
+        share: share of prompts whose decision changes, to or from "none" included.
+        to_other: share of prompts that are answered before and after, but by different adapters.
+    """
+
+    share: float
+    to_other: float
+
+
+@frozen
+class EvaluateReport:
+    """The outcome of one evaluation.
+
+    Attributes:
+        data_path: the file that was scored.
+        figures: accuracy, calibration, risk and coverage.
+        card: the router's description.
+        router_sha256: the router's version.
+        wrong: every row whose best adapter is not the right one, in file order.
+        out_of_scope: figures on out-of-scope prompts, when there were any.
+        flips: by kind of change to the prompt, how often it flips the decision.
+    """
+
+    data_path: Path
+    figures: Evaluation
+    card: RouterCard
+    router_sha256: str | None
+    wrong: tuple[WrongRow, ...]
+    out_of_scope: OutOfScopeFigures | None = None
+    flips: dict[str, Flips] = field(factory=dict)
+
+
+@frozen(eq=False)
+class EvaluateRouter:
+    """Scores the router behind `route`.
+
+    Attributes:
+        rows: reads labelled rows.
+        prompts: reads out-of-scope prompts.
+        route: the router, ready to decide.
+        progress: shows how far the work has come.
+    """
+
+    rows: RowReader
+    prompts: PromptReader
+    route: RoutePrompts
+    progress: ProgressReporter
+
+    def __call__(self, request: EvaluateRequest) -> EvaluateReport:
+        """Return the report.
+
+        Raises:
+            MissingFileError: a file is not there.
+            DataRejectedError: a file's rows cannot be used.
+            MismatchError: the rows have other labels than the router.
+        """
+        rows = self.rows.read_rows(request.data_path)
+        labels = self.route.router.card.labels
+        require_same_labels(labels, rows, request.data_path)
+        strangers = self.prompts.read_prompts(request.out_of_scope_path) if request.out_of_scope_path else []
+        texts = [row.text for row in rows]
+        decisions = self._decide(texts, "Scoring prompts")
+        graded = grade(rows, decisions, labels)
+        return EvaluateReport(
+            data_path=request.data_path,
+            figures=evaluate(graded, labels),
+            card=self.route.router.card,
+            router_sha256=self.route.router.sha256,
+            wrong=tuple(
+                _wrong(row, made) for row, made, each in zip(rows, decisions, graded, strict=True) if not each.right
+            ),
+            out_of_scope=_out_of_scope(graded, self._decide(strangers, "Out-of-scope prompts"))
+            if strangers
+            else None,
+            flips=self._flips(texts, decisions) if request.robustness else {},
+        )
+
+    def _decide(self, texts: Sequence[str], description: str) -> list[RoutingDecision]:
+        decisions: list[RoutingDecision] = []
+        with self.progress.track(description, len(texts)) as task:
+            for start in range(0, len(texts), CHUNK):
+                chunk = tuple(texts[start : start + CHUNK])
+                decisions += self.route(RouteRequest(chunk, nearest=1))
+                task.advance(len(chunk))
+        return decisions
+
+    def _flips(self, texts: Sequence[str], decisions: Sequence[RoutingDecision]) -> dict[str, Flips]:
+        flips = {}
+        for name, change in PERTURBATIONS.items():
+            changed = self._decide([change(text) for text in texts], f"Prompts with {name}")
+            pairs = [(before.adapter, after.adapter) for before, after in zip(decisions, changed, strict=True)]
+            flipped = [pair for pair in pairs if pair[0] != pair[1]]
+            flips[name] = Flips(len(flipped) / len(pairs), sum(None not in pair for pair in flipped) / len(pairs))
+        return flips
+
+
+def require_same_labels(labels: LabelMap, rows: Sequence[RoutingSample], where: Path) -> None:
+    """Raise MismatchError, both sides shown, unless every row's label means the same adapter to the router."""
+    found = {row.adapter: row.label for row in rows}
+    known = labels.as_mapping()
+    if any(known.get(name) != label for name, label in found.items()):
+        shown = ", ".join(f"{name}={label}" for name, label in sorted(found.items(), key=lambda item: item[1]))
+        raise MismatchError(
+            f"label maps differ: the router has {labels}, the rows have {shown}",
+            where=where,
+            hint="evaluate on the data set that the router was trained on, or train a router on this one",
+        )
+
+
+def grade(rows: Sequence[RoutingSample], decisions: Sequence[RoutingDecision], labels: LabelMap) -> list[GradedRow]:
+    """Return each row with what the router made of it."""
+    graded = []
+    for row, made in zip(rows, decisions, strict=True):
+        assert made.best is not None  # nothing is disabled here
+        predicted = labels.label_of(made.best)
+        graded.append(GradedRow(row.label, predicted, made.confidence, made.adapter is not None, made.out_of_scope))
+    return graded
+
+
+def _wrong(row: RoutingSample, made: RoutingDecision) -> WrongRow:
+    near = made.nearest[0] if made.nearest else None
+    return WrongRow(
+        text=row.text,
+        gold=row.adapter,
+        predicted=made.best or "",
+        confidence=made.confidence,
+        answered=made.adapter is not None,
+        out_of_scope=made.out_of_scope,
+        nearest=near.text if near else None,
+        nearest_adapter=near.adapter if near else None,
+        similarity=near.similarity if near else None,
+    )
+
+
+def _out_of_scope(graded: Sequence[GradedRow], strangers: Sequence[RoutingDecision]) -> OutOfScopeFigures:
+    return OutOfScopeFigures(
+        total=len(strangers),
+        auroc=auroc([row.out_of_scope for row in graded], [each.out_of_scope for each in strangers]),
+        confidence_auroc=auroc([-row.confidence for row in graded], [-each.confidence for each in strangers]),
+        refused=sum(each.adapter is None for each in strangers) / len(strangers),
+    )

@@ -1,0 +1,1 @@
+"""Training a router, here or elsewhere, and growing it by an adapter."""

@@ -1,0 +1,75 @@
+"""Who hears of a training run, and what they are told beside its steps."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import frozen
+
+from application.ports import MetricsLog, TrainingObserver, TrainJob
+from application.training.choose_features import ChosenFeatures
+from application.training.fit_head import Emit
+from application.training.training_data import TrainingData
+from domain.errors import StorageError
+from domain.training import FeaturesReady, Noted, RunStarted, TrainingEvent
+
+
+@frozen(eq=False)
+class Audience:
+    """The observers of one run.
+
+    Attributes:
+        observers: the caller's, joined by the metrics log once that is open.
+        open_logs: closes the metrics log when the run ends.
+    """
+
+    observers: list[TrainingObserver]
+    open_logs: ExitStack
+
+    def emit(self, event: TrainingEvent) -> None:
+        """Tell everybody."""
+        for observer in self.observers:
+            observer.on_event(event)
+
+    def open(self, metrics: MetricsLog, parent: Path | None, run_name: str, *, from_step: int) -> Path | None:
+        """Add the metrics log of this run; return its folder, or None where there is none."""
+        if parent is None:
+            return None
+        folder = parent / run_name
+        try:
+            self.observers.append(self.open_logs.enter_context(metrics.open(folder, from_step=from_step)))
+        except StorageError as error:
+            self.emit(Noted(f"warning: no TensorBoard logs, training goes on without them: {error}"))
+            return None
+        return folder
+
+
+def announce(job: TrainJob, data: TrainingData, base_model: str, log_dir: Path | None, emit: Emit) -> None:
+    """Tell what is about to be trained, and what is odd about the rows."""
+    emit(
+        RunStarted(
+            options=job.options,
+            n_train=len(data.train),
+            n_val=len(data.val),
+            base_model=base_model,
+            log_dir=None if log_dir is None else str(log_dir),
+            labels=data.labels,
+        )
+    )
+    for warning in data.warnings:
+        emit(Noted(f"warning: {warning}"))
+
+
+def describe(chosen: ChosenFeatures, data: TrainingData, emit: Emit) -> None:
+    """Tell which features the run works on."""
+    rows = (*data.train, *data.val)
+    emit(
+        FeaturesReady(
+            features=chosen.matrix[: len(rows)],
+            labels=tuple(row.label for row in rows),
+            texts=tuple(row.text for row in rows),
+            layers=chosen.spec.layers,
+            pooling=chosen.spec.pooling,
+        )
+    )

@@ -1,0 +1,81 @@
+"""Features of a run's prompts: one pass over them, and from that the choice of layers and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from application.ports import FeatureExtractor, FeatureProbe
+from application.training.training_data import TrainingData
+from domain.feature_choice import FeatureChoice, distinct_taps, feature_candidates
+from domain.features import FeatureSpec, FeatureTap, Matrix
+from domain.training import CandidateScored, TrainingEvent, TrainOptions
+
+
+@frozen(eq=False)
+class ChosenFeatures:
+    """Features of every prompt of a run.
+
+    Attributes:
+        spec: how they were made, and are to be made in serving.
+        matrix: raw features of the training, validation and out-of-scope prompts, in this order.
+    """
+
+    spec: FeatureSpec
+    matrix: Matrix
+
+
+def choose_features(
+    extractor: FeatureExtractor,
+    probe: FeatureProbe,
+    data: TrainingData,
+    options: TrainOptions,
+    emit: Callable[[TrainingEvent], None],
+) -> ChosenFeatures:
+    """Encode every prompt once, at all candidate taps in the same pass, and keep the best candidate's features.
+
+    Candidates are scored on training and validation rows only. The lowest loss wins, ties go to the cheaper
+    candidate. With layers and pooling given there is nothing to score.
+
+    Raises:
+        UsageError: the layers asked for are not the model's.
+    """
+    base = extractor.base
+    candidates = feature_candidates(base.n_layers, options.layers, options.pooling)
+    for choice in candidates:
+        FeatureSpec(base, choice.layers, choice.pooling, extractor.max_tokens)  # refuses layers that are not there
+    taps = distinct_taps(candidates)
+    everything = extractor.extract(data.texts, taps)  # (n, taps * hidden)
+    chosen = candidates[0]
+    if len(candidates) > 1:
+        chosen = _best(candidates, taps, everything, base.hidden_size, probe, data, emit)
+    # In one piece, as a checkpoint gives it back: the last bits of sums over it depend on its layout.
+    matrix = everything[:, _columns(chosen, taps, base.hidden_size)].copy()
+    return ChosenFeatures(FeatureSpec(base, chosen.layers, chosen.pooling, extractor.max_tokens), matrix)
+
+
+def _best(
+    candidates: Sequence[FeatureChoice],
+    taps: Sequence[FeatureTap],
+    everything: Matrix,
+    hidden_size: int,
+    probe: FeatureProbe,
+    data: TrainingData,
+    emit: Callable[[TrainingEvent], None],
+) -> FeatureChoice:
+    labels = [row.label for row in (*data.train, *data.val)]
+    labelled = everything[: len(labels)]  # out-of-scope prompts have no say
+    scores = [
+        probe.score(labelled[:, _columns(choice, taps, hidden_size)], labels, len(data.labels))
+        for choice in candidates
+    ]
+    best = min(range(len(candidates)), key=lambda i: (scores[i].loss, i))
+    for index, (choice, score) in enumerate(zip(candidates, scores, strict=True)):
+        emit(CandidateScored("features", str(choice), score.loss, score.accuracy, chosen=index == best))
+    return candidates[best]
+
+
+def _columns(choice: FeatureChoice, taps: Sequence[FeatureTap], hidden_size: int) -> list[int]:
+    starts = [taps.index(tap) * hidden_size for tap in choice.taps]
+    return [start + offset for start in starts for offset in range(hidden_size)]

@@ -1,0 +1,48 @@
+"""Encoding one share of a training run's prompts ahead of the run, so that several machines can share the work."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from application.ports import FeatureExtractorSource, PromptReader, RowReader, TrainJob
+from application.training.training_data import read_training_data
+from domain.errors import UsageError
+from domain.feature_choice import distinct_taps, feature_candidates
+
+
+@frozen
+class EncodeReport:
+    """What one share came to: its number of distinct prompts, and of layers they were encoded at."""
+
+    prompts: int
+    taps: int
+
+
+@frozen
+class EncodeShare:
+    """Encodes every n-th prompt of a job at all layers that the run will look at.
+
+    The features end up in the feature cache behind `extractors`; the run finds them there by content, so it trains
+    the same head whether the work was shared or not.
+
+    Attributes:
+        rows: reads training and validation rows.
+        prompts: reads out-of-scope prompts.
+        extractors: loads base models, with a cache.
+    """
+
+    rows: RowReader
+    prompts: PromptReader
+    extractors: FeatureExtractorSource
+
+    def __call__(self, job: TrainJob, share: int, shares: int) -> EncodeReport:
+        """Encode share number `share`, from 0, of `shares`; raises what reading and loading raise."""
+        if not 0 <= share < shares:
+            raise UsageError(f"share {share} is not one of {shares}")
+        data = read_training_data(self.rows, self.prompts, job)
+        extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=True)
+        taps = distinct_taps(feature_candidates(extractor.base.n_layers, job.options.layers, job.options.pooling))
+        mine = sorted(set(data.texts))[share::shares]
+        if mine:
+            extractor.extract(mine, taps)
+        return EncodeReport(len(mine), len(taps))

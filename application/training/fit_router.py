@@ -1,0 +1,203 @@
+"""Training a router in this process: data, features, head, calibration, router file.
+
+:class:`FitRouter` is the local :class:`application.ports.RouterTrainer`; a GPU elsewhere runs the same class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from attrs import field, frozen
+
+from application.ports import (
+    CheckpointStore,
+    Clock,
+    FeatureExtractor,
+    FeatureExtractorSource,
+    FeatureProbe,
+    HeadProblem,
+    HeadTrainer,
+    Interruption,
+    MetricsLog,
+    PromptReader,
+    RouterCalibrator,
+    RouterStore,
+    RowReader,
+    TrainingObserver,
+    TrainJob,
+    TrainReport,
+)
+from application.training.assemble_router import RouterAssembly
+from application.training.audience import Audience, announce, describe
+from application.training.choose_features import ChosenFeatures, choose_features
+from application.training.fit_head import Emit, FittedHead, HeadFitting
+from application.training.resumable import RunCheckpoints, checkpoint_folder, job_key
+from application.training.training_data import TrainingData, read_training_data
+from application.training.training_loop import DIVERGED, INTERRUPTED
+from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
+from domain.training import Noted, RunStopped
+
+
+@frozen
+class FitRouter:
+    """Trains routers here.
+
+    Attributes:
+        rows: reads training and validation rows.
+        prompts: reads out-of-scope prompts.
+        extractors: loads base models.
+        probe: judges candidate features.
+        heads: trains heads.
+        calibrator: fits confidence and abstention.
+        routers: where routers go.
+        checkpoints: keeps what a killed run goes on from.
+        metrics: keeps metrics for TensorBoard.
+        interruption: tells of signals.
+        clock: tells the time.
+        tool_version: version of this software, for the router's card.
+    """
+
+    rows: RowReader
+    prompts: PromptReader
+    extractors: FeatureExtractorSource
+    probe: FeatureProbe
+    heads: HeadTrainer
+    calibrator: RouterCalibrator
+    routers: RouterStore
+    checkpoints: CheckpointStore
+    metrics: MetricsLog
+    interruption: Interruption
+    clock: Clock
+    tool_version: str
+
+    def train(self, job: TrainJob, observer: TrainingObserver) -> TrainReport:
+        """Run the job to its end, or on from where an earlier attempt at the same job was interrupted.
+
+        Raises:
+            UsageError: the options do not fit the base model, or name an unknown head.
+            DataRejectedError: the rows cannot be used.
+            StorageError: router or checkpoints cannot be written.
+            TrainingDivergedError: the loss left the finite numbers; the best router so far was saved, if any.
+            InterruptedRunError: a signal ended the run; the same job resumes.
+        """
+        if job.options.head not in ("auto", *self.heads.kinds):
+            known = ", ".join(("auto", *self.heads.kinds))
+            raise UsageError(f"unknown kind of router head {job.options.head!r}", hint=f"known: {known}")
+        self.routers.check_target(job.router_out)
+        watch = _Stopwatch(self.clock)
+        data = read_training_data(self.rows, self.prompts, job)
+        with watch.phase("loading"):
+            extractor = self.extractors(
+                job.base_model,
+                max_tokens=job.options.max_tokens,
+                use_cache=job.use_cache,
+                max_layer=max(job.options.layers) if job.options.layers else None,
+            )
+        kept = RunCheckpoints(self.checkpoints, checkpoint_folder(job.router_out), job_key(job, data, extractor.base))
+        with ExitStack() as open_logs:
+            return self._run(job, data, extractor, kept, Audience([observer], open_logs), watch)
+
+    def _run(
+        self,
+        job: TrainJob,
+        data: TrainingData,
+        extractor: FeatureExtractor,
+        kept: RunCheckpoints,
+        audience: Audience,
+        watch: _Stopwatch,
+    ) -> TrainReport:
+        earlier = kept.load_features(extractor.base)
+        saved = kept.load_head() if earlier else None
+        run_name = earlier[1] if earlier else f"router_{self.clock.now():%Y%m%d_%H%M%S}"
+        log_dir = audience.open(self.metrics, job.log_dir, run_name, from_step=saved.state.step + 1 if saved else 0)
+        announce(job, data, extractor.base.name, log_dir, audience.emit)
+        if earlier:
+            chosen = earlier[0]
+        else:
+            with watch.phase("features"):
+                chosen = choose_features(extractor, self.probe, data, job.options, audience.emit)
+            kept.save_features(chosen, run_name)
+        describe(chosen, data, audience.emit)
+        with watch.phase("head"):
+            fitting = HeadFitting(self.heads, self.interruption, audience.emit)
+            fitted = fitting(head_problem(chosen, data, job.options.seed), job.options, kept, saved)
+        return self._finish(job, data, chosen, fitted, kept, audience.emit, watch, log_dir)
+
+    def _finish(
+        self,
+        job: TrainJob,
+        data: TrainingData,
+        chosen: ChosenFeatures,
+        fitted: FittedHead,
+        kept: RunCheckpoints,
+        emit: Emit,
+        watch: _Stopwatch,
+        log_dir: Path | None,
+    ) -> TrainReport:
+        state, reason = fitted.state, str(fitted.state.reason)
+        emit(RunStopped(state.step, reason, state.early.best_loss, state.best_accuracy))
+        if reason == INTERRUPTED:
+            raise InterruptedRunError(
+                f"interrupted after step {state.step}; a checkpoint was kept",
+                where=kept.folder,
+                hint="run the same command to go on",
+                signal_number=fitted.signal or 15,
+            )
+        if fitted.tensors is None:
+            kept.clear()
+            raise _diverged(state.step, "no router was saved: no evaluation had a finite loss")
+        assembly = RouterAssembly(self.calibrator, self.routers, self.clock, self.tool_version)
+        with watch.phase("calibration"):
+            path, card, notes = assembly(job, data, chosen, fitted.kind, fitted.tensors, state.best_accuracy)
+        for note in notes:
+            emit(Noted(note))
+        kept.clear()
+        if reason == DIVERGED:
+            raise _diverged(
+                state.step, f"the best router so far (eval_loss {state.early.best_loss:.4f}) is in {path}"
+            )
+        return TrainReport(
+            router_path=path,
+            card=card,
+            steps=state.step,
+            stop_reason=reason,
+            best_loss=state.early.best_loss,
+            best_accuracy=state.best_accuracy,
+            log_dir=log_dir,
+            seconds=dict(watch.seconds),
+        )
+
+
+def _diverged(step: int, outcome: str) -> TrainingDivergedError:
+    return TrainingDivergedError(
+        f"training diverged: the loss at step {step} is not finite; {outcome}", hint="try a lower --lr"
+    )
+
+
+def head_problem(chosen: ChosenFeatures, data: TrainingData, seed: int) -> HeadProblem:
+    """Return what the head is trained on."""
+    n_train, n_labelled = len(data.train), len(data.train) + len(data.val)
+    return HeadProblem(
+        train_features=chosen.matrix[:n_train],
+        train_labels=tuple(row.label for row in data.train),
+        val_features=chosen.matrix[n_train:n_labelled],
+        val_labels=tuple(row.label for row in data.val),
+        n_labels=len(data.labels),
+        seed=seed,
+    )
+
+
+@frozen(eq=False)
+class _Stopwatch:
+    """Wall-clock seconds of each phase."""
+
+    clock: Clock
+    seconds: dict[str, float] = field(factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = self.clock.now()
+        yield
+        self.seconds[name] = (self.clock.now() - started).total_seconds()

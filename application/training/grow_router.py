@@ -1,0 +1,146 @@
+"""Use case: train a router on a data set that gained or lost an adapter, and tell what that does to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+from application.datasets.grow_dataset import GrownDataset
+from application.ports import (
+    RouterStore,
+    RouterTrainer,
+    RowReader,
+    TrainedRouter,
+    TrainingObserver,
+    TrainJob,
+    TrainReport,
+)
+from application.routing.evaluate_router import EvaluateReport, require_same_labels
+from domain.split import Split
+from domain.training import TrainOptions
+
+
+@frozen
+class GrowRouterRequest:
+    """Which router grows, and where the new one goes.
+
+    Attributes:
+        router: the router that was trained on the old data set; it is left as it is.
+        old_dataset: folder of the old data set.
+        grown: the new data set.
+        router_out: where the new router goes.
+        base_model: hub id or folder of the base model; None for the one that the router was trained on.
+        log_dir: folder for the metrics, or None for none.
+        use_cache: whether the feature cache may be used; without it the old prompts are encoded again.
+    """
+
+    router: Path
+    old_dataset: Path
+    grown: GrownDataset
+    router_out: Path
+    base_model: str | None = None
+    log_dir: Path | None = None
+    use_cache: bool = True
+
+
+@frozen
+class AdapterChange:
+    """What growing did to one adapter, on held-out prompts.
+
+    Attributes:
+        adapter: its name.
+        before: recall of the old router, 0 to 1; None when it did not know the adapter.
+        after: recall of the new router; None when it no longer knows the adapter.
+    """
+
+    adapter: str
+    before: float | None
+    after: float | None
+
+
+@frozen
+class GrowRouterReport:
+    """A grown router, compared with the old one.
+
+    Attributes:
+        grown: the data set that it was trained on.
+        training: the training run.
+        before: the old router on the old data set's held-out prompts.
+        after: the new router on the new data set's held-out prompts.
+        changes: per adapter, in label order, adapters that left last.
+    """
+
+    grown: GrownDataset
+    training: TrainReport
+    before: EvaluateReport
+    after: EvaluateReport
+    changes: tuple[AdapterChange, ...]
+
+
+@frozen(eq=False)
+class GrowRouter:
+    """Retrains with the old router's layers, pooling, head and seed, so that cached features serve again.
+
+    Attributes:
+        trainer: trains the new router.
+        routers: where both routers lie.
+        rows: reads data sets.
+        score: scores a router on one file of rows.
+    """
+
+    trainer: RouterTrainer
+    routers: RouterStore
+    rows: RowReader
+    score: Callable[[TrainedRouter, Path], EvaluateReport]
+
+    def __call__(self, request: GrowRouterRequest, observer: TrainingObserver) -> GrowRouterReport:
+        """Train and compare.
+
+        Raises:
+            MismatchError: the router was not trained on the old data set's labels.
+            MissingFileError, RouterFileError, DataRejectedError: an input cannot be used.
+        """
+        old = self.check(request.router, request.old_dataset)
+        training = self.trainer.train(_job(request, old), observer)
+        new = self.routers.load(training.router_path)
+        held_out = f"{Split.EVAL if request.grown.counts[Split.EVAL] else Split.VAL}.jsonl"
+        before = self.score(old, request.old_dataset / held_out)
+        after = self.score(new, request.grown.path / held_out)
+        return GrowRouterReport(request.grown, training, before, after, _changes(before, after))
+
+    def check(self, router: Path, old_dataset: Path) -> TrainedRouter:
+        """Return the old router; raises MismatchError unless it knows the data set's adapters by the same labels."""
+        old = self.routers.load(router)
+        path = old_dataset / f"{Split.TRAIN}.jsonl"
+        require_same_labels(old.card.labels, self.rows.read_rows(path), path)
+        return old
+
+
+def _job(request: GrowRouterRequest, old: TrainedRouter) -> TrainJob:
+    card = old.card
+    options = TrainOptions(
+        layers=card.features.layers,
+        pooling=card.features.pooling,
+        head=card.head,
+        seed=card.seed,
+        target_error=card.target_error,
+        max_tokens=card.features.max_tokens,
+    )
+    return TrainJob(
+        train_path=request.grown.path / f"{Split.TRAIN}.jsonl",
+        val_path=request.grown.path / f"{Split.VAL}.jsonl",
+        base_model=request.base_model or card.features.base.name,
+        router_out=request.router_out,
+        log_dir=request.log_dir,
+        options=options,
+        use_cache=request.use_cache,
+    )
+
+
+def _changes(before: EvaluateReport, after: EvaluateReport) -> tuple[AdapterChange, ...]:
+    old = {one.adapter: one.recall for one in before.figures.adapters}
+    new = {one.adapter: one.recall for one in after.figures.adapters}
+    names = [*new, *(name for name in old if name not in new)]
+    return tuple(AdapterChange(name, old.get(name), new.get(name)) for name in names)

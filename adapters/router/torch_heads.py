@@ -154,7 +154,7 @@ _STARTS: Final[Mapping[str, tuple[Callable[[HeadProblem], StartingPoint], Forwar
 
 @frozen
 class TorchHeadTrainer:
-    """A :class:`application.ports.HeadTrainer` for the heads of :mod:`adapters.router.router_heads`: linear, kernel, MLP."""
+    """A :class:`application.ports.HeadTrainer` for the kinds of head in :mod:`adapters.router.router_heads`."""
 
     @property
     def kinds(self) -> tuple[str, ...]:

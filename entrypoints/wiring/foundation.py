@@ -1,0 +1,121 @@
+"""What every part stands on: settings, time, progress, files, and the frozen base model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import field, mutable
+
+if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.base_model.transformers_base import LoadedBase
+    from adapters.router.safetensors_router_store import SafetensorsRouterStore
+    from application.ports import (
+        Clock,
+        FeatureExtractor,
+        ProgressReporter,
+        PromptReader,
+    )
+    from application.ports.datasets import DatasetStore
+    from entrypoints.signals import ProcessInterruption
+
+
+@mutable(slots=False)
+class Foundation:
+    """What every part stands on.
+
+    Attributes:
+        environment: environment variables; flags override them, they override defaults.
+    """
+
+    environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The system's clock."""
+        from adapters.system_clock import SystemClock
+
+        return SystemClock()
+
+    @cached_property
+    def progress(self) -> ProgressReporter:
+        """Progress bars on stderr, silent when it is no terminal."""
+        from adapters.rich_progress import RichProgressReporter
+
+        return RichProgressReporter()
+
+    @cached_property
+    def interruption(self) -> ProcessInterruption:
+        """SIGTERM and SIGINT; has no effect before a command enters it."""
+        from entrypoints.signals import ProcessInterruption
+
+        return ProcessInterruption()
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder for converted base models and cached features (``MOE_ROUTER_CACHE`` overrides it)."""
+        if override := self.environment.get("MOE_ROUTER_CACHE"):
+            return Path(override)
+        from platformdirs import user_cache_path
+
+        return user_cache_path("moe-lora-router")
+
+    @cached_property
+    def datasets(self) -> DatasetStore:
+        """Routing data sets on the local file system."""
+        from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
+
+        return JsonlDatasetStore()
+
+    @cached_property
+    def routers(self) -> SafetensorsRouterStore:
+        """Trained routers on the local file system."""
+        from adapters.router.safetensors_router_store import SafetensorsRouterStore
+
+        return SafetensorsRouterStore()
+
+    @cached_property
+    def prompt_reader(self) -> PromptReader:
+        """Prompts in files, or from standard input."""
+        from adapters.datasets.prompt_files import PromptFileReader
+
+        return PromptFileReader()
+
+    def load_base(
+        self, name_or_path: str | None = None, *, device: str | None = None, max_layer: int | None = None
+    ) -> LoadedBase:
+        """Load the base model: the one named, else ``BASE_MODEL_ID``, else the embedded one.
+
+        Args:
+            name_or_path: hub id or folder.
+            device: for example "cuda"; None takes a GPU when there is one.
+            max_layer: load no more than features up to this layer need (such a model cannot generate).
+        """
+        from adapters.base_model.transformers_base import load_base
+
+        wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or None
+        return load_base(wanted, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer)
+
+    def feature_extractor(
+        self, base: LoadedBase, *, max_tokens: int = 512, use_cache: bool = True
+    ) -> FeatureExtractor:
+        """Return the features of a loaded base model, kept on disk under `cache_dir` unless `use_cache` is false.
+
+        The cache pays where the same prompts come again (training, evaluation); a single prompt to route does not.
+        """
+        from adapters.base_model.feature_cache import CachedFeatureExtractor
+        from adapters.base_model.transformers_features import TransformersFeatureExtractor
+
+        extractor = TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
+        if not use_cache:
+            return extractor
+        return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a report's file: complete or not at all; raises StorageError."""
+        from adapters.files.atomic_files import write_bytes
+
+        write_bytes(path, content)

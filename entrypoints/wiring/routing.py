@@ -1,0 +1,72 @@
+"""Deciding with a trained router, and scoring it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import mutable
+
+from entrypoints.wiring.foundation import Foundation
+
+if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from adapters.base_model.transformers_base import LoadedBase
+    from application.ports import (
+        TrainedRouter,
+    )
+    from application.routing.evaluate_router import EvaluateRouter
+    from application.routing.route_prompts import RoutePrompts
+
+
+@mutable(slots=False)
+class RoutingParts(Foundation):
+    """Deciding with a trained router, and scoring it."""
+
+    def router_base(self, router: TrainedRouter, name_or_path: str | None = None) -> LoadedBase:
+        """Load all of a base model: the one named, else ``BASE_MODEL_ID``, else the one the router was trained on."""
+        from adapters.base_model.embedded_base import EMBEDDED_NAME
+
+        spec = router.card.features
+        own = None if spec.base.name == EMBEDDED_NAME else spec.base.name
+        wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or own
+        return self.load_base(wanted)
+
+    def route_on(self, router: TrainedRouter, base: LoadedBase) -> RoutePrompts:
+        """Routing on a base model that is loaded."""
+        from adapters.router.numpy_scorer import NumpyRouterScorer
+        from application.routing.route_prompts import RoutePrompts
+
+        features = self.feature_extractor(base, max_tokens=router.card.features.max_tokens, use_cache=False)
+        return RoutePrompts(router, features, NumpyRouterScorer())
+
+    def route_prompts(
+        self,
+        router: TrainedRouter,
+        *,
+        base_model: str | None = None,
+        device: str | None = None,
+        use_cache: bool = False,
+    ) -> RoutePrompts:
+        """Routing with a trained router; loads its base model as far as it reads it, and no LoRA adapter.
+
+        The base model is the one named, else ``BASE_MODEL_ID``, else the one that the router was trained on.
+        """
+        from adapters.base_model.embedded_base import EMBEDDED_NAME
+        from adapters.router.numpy_scorer import NumpyRouterScorer
+        from application.routing.route_prompts import RoutePrompts
+
+        spec = router.card.features
+        wanted = base_model or self.environment.get("BASE_MODEL_ID") or spec.base.name
+        own = wanted == spec.base.name  # another model is loaded whole, so that it can be compared with the router's
+        name = None if own and wanted == EMBEDDED_NAME else wanted
+        base = self.load_base(name, device=device, max_layer=spec.layers[-1] if own else None)
+        extractor = self.feature_extractor(base, max_tokens=spec.max_tokens, use_cache=use_cache)
+        return RoutePrompts(router, extractor, NumpyRouterScorer())
+
+    def evaluate_router(
+        self, router: TrainedRouter, *, base_model: str | None = None, use_cache: bool = True
+    ) -> EvaluateRouter:
+        """Scoring a trained router on held-out prompts."""
+        from application.routing.evaluate_router import EvaluateRouter
+
+        route = self.route_prompts(router, base_model=base_model, use_cache=use_cache)
+        return EvaluateRouter(self.datasets, self.prompt_reader, route, self.progress)

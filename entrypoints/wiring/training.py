@@ -1,0 +1,103 @@
+"""Training and growing routers, here or on Modal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import mutable
+
+from entrypoints.wiring.modal import ModalParts
+from entrypoints.wiring.routing import RoutingParts
+
+if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from application.ports import (
+        FeatureExtractor,
+        Interruption,
+        RouterTrainer,
+        TrainedRouter,
+    )
+    from application.training.fit_router import FitRouter
+    from application.training.grow_router import GrowRouter
+    from application.training.train_router import TrainRouter
+
+
+@mutable(slots=False)
+class TrainingParts(RoutingParts, ModalParts):
+    """Training and growing routers, here or on Modal."""
+
+    def train_router(self, backend: str = "local", **remote: Any) -> TrainRouter:
+        """The use case that trains a router; see :meth:`router_trainer`."""
+        from application.training.train_router import TrainRouter
+
+        trainer = self.router_trainer(backend, **remote)
+        if backend == "local":
+            return TrainRouter(trainer, self.environment)
+        from entrypoints.modal_places import remote_environment
+
+        # Paths of a run elsewhere are checked there.
+        return TrainRouter(trainer, remote_environment(self.environment), lambda _path: True)
+
+    def router_trainer(self, backend: str, **remote: Any) -> RouterTrainer:
+        """What trains routers: "local" is this process, "modal" a GPU on Modal (see :meth:`modal_trainer`)."""
+        if backend == "modal":
+            return self.modal_trainer(**remote)
+        if any(value not in (None, 1) for value in remote.values()):
+            from domain.errors import UsageError
+
+            raise UsageError("--gpu, --hf-secret and --encode-shards belong to --backend modal")
+        return self.fit_router(self.interruption)
+
+    def fit_router(self, interruption: Interruption) -> FitRouter:
+        """The trainer that works in this process.
+
+        Args:
+            interruption: tells it of signals.
+        """
+        from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
+        from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog
+        from adapters.router.numpy_calibrator import NumpyRouterCalibrator
+        from adapters.router.numpy_probe import KernelRidgeProbe
+        from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
+        from adapters.router.torch_heads import TorchHeadTrainer
+        from application.training.fit_router import FitRouter
+        from entrypoints.cli import tool_version
+
+        return FitRouter(
+            rows=JsonlDatasetStore(),
+            prompts=self.prompt_reader,
+            extractors=self.load_features,
+            probe=KernelRidgeProbe(),
+            heads=TorchHeadTrainer(),
+            calibrator=NumpyRouterCalibrator(),
+            routers=self.routers,
+            checkpoints=SafetensorsCheckpointStore(),
+            metrics=TensorboardMetricsLog(),
+            interruption=interruption,
+            clock=self.clock,
+            tool_version=tool_version(),
+        )
+
+    def load_features(
+        self, base_model: str | None, *, max_tokens: int, use_cache: bool, max_layer: int | None = None
+    ) -> FeatureExtractor:
+        """Load a base model for its features only: an :class:`application.ports.FeatureExtractorSource`."""
+        base = self.load_base(base_model, max_layer=max_layer)
+        return self.feature_extractor(base, max_tokens=max_tokens, use_cache=use_cache)
+
+    def serve_tensorboard(self, folder: Path, host: str, port: int) -> tuple[str, Callable[[], object]]:
+        """Start TensorBoard on a folder of runs; return its URL and a function that waits for Ctrl-C."""
+        from adapters.metrics.tensorboard_server import serve
+
+        return serve(folder, host, port)
+
+    def grow_router(self, base_model: str | None = None) -> GrowRouter:
+        """The use case that retrains a router for a grown data set and compares both."""
+        from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
+        from application.training.grow_router import GrowRouter
+
+        def score(router: TrainedRouter, path: Path) -> EvaluateReport:
+            return self.evaluate_router(router, base_model=base_model)(EvaluateRequest(path, robustness=False))
+
+        return GrowRouter(self.router_trainer("local"), self.routers, self.datasets, score)

@@ -38,6 +38,7 @@ VOLUMES: Final[dict[str, modal.Volume]] = {
     "/cache": cache,
 }
 _WRITTEN: Final = (output, cache)
+_READ: Final = tuple(VOLUMES[path] for path in ("/datasets", "/checkpoints", "/data"))
 # Preemption is no failure and costs no retry; retries are for what breaks. No delay: the container is fresh anyway.
 _RUN: Final[dict[str, Any]] = {
     "image": image,
@@ -50,9 +51,9 @@ _RUN: Final[dict[str, Any]] = {
 
 
 def _worker(updates: modal.Queue | None, commit_seconds: float = 0.0) -> Any:
-    from entrypoints.modal_worker import Worker
+    from entrypoints.modal_worker import Volumes, Worker
 
-    return Worker(updates, volumes=_WRITTEN, commit_seconds=commit_seconds)
+    return Worker(updates, Volumes(_WRITTEN, _READ, commit_seconds))
 
 
 @app.function(**_RUN)

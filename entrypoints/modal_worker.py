@@ -35,25 +35,27 @@ if TYPE_CHECKING:
 
 @mutable
 class Volumes:
-    """The volumes that a container writes to.
+    """The volumes of a container, as ``modal.Volume`` objects.
 
     Attributes:
-        handles: the ``modal.Volume`` objects.
+        written: those that it writes to.
+        read: those that it only reads.
         least_seconds: least time between two commits of which the second can wait.
     """
 
-    handles: Sequence[Any]
+    written: Sequence[Any]
+    read: Sequence[Any] = ()
     least_seconds: float = 0.0
     _committed_at: float = field(default=float("-inf"), init=False)
 
     def reload(self) -> None:
-        """Bring in what others have committed."""
-        for volume in self.handles:
+        """Bring in what others have committed, also since this container started; no file may be open."""
+        for volume in (*self.written, *self.read):
             volume.reload()
 
     def commit(self) -> None:
         """Make what was written here durable and visible to others."""
-        for volume in self.handles:
+        for volume in self.written:
             volume.commit()
 
     def commit_soon(self) -> None:
@@ -69,7 +71,7 @@ class ContainerApplication(Application):
 
     Attributes:
         updates: the way to the caller.
-        volumes: what is written to.
+        volumes: what is read and written.
     """
 
     updates: Updates = field(kw_only=True)
@@ -104,13 +106,11 @@ class Worker:
 
     Attributes:
         queue: where the caller listens, or None.
-        volumes: what is written to.
-        commit_seconds: least seconds between commits of checkpoints.
+        volumes: what is read and written.
     """
 
     queue: Any | None
-    volumes: Sequence[Any]
-    commit_seconds: float = 0.0
+    volumes: Volumes
 
     def train(
         self, request: dict[str, Any], encode_shares: Callable[[Iterable[Any]], Iterable[Any]]
@@ -151,7 +151,7 @@ class Worker:
 
     def _answer(self, work: Callable[[ContainerApplication], dict[str, Any]]) -> dict[str, Any]:
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
-        app = ContainerApplication(updates=Updates(self.queue), volumes=Volumes(self.volumes, self.commit_seconds))
+        app = ContainerApplication(updates=Updates(self.queue), volumes=self.volumes)
         app.updates.send({"kind": "started", "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
         app.volumes.reload()
         try:

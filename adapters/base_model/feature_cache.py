@@ -39,9 +39,9 @@ class CachedFeatureExtractor:
         folder: where the cache lies; shared by all base models.
         variant: what else decides the numbers, for example the compute dtype.
         max_bytes: the least recently used shards are removed when the folder grows above this.
-        texts_per_call: missing texts are computed and written in groups of this many, so that an interrupted
-            run goes on where it was. The groups of a resumed run are those of an uninterrupted one, and so are,
-            to the bit, its features.
+        texts_per_call: missing texts are computed and written in groups of at most this many (or one batch),
+            so that an interrupted run goes on where it was. Groups are whole batches of `inner`: a resumed run has
+            the same batches as an uninterrupted one, and so, to the bit, the same features.
     """
 
     inner: FeatureExtractor
@@ -69,10 +69,24 @@ class CachedFeatureExtractor:
         rows = {tap: column.lookup(set(keys.values())) for tap, column in columns.items()}
         missing = [text for text, key in keys.items() if any(key not in found for found in rows.values())]
         wanted = [tap for tap in columns if len(rows[tap]) < len(keys)]
-        for start in range(0, len(missing), self.texts_per_call):
-            fresh = self._compute(missing[start : start + self.texts_per_call], wanted, rows, keys)
+        for group in self._groups(missing):
+            fresh = self._compute(group, wanted, rows, keys)
             self._keep({columns[tap]: found for tap, found in fresh.items()})
         return np.stack([np.concatenate([rows[tap][keys[text]] for tap in taps]) for text in texts])
+
+    def batches(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the batches of a run that finds nothing in the cache; see the port."""
+        return self.inner.batches(texts)
+
+    def _groups(self, missing: list[str]) -> list[list[str]]:
+        if len(missing) <= self.texts_per_call:
+            return [missing] if missing else []
+        groups: list[list[str]] = [[]]
+        for batch in self.inner.batches(missing):
+            if groups[-1] and len(groups[-1]) + len(batch) > self.texts_per_call:
+                groups.append([])
+            groups[-1] += batch
+        return groups
 
     def _compute(
         self,

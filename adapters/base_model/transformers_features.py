@@ -97,6 +97,22 @@ class TransformersFeatureExtractor:
             return encoded
         return encoded[[distinct[text] for text in texts]]
 
+    def batches(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the distinct texts as the model is given them; see the port.
+
+        All batches but the last are full, and batches are filled from the longest text down: so any of them, in
+        this order, fall into the same batches again.
+        """
+        if not texts:
+            return []
+        distinct = list(dict.fromkeys(texts))
+        return [[distinct[index] for index in batch] for batch in self._batches(self._token_ids(distinct))]
+
+    def _batches(self, ids: list[list[int]]) -> list[list[int]]:
+        on_cpu = self._loaded.device.type == "cpu"
+        budget = self.token_budget or (CPU_TOKEN_BUDGET if on_cpu else GPU_TOKEN_BUDGET)
+        return length_sorted_batches([len(row) for row in ids], budget)
+
     def _check(self, taps: Sequence[FeatureTap]) -> None:
         where = f"base model {self.base.name}"
         deepest = self.base.n_layers if self._loaded.is_whole else len(self._loaded.blocks)
@@ -118,10 +134,8 @@ class TransformersFeatureExtractor:
         return next((int(value) for value in found if value is not None), 0)
 
     def _encode(self, ids: list[list[int]], taps: Sequence[FeatureTap], out: np.ndarray) -> None:
-        on_cpu = self._loaded.device.type == "cpu"
-        budget = self.token_budget or (CPU_TOKEN_BUDGET if on_cpu else GPU_TOKEN_BUDGET)
         with self._shown(len(ids)) as task, _Probe(self._loaded, taps).attached() as probe:
-            for batch in length_sorted_batches([len(row) for row in ids], budget):
+            for batch in self._batches(ids):
                 out[batch] = probe.run(*self._padded([ids[index] for index in batch]))
                 if task is not None:
                     task.advance(len(batch))

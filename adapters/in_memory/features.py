@@ -59,6 +59,10 @@ class InMemoryFeatureExtractor:
             features[index] = rows[text]
         return features
 
+    def batches(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return every distinct text by itself; see the port."""
+        return [[text] for text in dict.fromkeys(texts)]
+
     def _row(self, text: str, taps: Sequence[FeatureTap]) -> np.ndarray:
         tokens = _WORD.findall(text.casefold())[: self.max_tokens] or [_START]
         parts = [self._pooled(tokens, tap) for tap in taps]

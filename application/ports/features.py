@@ -36,3 +36,11 @@ class FeatureExtractor(Protocol):
         deepest tap. Raises UsageError for a tap outside the model.
         """
         ...
+
+    def batches(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the distinct texts in the groups that are encoded together, in the order in which that happens.
+
+        Extracting some of these groups by themselves, in their order, gives the same bits as extracting them among
+        all the others; so machines of one kind can share the work and change nothing.
+        """
+        ...

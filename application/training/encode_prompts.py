@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from attrs import frozen
 
 from application.ports import FeatureExtractorSource, PromptReader, RowReader, TrainJob
@@ -20,10 +22,11 @@ class EncodeReport:
 
 @frozen
 class EncodeShare:
-    """Encodes every n-th prompt of a job at all layers that the run will look at.
+    """Encodes every n-th batch of a job's prompts at all layers that the run will look at.
 
-    The features end up in the feature cache behind `extractors`; the run finds them there by content, so it trains
-    the same head whether the work was shared or not.
+    The features end up in the feature cache behind `extractors`; the run finds them there by content. Batches are
+    those of a run that does all the work itself with an empty cache: the features have the same bits, and so has
+    the head. Shares are of about equal size when there are several batches for each.
 
     Attributes:
         rows: reads training and validation rows.
@@ -42,7 +45,7 @@ class EncodeShare:
         data = read_training_data(self.rows, self.prompts, job)
         extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=True)
         taps = distinct_taps(feature_candidates(extractor.base.n_layers, job.options.layers, job.options.pooling))
-        mine = sorted(set(data.texts))[share::shares]
+        mine = list(chain.from_iterable(extractor.batches(data.texts)[share::shares]))
         if mine:
             extractor.extract(mine, taps)
         return EncodeReport(len(mine), len(taps))

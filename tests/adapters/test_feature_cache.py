@@ -220,19 +220,25 @@ class Interrupting:
             raise KeyboardInterrupt
         return self.inner.extract(texts, taps)
 
+    def batches(self, texts: Sequence[str]) -> list[list[str]]:
+        return self.inner.batches(texts)
+
 
 def test_an_interrupted_run_goes_on_where_it_was_bit_for_bit(tmp_path: Path, tiny_base: Path) -> None:
     from adapters.base_model.transformers_base import load_base
     from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
-    inner = TransformersFeatureExtractor(load_base(str(tiny_base), cache_dir=tiny_base, device="cpu"))
-    whole = CachedFeatureExtractor(inner, tmp_path / "a", texts_per_call=5).extract(TEXTS, TAPS)
+    base = load_base(str(tiny_base), cache_dir=tiny_base, device="cpu")
+    inner = TransformersFeatureExtractor(base, token_budget=64)
+    first = Interrupting(inner, 100)
+    whole = CachedFeatureExtractor(first, tmp_path / "a", texts_per_call=5).extract(TEXTS, TAPS)
     with pytest.raises(KeyboardInterrupt):
         CachedFeatureExtractor(Interrupting(inner, 2), tmp_path / "b", texts_per_call=5).extract(TEXTS, TAPS)
     counting = Interrupting(inner, 100)
     resumed = CachedFeatureExtractor(counting, tmp_path / "b", texts_per_call=5).extract(TEXTS, TAPS)
     np.testing.assert_array_equal(resumed, whole)
-    assert 100 - counting.calls == 2  # of three groups, one was there
+    assert 100 - first.calls > 2
+    assert counting.calls == first.calls + 1  # one group was there
 
 
 def hammer(folder: Path, seed: int) -> None:

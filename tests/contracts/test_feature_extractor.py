@@ -69,6 +69,20 @@ def test_row_belongs_to_its_text_in_any_order_and_company(make: Factory) -> None
     assert_same(make().extract([TEXTS[i] for i in order], taps), together[order])
 
 
+def test_batches_can_be_shared_without_changing_a_bit(make: Factory) -> None:
+    extractor = make()
+    texts = [f"{text} {number}" for number in range(20) for text in (*TEXTS, TEXTS[2])]
+    taps = taps_of(extractor)
+    batches = extractor.batches(texts)
+    assert sorted(text for batch in batches for text in batch) == sorted(set(texts))
+    assert len(batches) > 2
+    whole = dict(zip(texts, extractor.extract(texts, taps), strict=True))
+    for share in range(2):
+        mine = [text for batch in batches[share::2] for text in batch]
+        np.testing.assert_array_equal(make().extract(mine, taps), np.stack([whole[text] for text in mine]))
+    assert extractor.batches([]) == []
+
+
 def test_different_texts_have_different_rows(make: Factory) -> None:
     extractor = make()
     features = extractor.extract(TEXTS, taps_of(extractor))

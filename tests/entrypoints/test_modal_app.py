@@ -1,40 +1,19 @@
 """The app as users run it: real modal CLI and client, real container runtime, tiny models, fake Modal."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from adapters.router.router_bytes import from_bytes
+from tests.modal_world import ROOT, ROUTER, Preemption, lora_files, rows, run, same_router, saved_router
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-WORDS = {
-    "calendar": ["book a day", "open the calendar", "click december"],
-    "claim-window": ["edit the claim", "scroll the claim form", "claim amount field"],
-    "provider-select": ["pick a provider", "choose the dentist", "provider dropdown"],
-}
 FLAGS = ["--dataset-dir", "/datasets/routing_1", "--base-model", "/checkpoints/tiny", "--eval-steps", "2"]
 FLAGS += ["--lr", "0.01", "--epochs", "4"]
-ROUTER = "router-head.safetensors"
-
-
-def rows(start: int, stop: int) -> bytes:
-    return b"".join(
-        json.dumps(
-            {"text": f"{WORDS[name][i % 3]} number {i}", "label": label, "adapter": name, "source_id": f"{name}_{i}"}
-        ).encode()
-        + b"\n"
-        for i in range(start, stop)
-        for label, name in enumerate(WORDS)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -56,50 +35,19 @@ def volumes(modal_fake, base_model):
     return modal_fake.volumes
 
 
-def lora_files(base_model, folder):
-    """Return random LoRA adapters for the tiny base as files, in folders named as on the user's volume."""
-    from adapters.base_model.transformers_base import load_base
-    from entrypoints.modal_places import LORA_FOLDERS
-    from tests.lora_world import write_loras
-
-    for name, content in base_model.items():
-        (folder / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "tiny" / name).write_bytes(content)
-    made = write_loras(load_base(str(folder / "tiny"), cache_dir=folder / "cache"), folder / "loras")
-    return {
-        f"{LORA_FOLDERS.get(adapter, adapter)}/{path.relative_to(made[adapter])}": path.read_bytes()
-        for adapter in made
-        for path in made[adapter].rglob("*")
-        if path.is_file()
-    }
-
-
-def run(*arguments, **environment):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MOE_ROUTER")}
-    env |= {"PYTHONPATH": str(ROOT), **environment}
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=200)
-
-
-def saved_router(volumes):
-    return from_bytes(volumes.named("routing-output").files[ROUTER])
-
-
-def same_router(one, other):
-    assert (one.card.features, one.card.temperature) == (other.card.features, other.card.temperature)
-    assert set(one.tensors) == set(other.tensors)
-    for name, tensor in one.tensors.items():
-        assert (tensor == other.tensors[name]).all(), name
-
-
 @pytest.fixture(scope="module")
 def trained():
     return {}
 
 
-def test_modal_run_trains_a_router(modal_fake, volumes, trained):
+def test_modal_run_trains_a_router(modal_fake, volumes, trained, monkeypatch):
+    at_the_end = []
+    monkeypatch.setattr(
+        modal_fake.containers, "on_output", lambda _: at_the_end.append(set(volumes.named("routing-output").files))
+    )
     result = run("modal", "run", "-m", "entrypoints.modal_app", *FLAGS)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert [ROUTER in files for files in at_the_end] == [True]  # committed before the caller hears of it
     assert "Train samples: 24" in result.stdout
     assert re.search(r"Step +2: eval_loss=\d", result.stdout)
     assert "TensorBoard logs: /output/tensorboard/router_" in result.stdout
@@ -140,31 +88,6 @@ def test_all_layers_are_shipped_and_nothing_else_of_the_checkout(modal_fake, tra
         here = {f"/root/{path.relative_to(ROOT)}" for path in (ROOT / layer).rglob("*.py")}
         assert here <= shipped, here - shipped
     assert not [path for path in shipped if path.startswith("/root/tests")]
-
-
-class Preemption:
-    """Takes a container away right after it has committed a certain checkpoint for the n-th time."""
-
-    def __init__(self, fake, number, checkpoint, nth):
-        self.fake, self.number, self.checkpoint, self.nth = fake, number, checkpoint, nth
-        self.seen = set()
-
-    def __call__(self, container, volume):
-        found = [data for path, data in volume.files.items() if f".checkpoint/{self.checkpoint}" in path]
-        if found and self.nth:
-            self.seen.add(found[0])
-            if len(self.seen) == self.nth:
-                self.nth = 0
-                container.preempt(self.number)
-
-    def __enter__(self):
-        self.fake.containers.on_commit = self
-        self.before = self.fake.containers.started
-        return self
-
-    def __exit__(self, *_):
-        self.fake.containers.on_commit = lambda container, volume: None
-        self.started = self.fake.containers.started - self.before
 
 
 @pytest.mark.parametrize(
@@ -208,37 +131,110 @@ def test_routing_on_modal_decides_for_every_prompt(modal_fake, trained_volumes):
     assert all(0 <= each["confidence"] <= 1 for each in decisions)
 
 
+@pytest.fixture
+def late(modal_fake, monkeypatch):
+    """Publish files to a volume only after the container that will read them has started."""
+
+    def publish_late(volume, files):
+        def on_input(container):
+            on_input_before(container)
+            volume.change(files)
+
+        on_input_before = modal_fake.containers.on_input
+        monkeypatch.setattr(modal_fake.containers, "on_input", on_input)
+
+    return publish_late
+
+
+def test_evaluating_on_modal_scores_a_data_set_newer_than_the_container_and_reports_here(
+    trained_volumes, late, tmp_path
+):
+    data = trained_volumes.named("moe-lora-data")
+    files, data.files = data.files, {}
+    late(data, files)
+    outputs = ["--output", tmp_path / "e.json", "--errors", tmp_path / "errors.jsonl", "--plots", tmp_path / "plots"]
+    result = run(
+        *["entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1", "--json"],
+        *map(str, outputs),
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["total"], report["scored"]) == (12, "/datasets/routing_1/eval.jsonl")
+    assert json.loads((tmp_path / "e.json").read_bytes()) == report
+    assert json.loads(trained_volumes.named("routing-output").files["router-eval.json"]) == report
+    wrong = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
+    assert len(wrong) == round((1 - report["accuracy"]) * 12)
+    assert list((tmp_path / "plots").glob("*.png"))
+
+
 def test_a_missing_data_set_is_one_line_with_the_containers_path(modal_fake, trained_volumes):
     result = run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/none")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("moe-router: /datasets/none/eval.jsonl")
 
 
-def test_encoding_shared_by_containers_gives_the_same_head(modal_fake, volumes, trained):
-    modal_fake.containers.limit = 2
+def test_encoding_shared_by_containers_gives_the_same_head_to_the_bit(modal_fake, volumes, trained, monkeypatch):
+    encoded = []
+
+    def features():
+        return {path for path in volumes.named("moe-router-cache").files if path.endswith(".safetensors")}
+
+    def on_output(container):
+        encoded.append((container.function.metadata.function_name, features()))
+
+    monkeypatch.setattr(modal_fake.containers, "on_output", on_output)
+    monkeypatch.setattr(modal_fake.containers, "limit", 2)
     before = modal_fake.containers.started
-    try:
-        result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", *FLAGS)
-    finally:
-        modal_fake.containers.limit = 1
+    result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", *FLAGS)
     assert result.returncode == 0, result.stderr
     assert modal_fake.containers.started == before + 3
-    one, other = saved_router(volumes), trained["router"]
-    assert one.card.features == other.card.features
-    for name, tensor in one.tensors.items():
-        assert abs(tensor - other.tensors[name]).max() < 1e-3, name
+    same_router(saved_router(volumes), trained["router"])
+    (one, first), (two, both), (last, at_the_end) = encoded
+    assert (one, two, last) == ("encode", "encode", "train")
+    assert set() < first < both  # each has had something to do
+    assert at_the_end == both  # the run found all features on the volume
 
 
-def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(
-    modal_fake, trained_volumes, base_model, tmp_path
-):
-    checkpoints = trained_volumes.named("moe-lora-checkpoints")
-    checkpoints.files |= lora_files(base_model, tmp_path)
+@pytest.fixture(scope="module")
+def loras(base_model, tmp_path_factory):
+    """A folder with the tiny base model and LoRA adapters for it, and the LoRA adapters as the volume's files."""
+    folder = tmp_path_factory.mktemp("loras")
+    return folder, lora_files(base_model, folder)
+
+
+def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(modal_fake, trained_volumes, loras):
+    trained_volumes.named("moe-lora-checkpoints").change(loras[1])
     prompt = "open the calendar number 3"
     result = run("modal", "run", "-m", "entrypoints.modal_app", "--mode", "infer", "--prompt", prompt)
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"^\[router\] selected adapter=\S+", result.stdout, re.MULTILINE)
     assert re.search(r"^\[model\] response: ", result.stdout, re.MULTILINE)
+
+
+def test_answers_from_modal_are_those_that_this_machine_gives(trained_volumes, trained, loras, late):
+    from adapters.lora.answer_json import answer_object
+    from application.answering.answer_prompts import AnswerRequest
+    from application.answering.answers import Prompt
+    from domain.answers import GenerationOptions
+    from domain.chats import as_chat
+    from entrypoints.bootstrap import Application
+
+    folder, files = loras
+    late(trained_volumes.named("moe-lora-checkpoints"), files)
+    prompts = ["open the calendar number 3", "choose the dentist number 1"]
+    asked = [word for prompt in prompts for word in ("--prompt", prompt)]
+    result = run("entrypoints", "infer", "--backend", "modal", "--json", "--max-new-tokens", "6", *asked)
+    assert result.returncode == 0, result.stderr
+    there = json.loads(result.stdout)
+    assert there["router"] == "/output/router-head.safetensors"
+    made = {name: folder / "loras" / name for name in trained["router"].card.labels.names}
+    answering = Application().answer_prompts(trained["router"], made, str(folder / "tiny"))
+    here = answering(AnswerRequest(tuple(Prompt(as_chat(each)) for each in prompts), GenerationOptions(6)))
+    for prompt, answer, remote in zip(prompts, here, there["answers"], strict=True):
+        expected = answer_object(answer)
+        assert (remote["prompt"], remote["answer"], remote["finish"]) == (prompt, answer.text, answer.finish)
+        assert remote["adapter"] == remote["decision"]["adapter"] == expected["adapter"]
+        assert remote["decision"]["confidence"] == pytest.approx(expected["decision"]["confidence"], abs=1e-6)
 
 
 def test_a_detached_run_goes_on_without_the_caller(modal_fake, volumes):

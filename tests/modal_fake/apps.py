@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -123,6 +124,11 @@ class Apps:
         image = self.images[image_id]
         bases = [line for base in image.base_images for line in self.recipe(base.image_id)]
         return bases + list(image.dockerfile_commands)
+
+    def variables(self, image_id: str) -> dict[str, str]:
+        """Return the environment variables that an image sets."""
+        words = [word for line in self.recipe(image_id) if line.startswith("ENV ") for word in shlex.split(line[4:])]
+        return dict(word.split("=", 1) for word in words)
 
     # Apps
 

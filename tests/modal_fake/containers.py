@@ -129,6 +129,7 @@ class Container:
     def _environment(self, source: Path, socket: Path) -> dict[str, str]:
         hidden = ("MODAL_", "HF_", "MOE_ROUTER_", "PYTEST_", "COV_")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden) and k != "PYTHONPATH"}
+        environment |= self._fake.apps.variables(self.function.definition.image_id)
         for secret_id in self.function.definition.secret_ids:
             environment |= self._fake.apps.secrets[secret_id]
         return environment | {
@@ -232,6 +233,8 @@ class Containers:
     Attributes:
         limit: containers per function at a time.
         on_commit: called after every commit with the container and the volume; a test preempts there.
+        on_input: called with the container, which has its volumes already, before it is given an input.
+        on_output: called with the container when it gives an output.
     """
 
     def __init__(self, fake: Any) -> None:
@@ -239,6 +242,8 @@ class Containers:
         self._live: list[Container] = []
         self.limit = 1
         self.on_commit: Callable[[Container, Volume], None] = lambda container, volume: None
+        self.on_input: Callable[[Container], None] = lambda container: None
+        self.on_output: Callable[[Container], None] = lambda container: None
         self.started = 0
 
     def scale(self, function: Function) -> None:
@@ -290,6 +295,7 @@ class Containers:
         item = await container.function.queue.get()
         if item is None:
             return pb.FunctionGetInputsResponse(inputs=[pb.FunctionGetInputsItem(kill_switch=True)])
+        self.on_input(container)
         call, entry = item
         container.running[entry.id] = item
         timeout = container.function.definition.timeout_secs
@@ -305,6 +311,7 @@ class Containers:
         return pb.FunctionGetInputsResponse(inputs=[taken])
 
     async def FunctionPutOutputs(self, request: Any, container: Container) -> Any:
+        self.on_output(container)
         for output in request.outputs:
             call, entry = container.running.pop(output.input_id)
             item = pb.FunctionGetOutputsItem(

@@ -1,0 +1,94 @@
+"""What the tests of the app on Modal share: rows, LoRA adapters, the command line, and a preemption."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from adapters.router.router_bytes import from_bytes
+
+ROOT = Path(__file__).parents[1]
+ROUTER = "router-head.safetensors"
+WORDS = {
+    "calendar": ["book a day", "open the calendar", "click december"],
+    "claim-window": ["edit the claim", "scroll the claim form", "claim amount field"],
+    "provider-select": ["pick a provider", "choose the dentist", "provider dropdown"],
+}
+
+
+def rows(start: int, stop: int) -> bytes:
+    return b"".join(
+        json.dumps(
+            {
+                "text": f"{WORDS[name][i % 3]} number {i}{' and scroll' * (i % 4 * 3)}",
+                "label": label,
+                "adapter": name,
+                "source_id": f"{name}_{i}",
+            }
+        ).encode()
+        + b"\n"
+        for i in range(start, stop)
+        for label, name in enumerate(WORDS)
+    )
+
+
+def lora_files(base_model, folder):
+    """Return random LoRA adapters for the tiny base as files, in folders named as on the user's volume."""
+    from adapters.base_model.transformers_base import load_base
+    from entrypoints.modal_places import LORA_FOLDERS
+    from tests.lora_world import write_loras
+
+    for name, content in base_model.items():
+        (folder / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tiny" / name).write_bytes(content)
+    made = write_loras(load_base(str(folder / "tiny"), cache_dir=folder / "cache"), folder / "loras")
+    return {
+        f"{LORA_FOLDERS.get(adapter, adapter)}/{path.relative_to(made[adapter])}": path.read_bytes()
+        for adapter in made
+        for path in made[adapter].rglob("*")
+        if path.is_file()
+    }
+
+
+def run(*arguments, **environment):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MOE_ROUTER")}
+    env |= {"PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=200)
+
+
+def saved_router(volumes):
+    return from_bytes(volumes.named("routing-output").files[ROUTER])
+
+
+def same_router(one, other):
+    assert (one.card.features, one.card.temperature) == (other.card.features, other.card.temperature)
+    assert set(one.tensors) == set(other.tensors)
+    for name, tensor in one.tensors.items():
+        assert (tensor == other.tensors[name]).all(), name
+
+
+class Preemption:
+    """Takes a container away right after it has committed a certain checkpoint for the n-th time."""
+
+    def __init__(self, fake, number, checkpoint, nth):
+        self.fake, self.number, self.checkpoint, self.nth = fake, number, checkpoint, nth
+        self.seen = set()
+
+    def __call__(self, container, volume):
+        found = [data for path, data in volume.files.items() if f".checkpoint/{self.checkpoint}" in path]
+        if found and self.nth:
+            self.seen.add(found[0])
+            if len(self.seen) == self.nth:
+                self.nth = 0
+                container.preempt(self.number)
+
+    def __enter__(self):
+        self.fake.containers.on_commit = self
+        self.before = self.fake.containers.started
+        return self
+
+    def __exit__(self, *_):
+        self.fake.containers.on_commit = lambda container, volume: None
+        self.started = self.fake.containers.started - self.before

@@ -5,7 +5,8 @@ code is replaced or patched: what the tests run is what users run, up to the wir
 real servers, real GPUs, image builds (only the recipe is recorded), scheduling, billing.
 
 `server.py` dispatches calls and injects faults; `volumes.py`, `apps.py`, `functions.py` answer them;
-`containers.py` runs function bodies in modal's own container runtime; `web.py` serves web endpoints.
+`container.py` runs a function body in modal's own container runtime, `containers.py` starts and ends them;
+`calls.py` holds what a call is; `web.py` serves web endpoints.
 """
 
 from tests.modal_fake.server import CREDENTIALS, FakeModal, running_fake

@@ -1,85 +1,22 @@
-"""Functions, their calls, inputs and outputs."""
+"""The calls around functions: definitions, inputs, outputs."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
-from attrs import define, field
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.blobs import new_id
+from tests.modal_fake.calls import Call, Function, Input
 from tests.modal_fake.web import WebEndpoint
 
 SUCCESS = pb.GenericResult.GENERIC_STATUS_SUCCESS
 ASYNC_CALLS = (pb.FUNCTION_CALL_INVOCATION_TYPE_ASYNC, pb.FUNCTION_CALL_INVOCATION_TYPE_ASYNC_LEGACY)
-
-
-@define(eq=False)
-class Function:
-    """A function of an app, with the queue of inputs that its containers take from."""
-
-    id: str
-    app_id: str
-    definition: Any = None
-    declared: Any = None
-    variant_of: str = ""
-    queue: asyncio.Queue[Any] = field(factory=asyncio.Queue)
-    web_url: str = ""
-
-    @property
-    def metadata(self) -> Any:
-        described = self.definition or self.declared
-        return pb.FunctionHandleMetadata(
-            function_name=described.function_name,
-            function_type=described.function_type,
-            function_schema=described.function_schema,
-            web_url=self.web_url,
-            definition_id="de-" + self.id[3:],
-            app_id=self.app_id,
-            supported_input_formats=described.supported_input_formats,
-            supported_output_formats=described.supported_output_formats,
-        )
-
-
-@define(eq=False)
-class Input:
-    """One input of a call; `retry` counts its failed attempts."""
-
-    id: str
-    index: int
-    message: Any
-    retry: int = 0
-
-
-@define(eq=False)
-class Call:
-    """One call of a function: its inputs, and outputs by input index."""
-
-    id: str
-    function: Function
-    kind: int = 0
-    inputs: dict[int, Input] = field(factory=dict)
-    outputs: dict[int, Any] = field(factory=dict)
-    delivered: set[int] = field(factory=set)
-    data_in: list[Any] = field(factory=list)
-    data_out: list[Any] = field(factory=list)
-    changed: asyncio.Condition = field(factory=asyncio.Condition)
-
-    async def notify(self) -> None:
-        async with self.changed:
-            self.changed.notify_all()
-
-    async def wait(self, seconds: float) -> None:
-        with suppress(asyncio.TimeoutError):
-            async with self.changed:
-                await asyncio.wait_for(self.changed.wait(), seconds)
 
 
 class Functions:

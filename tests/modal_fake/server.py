@@ -19,7 +19,8 @@ from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.apps import Apps
 from tests.modal_fake.blobs import Blobs
-from tests.modal_fake.containers import Container, Containers
+from tests.modal_fake.container import Container
+from tests.modal_fake.containers import Containers
 from tests.modal_fake.functions import Functions
 from tests.modal_fake.queues import Queues
 from tests.modal_fake.volumes import Volumes

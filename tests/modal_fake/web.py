@@ -28,7 +28,7 @@ class WebEndpoint:
         return [aiohttp.web.route("*", "/{tail:.*}", self._handle)]
 
     async def _handle(self, request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
-        from tests.modal_fake.functions import Call, Input
+        from tests.modal_fake.calls import Call, Input
 
         call = Call(new_id("fc"), self._function)
         self._fake.functions.calls[call.id] = call

@@ -36,3 +36,13 @@ def normalise_text(text: str) -> str:
         if folded == current:
             return " ".join(folded.split())
         current = folded
+
+
+def routing_view(text: str) -> str:
+    """Return the text as the base model reads it for routing: capitals throughout become small letters.
+
+    A language model splits "CLICK TODAY" into other tokens than "click today", so shouted prompts would look like
+    nothing that the router was trained on. Ordinary capitals carry meaning (names, codes) and stay. Used alike in
+    training and serving, so that both see the same features. Idempotent.
+    """
+    return text.lower() if text == text.upper() else text

@@ -8,6 +8,7 @@ from application.ports import FeatureExtractor, RouterScorer, TrainedRouter
 from domain.errors import MismatchError, UsageError
 from domain.features import BaseModel, FeatureSpec
 from domain.routing import RoutingDecision, decide
+from domain.samples import routing_view
 
 
 @frozen
@@ -56,7 +57,7 @@ class RoutePrompts:
             card.labels.label_of(name)
         if not request.prompts:
             return []
-        rows = self.features.extract(request.prompts, card.features.taps)
+        rows = self.features.extract([routing_view(text) for text in request.prompts], card.features.taps)
         scores = self.scorer.score(self.router, rows, nearest=request.nearest)
         return [decide(each, card.labels, card.thresholds, request.disabled) for each in scores]
 

@@ -11,7 +11,7 @@ from attrs import frozen
 from application.ports import PromptReader, RowReader, TrainJob
 from domain.errors import DataRejectedError, MismatchError
 from domain.labels import LabelMap
-from domain.samples import RoutingSample, normalise_text
+from domain.samples import RoutingSample, normalise_text, routing_view
 
 
 @frozen
@@ -38,8 +38,9 @@ class TrainingData:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Training, validation and out-of-scope prompts, in this order."""
-        return (*(row.text for row in self.train), *(row.text for row in self.val), *self.out_of_scope)
+        """Training, validation and out-of-scope prompts, in this order, as the base model is to read them."""
+        prompts = (*(row.text for row in self.train), *(row.text for row in self.val), *self.out_of_scope)
+        return tuple(routing_view(text) for text in prompts)
 
 
 def read_training_data(rows: RowReader, prompts: PromptReader, job: TrainJob) -> TrainingData:

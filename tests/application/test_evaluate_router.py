@@ -17,7 +17,7 @@ from application.routing.evaluate_router import EvaluateReport, EvaluateRequest,
 from application.routing.route_prompts import RoutePrompts
 from domain.errors import MismatchError
 from domain.features import BaseModel, FeatureTap, Matrix
-from domain.perturbations import PERTURBATIONS
+from domain.perturbations import APPENDED, PERTURBATIONS
 from domain.routing import AbstentionThresholds
 from domain.samples import RoutingSample
 from tests.router_world import LABELS, SPEC, router_world
@@ -25,7 +25,7 @@ from tests.router_world import LABELS, SPEC, router_world
 
 @frozen
 class LookedUpFeatures:
-    """Features by heart; a changed prompt looks like another adapter's when it is in capitals."""
+    """Features by heart; a changed prompt looks like another adapter's when a sentence is appended."""
 
     base: BaseModel = SPEC.base
     max_tokens: int = 512
@@ -41,7 +41,7 @@ class LookedUpFeatures:
     def _row(self, text: str, known: dict[str, Any]) -> Any:
         if text.startswith("strange"):
             return router_world().strangers[int(text[7:])]
-        if text.isupper():
+        if text.endswith(APPENDED):
             return known["val blue 12"]
         return known.get(text, known["val red 0"])
 
@@ -96,7 +96,8 @@ def test_out_of_scope_prompts_are_told_apart():
 def test_flips_count_changed_decisions_by_kind_of_change():
     flips = run(world_rows()).flips
     assert list(flips) == list(PERTURBATIONS)
-    assert flips["case"] == Flips(pytest.approx(10 / 15), pytest.approx(10 / 15))  # all is blue in capitals
+    assert flips["appended"] == Flips(pytest.approx(10 / 15), pytest.approx(10 / 15))  # all is blue then
+    assert flips["case"] == Flips(0.0, 0.0)  # a prompt in capitals is read in small letters
     assert run(world_rows(), robustness=False).flips == {}
 
 

@@ -45,6 +45,11 @@ def test_each_prompt_goes_to_its_adapter_in_order_and_a_stranger_to_none():
     assert [len(each.nearest) for each in decisions] == [2, 2, 2]
 
 
+def test_a_prompt_in_capitals_is_decided_as_in_small_letters():
+    (shouted,) = route("VAL BLUE 12")
+    assert (shouted,) == tuple(route("val blue 12"))
+
+
 def test_a_disabled_adapter_is_never_chosen_and_an_unknown_one_is_refused():
     (decision,) = route("val blue 12", disabled=frozenset({"blue"}))
     assert decision.adapter != "blue"

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import UsageError
-from domain.samples import normalise_text
 from domain.split import largest_remainder_split
 
 COUNTS = st.lists(st.integers(0, 400), max_size=8)
@@ -48,17 +47,3 @@ def test_refuses_a_share_that_is_none(share):
 def test_refuses_negative_counts():
     with pytest.raises(UsageError, match="negative"):
         largest_remainder_split((1, -1), 0.5)
-
-
-@given(st.text())
-def test_normalising_twice_changes_nothing(text):
-    once = normalise_text(text)
-    assert normalise_text(once) == once
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("Click  the\tDATE\n", "click the date"), ("ﬁle", "FILE"), ("Straße", "STRASSE"), ("①", "1")],
-)
-def test_texts_that_a_person_would_call_the_same(one, other):
-    assert normalise_text(one) == normalise_text(other)

@@ -20,7 +20,7 @@ PROMPTS = {
     "calendar": "Click the 28th of January in the calendar, please",
     "claim-window": "Change the deductible on the claim to 750",
     "provider-select": "Choose Dr. Linnea Garrowby in the provider drop-down.",
-    None: "How long do I boil an egg so that the yolk stays soft?",
+    None: "Will it rain in the mountains this weekend?",
 }
 """One prompt per adapter that is not in the packaged data, and one that belongs to none of them."""
 
@@ -149,8 +149,8 @@ def _show_answer(console: Console, prompt: str, answer: Answer) -> None:
     console.print(f"\n  [prompt] {prompt}", markup=False)
     console.print(
         f"  [router] selected adapter={decision.adapter or 'none'} ({decision.reason}; confidence "
-        f"{decision.confidence:.2f} for {decision.best}, out-of-scope score {decision.out_of_scope:.2f} "
-        f"with limit {decision.thresholds.max_out_of_scope:.2f})",
+        f"{decision.confidence:.2f} for {decision.best}, out-of-scope score {decision.out_of_scope:.3f} "
+        f"with limit {decision.thresholds.max_out_of_scope:.3f})",
         markup=False,
     )
     speaker = answer.adapter or f"base model, because {answer.fallback}"

@@ -69,7 +69,10 @@ class JsonlAnswerLog:
         whole = content.rfind(b"\n") + 1
         found = {}
         for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
-            row = _parsed(line)
+            try:
+                row = _parsed(line)
+            except ValueError:
+                row = None
             if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
                 raise DataRejectedError(
                     "is no answer of this program; nothing was changed",

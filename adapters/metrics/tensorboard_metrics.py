@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,10 @@ class TensorboardObserver:
             [names[label], " ".join(text.split())[:200] or "(empty)"]
             for label, text in zip(event.labels[:MAX_PROJECTED], event.texts[:MAX_PROJECTED], strict=True)
         ]
-        self._writer.add_embedding(reduced, metadata=metadata, metadata_header=["adapter", "prompt"], tag="features")
+        with redirect_stdout(sys.stderr):  # a resumed run writes it again, on which TensorBoard prints a remark
+            self._writer.add_embedding(
+                reduced, metadata=metadata, metadata_header=["adapter", "prompt"], tag="features"
+            )
 
     @property
     def _names(self) -> tuple[str, ...]:

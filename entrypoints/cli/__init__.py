@@ -120,6 +120,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line; a user's error becomes one line on stderr and its exit code."""
     try:
         code = cli.main(args=argv, prog_name="moe-router", standalone_mode=False)
+    except click.UsageError as error:
+        asked = error.ctx.command_path if error.ctx else "moe-router"
+        click.echo(f"moe-router: {error.format_message()} ({asked} --help shows the usage)", err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

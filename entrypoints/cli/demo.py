@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from domain.errors import TargetExistsError
 from entrypoints.bootstrap import Application
 from entrypoints.cli import tool_version
 
@@ -47,6 +48,8 @@ def command(app: Application, output_dir: Path | None) -> None:
 
     started = time.monotonic()
     folder = output_dir or Path("demo") / f"{app.clock.now():%Y%m%d_%H%M%S}"
+    if folder.exists():
+        raise TargetExistsError("already exists", where=folder, hint="choose another --output-dir")
     console = Console(highlight=False, soft_wrap=True)
     dataset = _generate(app, console, folder / "routing")
     router = _train(app, console, dataset, folder)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from application.datasets.grow_dataset import GrownDataset
-from domain.errors import TargetExistsError
+from domain.errors import InterruptedRunError, TargetExistsError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.grow_report import report_as_json, report_as_text
 
@@ -77,11 +77,18 @@ def grow(
         raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
     use_case = app.grow_router(base_model)
     use_case.check(router, dataset_dir)  # before anything slow, and before anything is written
-    request = GrowRouterRequest(
-        router, dataset_dir, make_dataset(output_dir), target, base_model, log_dir, use_cache=not no_cache
-    )
-    with app.interruption():
-        report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
+    grown = make_dataset(output_dir)
+    request = GrowRouterRequest(router, dataset_dir, grown, target, base_model, log_dir, use_cache=not no_cache)
+    try:
+        with app.interruption():
+            report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
+    except InterruptedRunError as error:  # the data set is there already, so the same command would refuse it
+        raise InterruptedRunError(
+            "interrupted; the new data set is complete, the router is not",
+            where=grown.path,
+            hint=f"train on it with: moe-router train --dataset-dir {grown.path} --router-out {target}",
+            signal_number=error.signal_number,
+        ) from error
     if as_json:
         import orjson
 

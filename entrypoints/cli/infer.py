@@ -71,7 +71,7 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
         options["max_new_tokens"], options["temperature"], options["seed"], tuple(options["stop"])
     )
     answer = app.modal_answering(gpu=options["gpu"], hf_secret=options["hf_secret"])
-    loras = lora_folders(options["loras"], None)
+    loras = lora_folders(options["loras"], None, here=False)
     disabled, only = tuple(options["disable"]), options["route_only"]
     found = answer(
         RemoteQuestions(prompts, path, generation, options["base_model"], loras, options["fallback"], disabled, only)
@@ -139,6 +139,9 @@ def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
     folders = lora_folders(options["loras"], options["lora_dir"])
     prompts = None if options["output"] else _prompts(options)
     router = app.routers.load(path)
+    for name in lora_folders(options["loras"], None):
+        if name != fallback.adapter:
+            router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
     answering = app.answer_prompts(router, folders, options["base_model"], fallback=fallback, disabled=disabled)
     if prompts is None:
         report = app.answer_file(answering, options["source"], options["output"], generation)

@@ -26,12 +26,14 @@ def lora_options(command: _Command) -> _Command:
     return one(many(command))
 
 
-def lora_folders(loras: tuple[str, ...], lora_dir: Path | None) -> dict[str, Path]:
+def lora_folders(loras: tuple[str, ...], lora_dir: Path | None, *, here: bool = True) -> dict[str, Path]:
     """Return the LoRA adapters' folders by name; ``--lora`` overrides what lies in ``--lora-dir``.
+
+    `here` tells whether the paths are this machine's, so that they can be looked at.
 
     Raises:
         UsageError: a value is not NAME=PATH, a name is not allowed or given twice.
-        MissingFileError: ``--lora-dir`` is no folder, or holds no LoRA adapter.
+        MissingFileError: a folder is not there, or ``--lora-dir`` holds no LoRA adapter.
     """
     folders = {} if lora_dir is None else _in(lora_dir)
     given: dict[str, Path] = {}
@@ -42,6 +44,11 @@ def lora_folders(loras: tuple[str, ...], lora_dir: Path | None) -> dict[str, Pat
         if check_adapter_name(name) in given:
             raise UsageError(f"--lora names {name!r} twice")
         given[name] = Path(path)
+    for name, folder in given.items():
+        if here and not folder.exists():
+            raise MissingFileError(
+                "no such folder", where=folder, hint=f"the LoRA adapter that --lora {name}=… names"
+            )
     return {**folders, **given}
 
 

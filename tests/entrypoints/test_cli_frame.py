@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 import pytest
+import structlog
 
 from domain.errors import (
     DataRejectedError,
@@ -117,3 +118,29 @@ def test_an_unknown_command_is_a_usage_error(capsys):
         frame.main(["no-such-command"])
     assert exit_.value.code == 2
     assert "no-such-command" in capsys.readouterr().err
+
+
+@pytest.fixture
+def fresh_logs():
+    """Commands that run in this process bind the log to a captured stderr, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("fresh_logs")
+def test_a_bad_option_value_is_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        frame.main(["generate", "--train-samples", "abc"])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--train-samples" in error
+    assert "moe-router generate --help" in error
+
+
+@pytest.mark.usefixtures("fresh_logs")
+def test_the_demo_refuses_a_folder_that_is_there(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        frame.main(["demo", "--output-dir", str(tmp_path)])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith(f"moe-router: {tmp_path}: already exists")

@@ -26,7 +26,7 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench  ## print the numbers that the README claims
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/features.py
-	$(BIN)/python benchmarks/inference.py --tokens 16 --repeats 1
+	$(BIN)/python benchmarks/inference.py --tokens 24 --repeats 1
 
 clean:
 	rm -rf $(VENV) build *.egg-info

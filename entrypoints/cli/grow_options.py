@@ -75,8 +75,8 @@ def grow(
     target = router_out or router.with_name(f"{router.stem}-grown.safetensors")
     if target.exists():
         raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
-    use_case = app.grow_router(base_model)
-    use_case.check(router, dataset_dir)  # before anything slow, and before anything is written
+    use_case = app.grow_router(base_model, use_cache=not no_cache)
+    card = use_case.check(router, dataset_dir).card  # before anything slow, and before anything is written
     grown = make_dataset(output_dir)
     request = GrowRouterRequest(router, dataset_dir, grown, target, base_model, log_dir, use_cache=not no_cache)
     try:
@@ -86,7 +86,10 @@ def grow(
         raise InterruptedRunError(
             "interrupted; the new data set is complete, the router is not",
             where=grown.path,
-            hint=f"train on it with: moe-router train --dataset-dir {grown.path} --router-out {target}",
+            hint=f"go on with: moe-router train --dataset-dir {grown.path} --router-out {target} "
+            f"--head {card.head} --layers {','.join(map(str, card.features.layers))} "
+            f"--pooling {card.features.pooling} "
+            f"--seed {card.seed} --base-model {base_model or card.features.base.name}",
             signal_number=error.signal_number,
         ) from error
     if as_json:

@@ -92,12 +92,13 @@ class TrainingParts(RoutingParts, ModalParts):
 
         return serve(folder, host, port)
 
-    def grow_router(self, base_model: str | None = None) -> GrowRouter:
+    def grow_router(self, base_model: str | None = None, *, use_cache: bool = True) -> GrowRouter:
         """The use case that retrains a router for a grown data set and compares both."""
         from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
         from application.training.grow_router import GrowRouter
 
         def score(router: TrainedRouter, path: Path) -> EvaluateReport:
-            return self.evaluate_router(router, base_model=base_model)(EvaluateRequest(path, robustness=False))
+            evaluate = self.evaluate_router(router, base_model=base_model, use_cache=use_cache)
+            return evaluate(EvaluateRequest(path, robustness=False))
 
         return GrowRouter(self.router_trainer("local"), self.routers, self.datasets, score)

@@ -10,6 +10,7 @@ base" the same encoder, all-MiniLM-L6-v2. Columns:
 - CPU s: the processor seconds behind them, which other work on the machine disturbs less;
 - ms/prompt: median milliseconds to route one prompt alone.
 
+Every cell is the mean over the seeds (``--seeds``): a seed draws the rows and starts whatever a system draws itself.
 Validation rows (a quarter as many as training rows, out of the routes' ``val.jsonl``) go to everyone; who uses
 them, and for what, stands in ``routing_peers.py``. Nothing is chosen on test rows. Only ratios of times within one
 run mean anything.
@@ -23,11 +24,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any library reads it: not
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import gc
+import itertools
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -53,14 +56,22 @@ SYSTEMS: dict[str, tuple[str, Callable[[int], peers.System]]] = {
     "finetune": ("full fine-tuning of MiniLM", peers.FullFineTuning),
 }
 PROMPTS_TIMED = 60
+FIGURES = {"accuracy": 3, "auroc": 3, "ece": 3, "train_seconds": 1, "train_cpu_seconds": 1, "ms_per_prompt": 1}
+"""The columns, in order, with the digits that each shows."""
 
 
 @attrs.frozen
 class Result:
-    """One row of the table; see the module's docstring for the columns."""
+    """One measurement: one system, one number of prompts, one seed; see the module's docstring for the columns.
+
+    `threads` and `date` say how and when it was taken, for files that several runs filled.
+    """
 
     system: str
     per_route: int
+    seed: int
+    threads: int
+    date: str
     accuracy: float
     auroc: float
     ece: float
@@ -87,6 +98,9 @@ def measure(name: str, data: BenchmarkData, per_route: int, seed: int) -> Result
     return Result(
         system=name,
         per_route=per_route,
+        seed=seed,
+        threads=torch.get_num_threads(),
+        date=time.strftime("%Y-%m-%d"),
         accuracy=figures.accuracy,
         auroc=auroc(inside.strangeness.tolist(), outside.strangeness.tolist()),
         ece=figures.calibration_error,
@@ -107,17 +121,31 @@ def milliseconds(system: peers.System, texts: Sequence[str]) -> float:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return the results as a Markdown table."""
+    """Return the results as a Markdown table, each cell the mean over the seeds."""
     lines = [
         "| system | prompts per route | accuracy | out-of-scope AUROC | ECE | train s | CPU s | ms/prompt |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    lines += [
-        f"| {SYSTEMS[r.system][0]} | {r.per_route} | {r.accuracy:.3f} | {r.auroc:.3f} | {r.ece:.3f} "
-        f"| {r.train_seconds:.1f} | {r.train_cpu_seconds:.1f} | {r.ms_per_prompt:.1f} |"
-        for r in sorted(results, key=lambda r: (list(SYSTEMS).index(r.system), r.per_route))
-    ]
+    for name in SYSTEMS:
+        for count in sorted({r.per_route for r in results if r.system == name}):
+            cell = [r for r in results if (r.system, r.per_route) == (name, count)]
+            mean = {figure: statistics.mean(getattr(r, figure) for r in cell) for figure in FIGURES}
+            figures = " | ".join(f"{value:.{FIGURES[figure]}f}" for figure, value in mean.items())
+            lines.append(f"| {SYSTEMS[name][0]} | {count} | {figures} |")
     return "\n".join(lines)
+
+
+def footer(results: Sequence[Result], test_per_route: int, out_of_scope: int) -> str:
+    """Return what the table rests on: rows, seeds, threads and days."""
+
+    def listed(values: set[Any]) -> str:
+        return ", ".join(map(str, sorted(values)))
+
+    return (
+        f"{test_per_route} test prompts per route, {out_of_scope} out-of-scope prompts; "
+        f"seeds {listed({r.seed for r in results})}; threads {listed({r.threads for r in results})} "
+        f"of {os.cpu_count()} cores; {listed({r.date for r in results})}"
+    )
 
 
 def _counts(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
@@ -125,6 +153,13 @@ def _counts(_ctx: click.Context, _param: click.Parameter, value: str) -> list[in
         return [click.IntRange(min=4)(part) for part in value.split(",")]
     except ValueError:
         raise click.BadParameter(f"{value!r} is no list of numbers such as 8,50,200") from None
+
+
+def _seeds(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 42,43") from None
 
 
 def _rows(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
@@ -140,7 +175,7 @@ def _rows(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]
 @click.option("--rows", default=",".join(SYSTEMS), callback=_rows, help="Which systems.")
 @click.option("--test-per-route", default=100, type=click.IntRange(min=1))
 @click.option("--oos", default=400, type=click.IntRange(min=1), help="Out-of-scope test prompts.")
-@click.option("--seed", default=42)
+@click.option("--seeds", default="42", callback=_seeds, help="One whole round per seed; the table shows means.")
 @click.option(
     "--json",
     "json_file",
@@ -153,27 +188,25 @@ def main(
     rows: list[str],
     test_per_route: int,
     oos: int,
-    seed: int,
+    seeds: list[int],
     json_file: Path | None,
 ) -> None:
     """Print the table; progress goes to stderr."""
-    settings = {"test_per_route": test_per_route, "out_of_scope": oos, "seed": seed}
+    settings = {"test_per_route": test_per_route, "out_of_scope": oos}
     results = load(json_file, settings) if json_file else []
-    for count in per_route:
+    for seed, count in itertools.product(seeds, per_route):
         drawn = draw(data, per_route=count, test_per_route=test_per_route, out_of_scope=oos, seed=seed)
         for name in rows:
-            if any((r.system, r.per_route) == (name, count) for r in results):
+            if any((r.system, r.per_route, r.seed) == (name, count, seed) for r in results):
                 continue
             results.append(measure(name, drawn, count, seed))
             click.echo(table(results[-1:]).splitlines()[-1], err=True)
             if json_file:
                 save(results, settings, json_file)
             gc.collect()
-    click.echo(table([r for r in results if r.system in rows and r.per_route in per_route]))
-    click.echo(
-        f"\n{test_per_route} test prompts per route, {oos} out-of-scope prompts, seed {seed}, "
-        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
-    )
+    shown = [r for r in results if r.system in rows and r.per_route in per_route and r.seed in seeds]
+    click.echo(table(shown))
+    click.echo(f"\n{footer(shown, test_per_route, oos)}")
 
 
 def load(json_file: Path, settings: dict[str, int]) -> list[Result]:

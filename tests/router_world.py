@@ -37,8 +37,10 @@ class RouterWorld:
     strangers: Any
 
     def assembled(self, **changes: Any) -> TrainedRouter:
-        """Return a complete router whose bank is the training rows, with `changes` to its card."""
-        made = PlainRouterCalibrator().calibrate(self.router, self.train, self.val, target_error=0.02)
+        """Return a complete router that knows the training rows and 3 strangers, with `changes` to its card."""
+        made = PlainRouterCalibrator().calibrate(
+            self.router, self.train, self.val, target_error=0.02, out_of_scope=self.strangers[:3]
+        )
         return TrainedRouter(router_card(**changes), {**self.router.tensors, **made.tensors}, made.bank_texts)
 
 

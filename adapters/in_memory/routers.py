@@ -72,17 +72,20 @@ def _score(router: TrainedRouter, tensors: dict[str, Any], row: list[float], nea
     ]
     exponentials = [math.exp(logit - max(logits)) for logit in logits]
     probabilities = tuple(each / sum(exponentials) for each in exponentials)
-    vector = _unit([_dot(direction, scaled) for direction in tensors["bank.projection"]])
+    evidence = max(logits) + math.log(sum(exponentials))
+    moved = _unit([value + offset for value, offset in zip(scaled, tensors["bank.offset"], strict=True)])
+    vector = [_dot(direction, moved) for direction in tensors["bank.projection"]]
     similar = [_dot(known, vector) for known in tensors["bank.features"]]
     order = sorted(range(len(similar)), key=lambda i: (-similar[i], i))
-    neighbours, density_weight, confidence_weight = tensors["bank.score"]
+    neighbours, density_weight, evidence_weight, stranger_weight = tensors["bank.score"]
     closest = order[: int(neighbours)]
     near = sum(similar[i] for i in closest) / len(closest)
     density = sum(tensors["bank.density"][i] for i in closest) / len(closest)
+    strangeness = max((_dot(stranger, vector) for stranger in tensors["bank.strangers"]), default=0.0)
     names = router.card.labels
     return RouteScores(
         probabilities,
-        density_weight * density - near - confidence_weight * math.log(max(probabilities)),
+        density_weight * density - near - evidence_weight * evidence + stranger_weight * strangeness,
         tuple(
             NearestPrompt(router.bank_texts[i], names.name_of(int(tensors["bank.labels"][i])), similar[i])
             for i in order[:nearest]
@@ -117,17 +120,21 @@ class PlainRouterCalibrator:
         tensors = {name: _rows(tensor) for name, tensor in router.tensors.items()}
         kept = [i for i, label in enumerate(train.labels) if train.labels[:i].count(label) < self.rows_per_adapter]
         rows = [_unit(_standardised(tensors, _floats(train.features[i]))) for i in kept]
+        foreign: Any = [] if out_of_scope is None else out_of_scope
+        strangers = [_unit(_standardised(tensors, _floats(foreign[i]))) for i in range(len(foreign))]
         density = []
         for i, row in enumerate(rows):
             others = sorted((_dot(row, other) for j, other in enumerate(rows) if j != i), reverse=True) or [1.0]
             closest = others[: self.neighbours]
             density.append(sum(closest) / len(closest))
         bank: dict[str, Matrix] = {
+            "bank.offset": np.zeros(len(rows[0]), np.float32),
             "bank.projection": np.eye(len(rows[0]), dtype=np.float32),
             "bank.features": np.asarray(rows, np.float32),
             "bank.density": np.asarray(density, np.float32),
             "bank.labels": np.asarray([train.labels[i] for i in kept], np.int64),
-            "bank.score": np.asarray([self.neighbours, 0.5, 0.1], np.float32),
+            "bank.strangers": np.asarray(strangers, np.float32).reshape(len(strangers), len(rows[0])),
+            "bank.score": np.asarray([self.neighbours, 0.5, 0.1, 0.5], np.float32),
         }
         return Calibration(1.0, AbstentionThresholds(), bank, tuple(train.texts[i] for i in kept))
 

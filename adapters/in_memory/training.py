@@ -69,6 +69,11 @@ class SoftmaxSession:
         """Use this rate from the next step on."""
         self._rate = learning_rate
 
+    @property
+    def left_out(self) -> None:
+        """Not known: that would take one fit per row."""
+        return None
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return weights and velocity."""
         return {"weight": self._weight.copy(), "velocity": self._velocity.copy()}

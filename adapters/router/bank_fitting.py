@@ -1,68 +1,83 @@
-"""Builds a prompt bank out of the training prompts: which to keep, and in which space to compare them."""
+"""Builds a prompt bank out of the known prompts: which to keep, and in which directions to compare them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from attrs import evolve
 from numpy.typing import NDArray
 
 from adapters.router.prompt_bank import PromptBank, embed, top
-from adapters.router.router_heads import Array, softmax
-from domain.evaluation import auroc
+from adapters.router.router_heads import Array, log_sum_exp
 
 ROWS_PER_ADAPTER: Final = 500
-"""At most so many training prompts of each adapter are kept; the more, the better strangers are told."""
+"""At most so many known prompts of each adapter are kept; the more, the better strangers are told."""
 
 BANK_ROWS: Final = 5000
-"""With many adapters each keeps fewer, so that a bank has about so many rows at most."""
+"""With many adapters each keeps fewer, so that a bank has about so many rows at most; strangers too."""
 
 DIRECTIONS: Final = 512
 """At most so many main directions of the features are kept."""
 
-WHITENING: Final = 0.25
-"""A direction is divided by its variance to this power, or to none (0.5 would be full whitening)."""
+MOST_OFFSET: Final = 3.0
+"""An offset is at most so many standard deviations: some models have features with means of hundreds."""
 
-WHITENING_GAIN: Final = 0.01
-"""What whitening must gain in :func:`stranger_auroc`: strangers that near overrate it by up to 0.01."""
-
-NEIGHBOURS: Final = 10
+MOST_NEIGHBOURS: Final = 5
+# Weights that half precision holds exactly; chosen on validation prompts of CLINC (docs/experiments.md).
 DENSITY_WEIGHT: Final = 0.5
-CONFIDENCE_WEIGHT: Final = 0.1
+EVIDENCE_WEIGHT: Final = 0.03125
+STRANGER_WEIGHT: Final = 0.5
 
 SAMPLE: Final = 1000
-"""At most so many rows decide the directions and whether to whiten them."""
+"""At most so many rows decide the directions."""
 
 Labels = NDArray[np.int64]
 
 
-def fit_bank(
-    train: Array, labels: Labels, val: Array, val_labels: Labels, *, rows_per_adapter: int = ROWS_PER_ADAPTER
-) -> tuple[PromptBank, NDArray[np.int64]]:
-    """Return the bank and the indices of the training rows in it.
+def bank_offset(mean: Any, scale: Any) -> Array:
+    """Return what a bank adds to standardised features, (F,): their mean in standard deviations, limited."""
+    return np.asarray(np.clip(np.asarray(mean) / np.asarray(scale), -MOST_OFFSET, MOST_OFFSET), np.float32)
 
-    Half-whitened directions serve some base models' features and not others'. The choice needs no out-of-scope
-    prompts: each adapter in turn plays the stranger (see :func:`stranger_auroc`).
+
+def fit_bank(
+    rows: Array,
+    labels: Labels,
+    *,
+    offset: Array,
+    strangers: Array | None = None,
+    rows_per_adapter: int = ROWS_PER_ADAPTER,
+) -> tuple[PromptBank, NDArray[np.int64]]:
+    """Return the bank and the indices of the rows that it keeps.
 
     Args:
-        train: standardised training features, (n, F).
+        rows: standardised features of known prompts, (n, F).
         labels: their labels, (n,).
-        val: standardised validation features, (m, F).
-        val_labels: their labels, (m,).
+        offset: see :func:`bank_offset`, (F,).
+        strangers: standardised features of prompts that belong to no label, (m, F), or None.
         rows_per_adapter: most rows of each adapter that are kept.
     """
     kept = choose_rows(labels, min(rows_per_adapter, max(BANK_ROWS // len(np.unique(labels)), 1)))
-    some, some_val = spread(kept, SAMPLE), spread(np.arange(len(val)), SAMPLE)
-    directions, variances = main_directions(train[some])
-    whitened = directions / variances[:, None] ** WHITENING
-    plain_auroc, whitened_auroc = (
-        stranger_auroc(_bank(projection, train[some], labels[some]), val[some_val], val_labels[some_val])
-        for projection in (directions, whitened)
+    # Rounded to half precision first, as the file keeps it: a prompt must meet the bank that it was fitted with.
+    projection = _rounded(main_directions(rows[spread(kept, SAMPLE)] + offset))
+    features = _rounded(embed(offset, projection, rows[kept]))
+    foreign = np.zeros((0, rows.shape[1]), np.float32) if strangers is None else strangers
+    smallest = int(np.unique(labels[kept], return_counts=True)[1].min())
+    neighbours = int(np.clip(round(0.75 * smallest**0.5), 1, MOST_NEIGHBOURS))
+    bank = PromptBank(
+        offset=offset,
+        projection=projection,
+        features=features,
+        density=own_density(features @ features.T, neighbours),
+        labels=labels[kept],
+        strangers=_rounded(embed(offset, projection, foreign)),
+        neighbours=neighbours,
+        density_weight=DENSITY_WEIGHT,
+        evidence_weight=EVIDENCE_WEIGHT,
+        stranger_weight=STRANGER_WEIGHT,
     )
-    projection = whitened if whitened_auroc - plain_auroc >= WHITENING_GAIN else directions
-    return _bank(projection, train[kept], labels[kept]), kept
+    return bank, kept
 
 
 def choose_rows(labels: Labels, limit: int, seed: int = 0) -> NDArray[np.int64]:
@@ -80,33 +95,26 @@ def spread(indices: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(len(indices), limit)).astype(np.int64)]
 
 
-def main_directions(rows: Array, limit: int = DIRECTIONS) -> tuple[Array, Array]:
-    """Return the main directions (D, F) of standardised rows (n, F), and the variance (D,) along each.
+def main_directions(rows: Array, limit: int = DIRECTIONS) -> Array:
+    """Return the directions (D, F), of length 1, in which rows (n, F) are longest, taken together.
 
-    Principal components, by way of the smaller of covariance and Gram matrix. Directions whose variance is
-    below a ten-thousandth of the first one's are left out.
+    Right singular vectors of the rows as they are (not centred), by way of the smaller of the two products.
+    Directions that hold less than a ten-thousandth of what the first one holds are left out.
     """
     wide = rows.shape[1] > rows.shape[0]
     square = (rows @ rows.T if wide else rows.T @ rows).astype(np.float64) / len(rows)
     values, vectors = np.linalg.eigh(square)
     keep = np.flatnonzero(values > 1e-4 * values[-1])[::-1][:limit]
-    if len(keep) == 0:  # all rows are the same: any direction does
-        return np.eye(1, rows.shape[1], dtype=np.float32), np.ones(1, np.float32)
-    variances = values[keep]
+    if len(keep) == 0:  # all rows are zero: any direction does
+        return np.eye(1, rows.shape[1], dtype=np.float32)
     basis = vectors[:, keep].T  # (D, n) or (D, F)
     if wide:
-        basis = basis @ rows / np.sqrt(variances * len(rows))[:, None]
-    return basis.astype(np.float32), variances.astype(np.float32)
+        basis = basis @ rows / np.sqrt(values[keep] * len(rows))[:, None]
+    return np.asarray(basis, np.float32)
 
 
-def _bank(projection: Array, rows: Array, labels: Labels) -> PromptBank:
-    # Rounded to half precision first, as the file keeps it: a prompt must meet the bank that it was fitted with.
-    projection = (projection / np.abs(projection).max()).astype(np.float16).astype(np.float32)
-    features = embed(projection, rows).astype(np.float16).astype(np.float32)
-    smallest = int(np.unique(labels, return_counts=True)[1].min())
-    neighbours = int(np.clip(round(0.75 * smallest**0.5), 1, NEIGHBOURS))
-    density = own_density(features @ features.T, neighbours)
-    return PromptBank(projection, features, density, labels, neighbours, DENSITY_WEIGHT, CONFIDENCE_WEIGHT)
+def _rounded(values: Array) -> Array:
+    return np.asarray(values.astype(np.float16).astype(np.float32))
 
 
 def own_density(similarity: Array, neighbours: int) -> Array:
@@ -132,23 +140,7 @@ def banks_without(bank: PromptBank) -> Iterator[tuple[int, NDArray[np.bool_], Pr
             yield label, left, evolve(bank, **rows)
 
 
-def stranger_auroc(bank: PromptBank, val: Array, labels: Labels) -> float:
-    """Return how well the bank tells an adapter's prompts from the others' when that adapter is not in the bank.
-
-    The mean over the adapters of the AUROC between the others' validation prompts and its own. The head's
-    confidence takes no part: the head knows the adapter.
-    """
-    similarity = bank.similarities(val)
-    figures = []
-    for stranger, left, without in banks_without(bank):
-        inside = labels != stranger
-        if not inside.all() and inside.any():
-            scores = without.scores(similarity[:, left], np.ones(len(val)))
-            figures.append(auroc(scores[inside].tolist(), scores[~inside].tolist()))
-    return float(np.mean(figures)) if figures else 0.0
-
-
-def stranger_scores(bank: PromptBank, val: Array, labels: Labels, logits: NDArray[np.float64]) -> list[float]:
+def stand_in_scores(bank: PromptBank, val: Array, labels: Labels, logits: NDArray[np.float64]) -> list[float]:
     """Return the scores that validation prompts would get if their own adapter were unknown.
 
     Each adapter in turn is left out of the bank and of the head's choice; its prompts then stand for prompts that
@@ -165,6 +157,7 @@ def stranger_scores(bank: PromptBank, val: Array, labels: Labels, logits: NDArra
         own = labels == stranger
         others = np.delete(logits[own], stranger, axis=1)
         if len(others):
-            confidence = softmax(others).max(axis=1)
-            scores += without.scores(bank.similarities(val[own])[:, left], confidence).tolist()
+            vectors = bank.embed(val[own])
+            similarity, strangeness = bank.similarities(vectors)[:, left], bank.stranger_similarity(vectors)
+            scores += without.scores(similarity, log_sum_exp(others), strangeness).tolist()
     return scores

@@ -13,7 +13,16 @@ import numpy as np
 from attrs import frozen
 
 from adapters.router.numpy_probe import PENALTIES, scaling
-from adapters.router.ridge import MAX_EXACT_ROWS, balanced_rows, best_scale, leave_one_out, one_thread, solve, targets
+from adapters.router.ridge import (
+    MAX_EXACT_ROWS,
+    LeaveOneOut,
+    balanced_rows,
+    best_scale,
+    leave_one_out,
+    one_thread,
+    solve,
+    targets,
+)
 from adapters.router.router_heads import cosine_kernel, unit_rows
 from application.ports import HeadProblem
 
@@ -32,12 +41,15 @@ class StartingPoint:
         val: the same of each validation row, (n_val, D).
         fixed: router tensors that training does not change.
         weights: router tensors that it does.
+        left_out: logits that each training row would get had it not been fitted, (n_train, C), or None: exact, for
+            up to `MAX_EXACT_ROWS` rows; with more rows there are validation rows enough.
     """
 
     train: np.ndarray
     val: np.ndarray
     fixed: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray]
+    left_out: np.ndarray | None = None
 
 
 def standardised(problem: HeadProblem) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -64,8 +76,8 @@ def linear_start(problem: HeadProblem) -> StartingPoint:
         else:
             centred, _ = targets(labels, problem.n_labels)
             primal = np.linalg.solve(design.T @ design + picked.penalty * np.eye(width), design.T @ centred)
-        weights = primal.T / np.sqrt(width)  # (C, F)
-        return StartingPoint(train, val, fixed, _scaled(problem, val, weights))
+        scaled = _scaled(problem, val, primal.T / np.sqrt(width))  # (C, F)
+        return StartingPoint(train, val, fixed, scaled, _left_out(picked, len(labels), scaled))
 
 
 def kernel_start(problem: HeadProblem) -> StartingPoint:
@@ -74,21 +86,21 @@ def kernel_start(problem: HeadProblem) -> StartingPoint:
     labels = problem.train_labels
     with one_thread():
         units = unit_rows(train)
-        gamma, penalty = _kernel_settings(units, problem)
+        gamma, picked = _kernel_settings(units, problem)
         support_rows = balanced_rows(labels, MAX_SUPPORT)
         support = units[support_rows]
         train_design = cosine_kernel(units, support, gamma)  # (n, S)
         val_design = cosine_kernel(unit_rows(val), support, gamma)
         if len(support) == len(units):
-            dual = solve(train_design.astype(np.float64), labels, problem.n_labels, penalty)  # (S, C)
+            dual = solve(train_design.astype(np.float64), labels, problem.n_labels, picked.penalty)  # (S, C)
         else:
-            dual = _subset_of_regressors(train_design.astype(np.float64), support_rows, problem, penalty)
+            dual = _subset_of_regressors(train_design.astype(np.float64), support_rows, problem, picked.penalty)
         weights = _scaled(problem, val_design, dual.T)
     fixed |= {"head.support": support, "head.gamma": np.asarray([gamma], np.float32)}
-    return StartingPoint(train_design, val_design, fixed, weights)
+    return StartingPoint(train_design, val_design, fixed, weights, _left_out(picked, len(labels), weights))
 
 
-def _kernel_settings(units: np.ndarray, problem: HeadProblem) -> tuple[float, float]:
+def _kernel_settings(units: np.ndarray, problem: HeadProblem) -> tuple[float, LeaveOneOut]:
     rows = balanced_rows(problem.train_labels, MAX_EXACT_ROWS)
     labels = [problem.train_labels[row] for row in rows]
     tried = []
@@ -96,7 +108,7 @@ def _kernel_settings(units: np.ndarray, problem: HeadProblem) -> tuple[float, fl
         kernel = np.asarray(cosine_kernel(units[rows], units[rows], gamma), np.float64)
         tried.append((leave_one_out(kernel, labels, problem.n_labels, PENALTIES), gamma))
     best, gamma = min(tried, key=lambda one: one[0].loss)
-    return gamma, best.penalty
+    return gamma, best
 
 
 def _subset_of_regressors(
@@ -107,6 +119,13 @@ def _subset_of_regressors(
     inner = design[support_rows]  # (S, S)
     jitter = 1e-8 * len(inner) * np.eye(len(inner))
     return np.asarray(np.linalg.solve(design.T @ design + penalty * inner + jitter, design.T @ centred))
+
+
+def _left_out(picked: LeaveOneOut, n_train: int, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    if len(picked.outputs) < n_train:
+        return None
+    scale = float(weights["head.bias"].sum())  # the bias is the shares of the labels, which add up to 1, times it
+    return np.asarray(scale * picked.outputs, np.float32)
 
 
 def _scaled(problem: HeadProblem, val_design: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 
 from adapters.router.prompt_bank import PromptBank, nearest_rows
-from adapters.router.router_heads import head_logits, softmax, standardise
+from adapters.router.router_heads import head_logits, log_sum_exp, softmax, standardise
 from application.ports import TrainedRouter
 from domain.errors import MismatchError
 from domain.features import Matrix
@@ -33,9 +33,11 @@ class NumpyRouterScorer:
             return []
         if (bank := self._banks.get(router)) is None:
             bank = self._banks[router] = PromptBank.from_tensors(router.tensors)
-        probabilities = softmax(head_logits(router.card.head, router.tensors, rows) / router.card.temperature)
-        similarity = bank.similarities(standardise(router.tensors, rows))
-        scores = bank.scores(similarity, probabilities.max(axis=1))
+        logits = head_logits(router.card.head, router.tensors, rows).astype(np.float64) / router.card.temperature
+        probabilities = softmax(logits)
+        vectors = bank.embed(standardise(router.tensors, rows))
+        similarity = bank.similarities(vectors)
+        scores = bank.scores(similarity, log_sum_exp(logits), bank.stranger_similarity(vectors))
         shown = nearest_rows(similarity, nearest) if nearest else np.zeros((len(rows), 0), np.int64)
         return [
             RouteScores(tuple(probabilities[i].tolist()), float(scores[i]), _prompts(router, similarity[i], shown[i]))

@@ -1,14 +1,16 @@
-"""The bank: a compact memory of training prompts, for the out-of-scope score and for showing nearest prompts.
+"""The bank: a compact memory of known prompts, for the out-of-scope score and for showing nearest prompts.
 
-A row is a training prompt's standardised features, projected on their main directions and scaled to length 1.
-The out-of-scope score of a prompt, the higher the stranger, is
+A row is a prompt's standardised features, moved by an offset, projected on their main directions and divided by
+their whole length. The offset gives back most of what centring took away: the direction in which all known prompts
+lie, and in which prompts of other kinds do not. The out-of-scope score of a prompt, the higher the stranger, is
 
-    density_weight * d - s - confidence_weight * log p
+    density_weight * d - s - evidence_weight * e + stranger_weight * o
 
 where s is the mean cosine similarity to its k nearest rows (Sun et al. 2022, "Out-of-Distribution Detection with
-Deep Nearest Neighbors"), d the mean similarity of those rows to their own k nearest rows, so that a prompt in a
+Deep Nearest Neighbors"); d the mean similarity of those rows to their own k nearest rows, so that a prompt in a
 sparse region is not called strange for being as far from its neighbours as they are from theirs (after Breunig et
-al. 2000, "LOF"), and p the calibrated probability of the best adapter.
+al. 2000, "LOF"); e the head's evidence, log-sum-exp of its calibrated logits (Liu et al. 2020, "Energy-based
+Out-of-distribution Detection"); and o the similarity to the nearest out-of-scope example, where some were given.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from adapters.router.router_heads import Array
 from domain.errors import RouterFileError
 
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "bank.offset": ("F",),
     "bank.projection": ("D", "F"),
     "bank.features": ("N", "D"),
     "bank.density": ("N",),
     "bank.labels": ("N",),
-    "bank.score": ("3",),
+    "bank.strangers": ("M", "D"),
+    "bank.score": ("4",),
 }
-"""Tensors of a bank: F features, D directions, N rows; the score's are k, density weight, confidence weight."""
+"""Tensors of a bank: F features, D directions, N rows, M out-of-scope examples (0 or more); the score's are k,
+density weight, evidence weight, stranger weight."""
 
 
 @frozen(eq=False)
@@ -38,66 +43,91 @@ class PromptBank:
     """A bank ready for use, in float32 however it is kept.
 
     Attributes:
-        projection: standardised features to bank vectors, (D, F).
-        features: the rows, of length 1, (N, D).
+        offset: what is added to standardised features, (F,).
+        projection: main directions of the moved features, each of length 1, (D, F).
+        features: the rows, of length 1 or less, (N, D).
         density: mean similarity of each row to its own nearest rows, (N,).
         labels: label of each row, (N,).
+        strangers: examples of prompts that belong to no label, as rows are kept, (M, D).
         neighbours: k, 1 or more.
         density_weight: weight of the neighbours' own density in the score.
-        confidence_weight: weight of the head's confidence in the score.
+        evidence_weight: weight of the head's evidence in the score.
+        stranger_weight: weight of the similarity to the nearest out-of-scope example in the score.
     """
 
+    offset: Array
     projection: Array
     features: Array
     density: Array
     labels: NDArray[np.int64]
+    strangers: Array
     neighbours: int
     density_weight: float
-    confidence_weight: float
+    evidence_weight: float
+    stranger_weight: float
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any]) -> Self:
         """Return the bank in a router's tensors."""
-        neighbours, density_weight, confidence_weight = np.asarray(tensors["bank.score"]).tolist()
-        projection, features, density = (
-            np.asarray(tensors[f"bank.{name}"], np.float32) for name in ("projection", "features", "density")
+        neighbours, *weights = np.asarray(tensors["bank.score"], np.float64).tolist()
+        offset, projection, features, density, strangers = (
+            np.asarray(tensors[f"bank.{name}"], np.float32)
+            for name in ("offset", "projection", "features", "density", "strangers")
         )
         labels = np.asarray(tensors["bank.labels"], np.int64)
-        return cls(projection, features, density, labels, int(neighbours), density_weight, confidence_weight)
+        return cls(offset, projection, features, density, labels, strangers, int(neighbours), *weights)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the bank as a router's tensors; what is large, in half precision."""
+        weights = (self.density_weight, self.evidence_weight, self.stranger_weight)
         return {
+            "bank.offset": self.offset.astype(np.float32),
             "bank.projection": self.projection.astype(np.float16),
             "bank.features": self.features.astype(np.float16),
             "bank.density": self.density.astype(np.float32),
             "bank.labels": self.labels,
-            "bank.score": np.array([self.neighbours, self.density_weight, self.confidence_weight], np.float32),
+            "bank.strangers": self.strangers.astype(np.float16),
+            "bank.score": np.array([self.neighbours, *weights], np.float32),
         }
 
-    def similarities(self, standardised: Array) -> Array:
-        """Return the cosine similarity of each prompt to each row, (n, N), for standardised features (n, F)."""
-        return np.asarray(embed(self.projection, standardised) @ self.features.T)
+    def embed(self, standardised: Array) -> Array:
+        """Return the bank vectors (n, D), of length 1 or less, of standardised features (n, F)."""
+        return embed(self.offset, self.projection, standardised)
 
-    def scores(self, similarity: Array, confidence: NDArray[Any]) -> NDArray[np.float64]:
+    def similarities(self, vectors: Array) -> Array:
+        """Return the cosine similarity of bank vectors (n, D) to each row, (n, N)."""
+        return np.asarray(vectors @ self.features.T)
+
+    def stranger_similarity(self, vectors: Array) -> Array:
+        """Return the similarity of bank vectors (n, D) to the nearest out-of-scope example, (n,); 0 without any."""
+        if len(self.strangers) == 0:
+            return np.zeros(len(vectors), np.float32)
+        return np.asarray((vectors @ self.strangers.T).max(axis=1))
+
+    def scores(self, similarity: Array, evidence: NDArray[Any], strangeness: Array) -> NDArray[np.float64]:
         """Return each prompt's out-of-scope score, (n,).
 
         Args:
             similarity: its similarities to the rows, (n, N).
-            confidence: calibrated probability of its best adapter, (n,).
+            evidence: log-sum-exp of its calibrated logits, (n,).
+            strangeness: its similarity to the nearest out-of-scope example, (n,).
         """
         rows = top(similarity, self.neighbours)  # (n, k)
         near = np.take_along_axis(similarity, rows, axis=1).mean(axis=1)
         density = self.density[rows].mean(axis=1)
-        certain = np.log(np.maximum(confidence, 1e-12))
-        return np.asarray(self.density_weight * density - near - self.confidence_weight * certain, np.float64)
+        score = self.density_weight * density - near + self.stranger_weight * strangeness
+        return np.asarray(score - self.evidence_weight * evidence, np.float64)
 
 
-def embed(projection: Array, standardised: Array) -> Array:
-    """Return bank vectors (n, D) of length 1 for standardised features (n, F)."""
-    vectors = standardised @ projection.T
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
+def embed(offset: Array, projection: Array, standardised: Array) -> Array:
+    """Return bank vectors (n, D) of standardised features (n, F).
+
+    They are divided by the length of the whole moved features: what lies outside the main directions makes a
+    prompt less similar to every row, as it should, since no row has anything there.
+    """
+    moved = standardised + offset
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    return np.asarray(moved @ projection.T / np.maximum(lengths, 1e-12), np.float32)
 
 
 def top(similarity: Array, count: int) -> NDArray[np.int64]:
@@ -118,13 +148,14 @@ def check_bank_tensors(tensors: Mapping[str, Any], *, n_features: int, n_labels:
         raise RouterFileError(f"the bank lacks the tensor {missing[0]}")
     if extra := sorted(names - set(SHAPES)):
         raise RouterFileError(f"the bank has the unexpected tensor {extra[0]}")
-    sizes = {"F": n_features, "N": n_texts, "3": 3}
+    sizes = {"F": n_features, "N": n_texts, "4": 4}
     for name, symbols in SHAPES.items():
         shape = tuple(tensors[name].shape)
         if len(shape) == len(symbols):
-            sizes.setdefault("D", shape[symbols.index("D")] if "D" in symbols else 0)
+            for symbol, size in zip(symbols, shape, strict=True):
+                sizes.setdefault(symbol, size)  # D and M are what the first tensor that has them says
         expected = tuple(sizes.get(symbol, 0) for symbol in symbols)
-        if shape != expected or 0 in shape:
+        if shape != expected or 0 in (sizes["N"], sizes.get("D")):
             raise RouterFileError(f"tensor {name} has shape {list(shape)}, expected {list(expected)}")
         if not np.all(np.isfinite(np.asarray(tensors[name]))):
             raise RouterFileError(f"tensor {name} has values that are not finite")

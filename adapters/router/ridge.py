@@ -33,11 +33,13 @@ class LeaveOneOut:
         penalty: the ridge penalty with the lowest loss.
         loss: mean cross entropy of the left-out rows, in nats, at the best logit scale.
         accuracy: accuracy on the left-out rows, 0 to 1.
+        outputs: what the regression on the other rows says of each row, about 0 to 1, (n, C).
     """
 
     penalty: float
     loss: float
     accuracy: float
+    outputs: Array
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def leave_one_out(kernel: Array, labels: Sequence[int], n_labels: int, penalties
         left_out = centred - (inverse @ centred) / np.diag(inverse)[:, None] + share  # (n, C)
         _, loss = best_scale(left_out, labels)
         right = left_out.argmax(axis=1) == np.asarray(labels)
-        found.append(LeaveOneOut(penalty, loss, float(right.mean())))
+        found.append(LeaveOneOut(penalty, loss, float(right.mean()), left_out))
     return min(found, key=lambda one: one.loss)
 
 

@@ -25,7 +25,8 @@ from adapters.router.router_heads import check_head_tensors
 from application.ports import TrainedRouter
 from domain.errors import RouterFileError
 
-FORMAT: Final = "moe-router/1"
+FORMAT_FAMILY: Final = "moe-router/"
+FORMAT: Final = FORMAT_FAMILY + "2"
 METADATA_KEY: Final = "moe_router"
 NO_HASH: Final = "0" * 64
 MAX_HEADER_BYTES: Final = 64 * 1024 * 1024
@@ -121,8 +122,15 @@ def read_document(start: bytes) -> dict[str, Any]:
         document = orjson.loads(header["__metadata__"][METADATA_KEY])
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise RouterFileError("not a router file: its header holds no router's description") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise RouterFileError(f"not a router file of the format {FORMAT}")
+    if not isinstance(document, dict):
+        raise RouterFileError("not a router file: its description is no JSON object")
+    if (form := str(document.get("format"))) != FORMAT:
+        if not form.startswith(FORMAT_FAMILY):
+            raise RouterFileError(f"not a router file of the format {FORMAT}")
+        raise RouterFileError(
+            f"a router file of the format {form}, this version reads {FORMAT}",
+            hint="train it again with this version, or use the version that trained it",
+        )
     expected, found = {"format", "sha256", "card", "bank_texts"}, set(document)
     if found != expected or not isinstance(document["sha256"], str) or len(document["sha256"]) != 64:
         raise RouterFileError(f"its description has the entries {sorted(found)}, expected {sorted(expected)}")

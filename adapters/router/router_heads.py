@@ -119,6 +119,12 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
+def log_sum_exp(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return log(sum(exp(logits))) over the last axis, computed in float64: the evidence behind a softmax."""
+    top = logits.max(axis=-1).astype(np.float64)
+    return np.asarray(top + np.log(np.exp(logits.astype(np.float64) - top[..., None]).sum(axis=-1)))
+
+
 def check_head_tensors(kind: str, tensors: Mapping[str, Any], *, n_features: int, n_labels: int) -> None:
     """Raise RouterFileError unless the head's tensors are all there, of the right shapes, finite and usable.
 

@@ -56,6 +56,7 @@ class TorchHeadSession:
 
     def __init__(self, start: StartingPoint, forward: Forward, problem: HeadProblem, learning_rate: float) -> None:
         self._fixed = start.fixed
+        self._left_out = start.left_out
         self._forward = forward
         self._train = torch.from_numpy(np.ascontiguousarray(start.train, np.float32))  # (n_train, D)
         self._val = torch.from_numpy(np.ascontiguousarray(start.val, np.float32))  # (n_val, D)
@@ -112,6 +113,11 @@ class TorchHeadSession:
                     self._optimiser.state[weight] = {
                         moment: torch.from_numpy(np.array(snapshot[f"{moment}.{name}"])) for moment in _MOMENTS
                     }
+
+    @property
+    def left_out(self) -> np.ndarray | None:
+        """Logits of the training rows out of fits without them, at the starting point, (n_train, C), or None."""
+        return None if self._left_out is None else np.array(self._left_out)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights as they are now."""

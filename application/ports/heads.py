@@ -111,6 +111,14 @@ class HeadSession(Protocol):
         """Go on from a snapshot of a session with the same problem and kind."""
         ...
 
+    @property
+    def left_out(self) -> Matrix | None:
+        """Logits that each training row would get from a head fitted without it, (n_train, C); None if not known.
+
+        They belong to the point where the session started, and calibration may use them beside validation rows.
+        """
+        ...
+
     def weights(self) -> Mapping[str, Matrix]:
         """Return the router tensors that training changes, as they are now."""
         ...

@@ -23,7 +23,7 @@ class TrainedRouter:
         tensors: its numbers by name, as the head that `card.head` names defines them; the feature scaling
             (``feature.mean``, ``feature.scale``) and the bank of training prompts (``bank.features``,
             ``bank.labels``) included.
-        bank_texts: the training prompts behind the rows of ``bank.features``, in the same order.
+        bank_texts: the training and validation prompts behind the rows of ``bank.features``, in the same order.
         sha256: its version: set by the store when it loads a router (64 hexadecimal digits), None before.
     """
 
@@ -108,12 +108,15 @@ class UncalibratedRouter:
         features: how prompts become features.
         head: kind of head.
         tensors: ``feature.mean``, ``feature.scale`` and the head's own.
+        left_out: logits that each training row would get from a head that was not trained on it, ``(n_train, C)``;
+            None where they are not known.
     """
 
     labels: LabelMap
     features: FeatureSpec
     head: str
     tensors: Mapping[str, Matrix]
+    left_out: Matrix | None = None
 
 
 @frozen(eq=False)
@@ -124,7 +127,7 @@ class Calibration:
         temperature: the head's logits are to be divided by this; positive.
         thresholds: when to abstain.
         tensors: further tensors for the router (``bank.…``); to be merged with the head's.
-        bank_texts: the training prompts behind the bank's rows.
+        bank_texts: the training and validation prompts behind the bank's rows.
         notes: what a person should know of the fit, such as a target that the validation rows cannot show.
     """
 
@@ -140,7 +143,8 @@ class RouterCalibrator(Protocol):
 
     The contract: the result depends on the arguments only (same arguments, same bits); the temperature is
     finite and positive; the head's tensors are not touched, and none of the new tensors has a head's name; bank
-    rows are training rows. A router assembled from the head and the calibration can be scored and saved.
+    rows are training and validation rows. A router assembled from the head and the calibration can be scored and
+    saved.
     """
 
     def calibrate(

@@ -15,7 +15,7 @@ from domain.labels import LabelMap
 from domain.perturbations import PERTURBATIONS
 from domain.router import RouterCard
 from domain.routing import RoutingDecision
-from domain.samples import RoutingSample
+from domain.samples import RoutingSample, normalise_text
 
 CHUNK = 256
 """Prompts between two steps of the progress bar."""
@@ -105,6 +105,8 @@ class EvaluateReport:
         wrong: every row whose best adapter is not the right one, in file order.
         out_of_scope: figures on out-of-scope prompts, when there were any.
         flips: by kind of change to the prompt, how often it flips the decision.
+        remembered: how many of the rows' prompts the router remembers: it was trained or calibrated on them, so that
+            figures on them flatter.
     """
 
     data_path: Path
@@ -114,6 +116,7 @@ class EvaluateReport:
     wrong: tuple[WrongRow, ...]
     out_of_scope: OutOfScopeFigures | None = None
     flips: dict[str, Flips] = field(factory=dict)
+    remembered: int = 0
 
 
 @frozen(eq=False)
@@ -159,7 +162,12 @@ class EvaluateRouter:
             if strangers
             else None,
             flips=self._flips(texts, decisions) if request.robustness else {},
+            remembered=self._remembered(texts),
         )
+
+    def _remembered(self, texts: Sequence[str]) -> int:
+        known = {normalise_text(text) for text in self.route.router.bank_texts}
+        return sum(normalise_text(text) in known for text in texts)
 
     def _decide(self, texts: Sequence[str], description: str) -> list[RoutingDecision]:
         decisions: list[RoutingDecision] = []

@@ -22,6 +22,7 @@ def evaluation_values(report: EvaluateReport) -> dict[str, Any]:
             f"{names[gold]}->{names[predicted]}": count for (gold, predicted), count in figures.confusion.items()
         },
         "scored": str(report.data_path),
+        "remembered": report.remembered,
         "router_sha256": report.router_sha256,
         "macro_f1": figures.macro_f1,
         "adapters": {

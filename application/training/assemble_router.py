@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -17,6 +16,7 @@ from application.ports import (
     UncalibratedRouter,
 )
 from application.training.choose_features import ChosenFeatures
+from application.training.fit_head import FittedHead
 from application.training.training_data import TrainingData
 from domain.features import Matrix
 from domain.router import RouterCard
@@ -40,22 +40,17 @@ class RouterAssembly:
     tool_version: str
 
     def __call__(
-        self,
-        job: TrainJob,
-        data: TrainingData,
-        chosen: ChosenFeatures,
-        kind: str,
-        tensors: Mapping[str, Matrix],
-        val_accuracy: float,
+        self, job: TrainJob, data: TrainingData, chosen: ChosenFeatures, fitted: FittedHead
     ) -> tuple[Path, RouterCard, tuple[str, ...]]:
         """Calibrate and save; return the file to load the router from, its card, and notes for people.
 
         Raises:
             StorageError: the file system refused.
         """
+        assert fitted.tensors is not None, "there is no head to assemble"
         n_train, n_labelled = len(data.train), len(data.train) + len(data.val)
         calibration = self.calibrator.calibrate(
-            UncalibratedRouter(data.labels, chosen.spec, kind, tensors),
+            UncalibratedRouter(data.labels, chosen.spec, fitted.kind, fitted.tensors, fitted.left_out),
             _labelled(chosen.matrix[:n_train], data.train),
             _labelled(chosen.matrix[n_train:n_labelled], data.val),
             target_error=job.options.target_error,
@@ -64,20 +59,20 @@ class RouterAssembly:
         card = RouterCard(
             labels=data.labels,
             features=chosen.spec,
-            head=kind,
+            head=fitted.kind,
             temperature=calibration.temperature,
             thresholds=calibration.thresholds,
             target_error=job.options.target_error,
             seed=job.options.seed,
             n_train=n_train,
             n_val=len(data.val),
-            val_accuracy=val_accuracy,
+            val_accuracy=fitted.state.best_accuracy,
             dataset=data.dataset,
             dataset_sha256=data.sha256,
             created_at=self.clock.now().isoformat(),
             tool_version=self.tool_version,
         )
-        router = TrainedRouter(card, {**tensors, **calibration.tensors}, calibration.bank_texts)
+        router = TrainedRouter(card, {**fitted.tensors, **calibration.tensors}, calibration.bank_texts)
         return self.routers.save(router, job.router_out), card, calibration.notes
 
 

@@ -27,12 +27,14 @@ class FittedHead:
         kind: kind of head.
         state: where the loop ended, and why.
         tensors: router tensors of the best weights; None when no evaluation ever improved.
+        left_out: see :attr:`application.ports.HeadSession.left_out`.
         signal: number of the signal that ended the loop, or None.
     """
 
     kind: str
     state: LoopState
     tensors: Mapping[str, Matrix] | None
+    left_out: Matrix | None
     signal: int | None
 
 
@@ -67,7 +69,7 @@ class HeadFitting:
             )
             state, best = loop.run(state, best)
             came = signal()
-        return FittedHead(kind, state, session.router_tensors(best) if best else None, came)
+        return FittedHead(kind, state, session.router_tensors(best) if best else None, session.left_out, came)
 
     def _start(
         self, problem: HeadProblem, options: TrainOptions, saved: SavedHead | None

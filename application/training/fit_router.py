@@ -150,7 +150,7 @@ class FitRouter:
             raise _diverged(state.step, "no router was saved: no evaluation had a finite loss")
         assembly = RouterAssembly(self.calibrator, self.routers, self.clock, self.tool_version)
         with watch.phase("calibration"):
-            path, card, notes = assembly(job, data, chosen, fitted.kind, fitted.tensors, state.best_accuracy)
+            path, card, notes = assembly(job, data, chosen, fitted)
         for note in notes:
             emit(Noted(note))
         kept.clear()

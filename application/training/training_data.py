@@ -63,15 +63,20 @@ def read_training_data(rows: RowReader, prompts: PromptReader, job: TrainJob) ->
             where=job.train_path,
         )
     _require_known(val, labels, job)
-    out_of_scope = prompts.read_prompts(job.out_of_scope_path) if job.out_of_scope_path else ()
+    examples = prompts.read_prompts(job.out_of_scope_path) if job.out_of_scope_path else []
+    out_of_scope, contradicted = _without_known(examples, (*train, *val))
+    if contradicted and not out_of_scope:
+        raise DataRejectedError(
+            "every out-of-scope prompt also stands in the training or validation rows", where=job.out_of_scope_path
+        )
     return TrainingData(
         labels=labels,
         train=tuple(train),
         val=tuple(val),
-        out_of_scope=tuple(out_of_scope),
+        out_of_scope=out_of_scope,
         dataset=job.train_path.absolute().parent.name,
         sha256=_sha256(train, val),
-        warnings=_warnings(labels, train, val),
+        warnings=_warnings(labels, train, val, contradicted),
     )
 
 
@@ -108,7 +113,17 @@ def _require_known(val: Sequence[RoutingSample], labels: LabelMap, job: TrainJob
             )
 
 
-def _warnings(labels: LabelMap, train: Sequence[RoutingSample], val: Sequence[RoutingSample]) -> tuple[str, ...]:
+def _without_known(examples: Sequence[str], rows: Sequence[RoutingSample]) -> tuple[tuple[str, ...], int]:
+    """Return the out-of-scope prompts, each once, that no row claims for an adapter, and how many some row does."""
+    known = {normalise_text(row.text) for row in rows}
+    once = {normalise_text(text): text for text in reversed(examples)}
+    kept = tuple(text for key, text in reversed(once.items()) if key not in known)
+    return kept, len(once) - len(kept)
+
+
+def _warnings(
+    labels: LabelMap, train: Sequence[RoutingSample], val: Sequence[RoutingSample], contradicted: int
+) -> tuple[str, ...]:
     warnings = []
     absent = sorted(set(labels.names) - {row.adapter for row in val})
     if absent:
@@ -117,6 +132,10 @@ def _warnings(labels: LabelMap, train: Sequence[RoutingSample], val: Sequence[Ro
     leaked = sum(normalise_text(row.text) in trained_on for row in val)
     if leaked:
         warnings.append(f"{leaked} of {len(val)} validation prompts also stand in the training rows")
+    if contradicted:
+        warnings.append(
+            f"{contradicted} out-of-scope prompts also stand in the training or validation rows: not used as such"
+        )
     return tuple(warnings)
 
 

@@ -38,6 +38,7 @@ def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:
         "hidden_states": [_state(router, layer) for layer in router.card.features.layers],
         "n_features": router.card.features.n_features,
         "bank_prompts": len(router.bank_texts),
+        "out_of_scope_examples": len(router.tensors["bank.strangers"]),
         "tensors": {name: list(tensor.shape) for name, tensor in sorted(router.tensors.items())},
     }
 
@@ -67,13 +68,19 @@ def _lines(router: TrainedRouter, path: Path) -> list[tuple[str, str]]:
         ("min confidence", f"{limits.min_confidence:.4f}"),
         ("max out-of-scope", f"{limits.max_out_of_scope:.4f}"),
         ("target error", f"{card.target_error:g}"),
-        ("bank", f"{len(router.bank_texts)} training prompts, in clear"),
+        ("bank", _bank(router)),
         ("data set", f"{card.dataset} ({card.n_train} training, {card.n_val} validation prompts)"),
         ("data set sha256", card.dataset_sha256),
         ("validation accuracy", f"{card.val_accuracy:.4f}"),
         ("seed", str(card.seed)),
         ("made", f"{card.created_at}, version {card.tool_version}"),
     ]
+
+
+def _bank(router: TrainedRouter) -> str:
+    known = f"{len(router.bank_texts)} training and validation prompts, in clear"
+    examples = len(router.tensors["bank.strangers"])
+    return f"{known}; features of {examples} out-of-scope examples" if examples else known
 
 
 def _state(router: TrainedRouter, layer: int) -> str:

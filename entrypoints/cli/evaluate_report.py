@@ -36,6 +36,11 @@ def report_as_text(report: EvaluateReport) -> str:
     figures = report.figures
     console.print(f"Scored {report.data_path} with router {(report.router_sha256 or 'unsaved')[:12]}", soft_wrap=True)
     console.print(f"Accuracy {figures.accuracy:.4f} ({figures.correct} of {figures.total} prompts)\n")
+    if report.remembered:
+        console.print(
+            f"{report.remembered} of these prompts were trained or calibrated on: the figures flatter\n",
+            style="yellow",
+        )
     console.print(_matrix(report) if len(report.card.labels) <= MOST_COLUMNS else _pairs(report))
     console.print(_adapters(report))
     for name, value in _lines(report):

@@ -110,7 +110,8 @@ def test_the_forging_helper_makes_files_that_load(content):
         (lambda d: d["card"]["base_model"].update(n_layers="4"), "n_layers"),
         (lambda d: d["bank_texts"].pop(), "bank"),
         (lambda d: d.update(bank_texts=[1] * 30), "bank_texts"),
-        (lambda d: d.update(format="moe-router/9"), "format"),
+        (lambda d: d.update(format="moe-router/1"), "format moe-router/1, this version reads moe-router/2"),
+        (lambda d: d.update(format="something"), "not a router file"),
         (lambda d: d.update(more=1), "entries"),
     ],
 )
@@ -140,6 +141,8 @@ def change(tensors: dict[str, Any], name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["missing", "nan", "longer", "deeper"])
 def test_every_tensor_must_be_there_of_its_shape_and_finite_on_load_and_on_save(content, router, kind):
     for name in router.tensors:
+        if (name, kind) == ("bank.strangers", "longer"):
+            continue  # any number of examples is right
         tensors = load(content)
         change(tensors, name, kind)
         with pytest.raises(RouterFileError):

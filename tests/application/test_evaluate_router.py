@@ -75,6 +75,15 @@ def test_a_perfect_router_is_reported_as_such():
     assert report.data_path == Path("d/eval.jsonl")
 
 
+def test_prompts_that_the_router_remembers_are_counted():
+    assert run(world_rows()).remembered == 0
+    row = world_rows()[0]
+    known = [
+        RoutingSample(f"  {text.upper()}", row.label, row.adapter, text) for text in router_world().train.texts[:2]
+    ]
+    assert run([*world_rows(), *known]).remembered == 2
+
+
 def test_every_wrong_row_is_shown_with_its_nearest_training_prompt():
     rows = world_rows()
     rows[3] = RoutingSample(rows[3].text, 2, "blue", "mislabelled")

@@ -365,4 +365,19 @@ def test_out_of_scope_prompts_reach_the_calibrator_and_nothing_else() -> None:
     report = here.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), RecordingObserver())
     plain.trainer.train(JOB, RecordingObserver())
     assert seen[0].shape == (2, report.card.features.n_features)
-    assert same_tensors(here.tensors(), plain.tensors())
+    apart, together = dict(here.tensors()), dict(plain.tensors())
+    assert (len(apart.pop("bank.strangers")), len(together.pop("bank.strangers"))) == (2, 0)
+    assert same_tensors(apart, together)
+
+
+def test_an_out_of_scope_prompt_that_a_row_claims_is_not_used_as_one() -> None:
+    known = rows(6, 1)
+    claimed = known[0].text
+    files = {TRAIN: known, VAL: rows(3, 2), Path("oos.jsonl"): ["sing", claimed.upper(), "Sing", "how tall"]}
+    here, heard = world(files), RecordingObserver()
+    here.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), heard)
+    assert len(here.tensors()["bank.strangers"]) == 2
+    assert any("1 out-of-scope prompts also stand" in event.message for event in of(heard, Noted))
+    only = world({**files, Path("oos.jsonl"): [claimed]})
+    with pytest.raises(DataRejectedError, match="every out-of-scope prompt"):
+        only.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), RecordingObserver())

@@ -70,6 +70,19 @@ def test_router_tensors_serve_exactly_what_evaluate_saw(trainer: Any) -> None:
     assert seen.accuracy == (probabilities.argmax(axis=1) == task.val_labels).mean()
 
 
+def test_left_out_logits_are_less_sure_of_the_truth_than_a_head_that_saw_the_row(trainer: Any) -> None:
+    heads, kind = trainer
+    task = problem(12)
+    session = heads.start(kind, task, 0.01)
+    if session.left_out is None:
+        assert kind not in ("kernel", "linear") or isinstance(heads, SoftmaxHeadTrainer)
+        return
+    assert session.left_out.shape == (12, 3)
+    fitted = head_logits(kind, session.router_tensors(session.weights()), task.train_features)
+    truth = np.arange(12), np.asarray(task.train_labels)
+    assert (session.left_out[truth] < fitted[truth]).all()
+
+
 def test_the_same_calls_give_the_same_bits_and_handed_out_arrays_are_copies(trainer: Any) -> None:
     heads, kind = trainer
     one, two = (heads.start(kind, problem(), 0.01) for _ in range(2))

@@ -41,9 +41,10 @@ def test_the_result_is_usable_and_leaves_the_head_alone(calibrator, world, stran
         np.testing.assert_array_equal(world.router.tensors[name], tensor)
 
 
-def test_bank_rows_are_training_rows_with_their_labels(calibrator, world):
+def test_bank_rows_are_known_rows_with_their_labels(calibrator, world):
     result = calibrate(calibrator, world)
-    label_of = dict(zip(world.train.texts, world.train.labels, strict=True))
+    texts, labels = (*world.train.texts, *world.val.texts), (*world.train.labels, *world.val.labels)
+    label_of = dict(zip(texts, labels, strict=True))
     assert result.bank_texts
     assert [label_of[text] for text in result.bank_texts] == np.asarray(result.tensors["bank.labels"]).tolist()
 
@@ -62,4 +63,4 @@ def test_the_assembled_router_can_be_saved_and_scored(calibrator, world, tmp_pat
     loaded = store.load(store.save(router, tmp_path / "r.safetensors"))
     scores = NumpyRouterScorer().score(loaded, world.val.features, nearest=1)
     assert [int(np.argmax(each.probabilities)) for each in scores] == list(world.val.labels)
-    assert all(each.nearest[0].text in world.train.texts for each in scores)
+    assert all(each.nearest[0].text in result.bank_texts for each in scores)

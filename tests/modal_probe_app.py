@@ -35,6 +35,7 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
         updates.put({"kind": "progress", "id": 1, "description": "Working", "total": 3})
         updates.put({"kind": "advance", "id": 1, "steps": 2})
     do = request["do"]
+    print(f"asked to {do} with {request.get('value')}")
     if do == "reject":
         return error_to_wire(DataRejectedError("no rows", where="/datasets/x", hint="add some"))
     if do == "bug":

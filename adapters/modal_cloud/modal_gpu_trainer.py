@@ -10,6 +10,7 @@ from attrs import field, frozen
 from adapters.modal_cloud.modal_jobs import ModalJobs, StartedCall
 from adapters.modal_cloud.modal_wire import event_from_wire, from_wire, to_wire
 from application.ports import ProgressReporter, ProgressTask, TrainingObserver, TrainJob, TrainReport
+from domain.errors import UsageError
 from domain.training import TrainingEvent
 
 
@@ -23,7 +24,15 @@ def train_request(
         tool_version: version of this software, for the router's card.
         encode_shards: containers that encode prompts at the same time before the head is trained; 1 for none.
         commit_seconds: least seconds between commits of checkpoints; a commit costs the run about a second.
+
+    Raises UsageError for shards without the feature cache, which is how their features reach the run.
     """
+    if encode_shards < 1:
+        raise UsageError(f"--encode-shards {encode_shards} is below 1")
+    if encode_shards > 1 and not job.use_cache:
+        raise UsageError(
+            "--encode-shards hands features over in the feature cache", hint="leave out --no-cache or --encode-shards"
+        )
     return {
         "job": to_wire(job),
         "tool_version": tool_version,

@@ -1,5 +1,7 @@
 """Calling functions on Modal: deployed or not, followed to the end, with every failure as one clear error."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -69,6 +71,13 @@ def test_a_deployed_app_is_called_and_left_running(modal_fake, jobs, deployment)
     assert (result["value"], messages[-1]) == (7, "finished")
     assert not modal_fake.requests("AppCreate")
     assert modal_fake.apps.deployed("moe-router-train").id == deployment
+
+
+def test_the_log_of_the_deployed_app_is_found_by_its_name(jobs, deployment):
+    run(jobs, "work", value=70)
+    command = [sys.executable, "-m", "modal", "app", "logs", "moe-router-train"]
+    logged = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (logged.returncode, logged.stdout.splitlines()[-1]) == (0, "asked to work with 70"), logged.stderr
 
 
 def test_a_call_can_be_left_to_itself(modal_fake, jobs, deployment):

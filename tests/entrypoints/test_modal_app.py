@@ -3,6 +3,8 @@
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -235,15 +237,25 @@ def test_answers_from_modal_are_those_that_this_machine_gives(trained_volumes, t
         assert (remote["prompt"], remote["answer"], remote["finish"]) == (prompt, answer.text, answer.finish)
         assert remote["adapter"] == remote["decision"]["adapter"] == expected["adapter"]
         assert remote["decision"]["confidence"] == pytest.approx(expected["decision"]["confidence"], abs=1e-6)
+    assert {each["adapter"] for each in there["answers"]} & set(made)  # not the base model alone has answered
 
 
-def test_a_detached_run_goes_on_without_the_caller(modal_fake, volumes):
+def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(modal_fake, volumes):
     result = run("entrypoints", "train", "--backend", "modal", "--detach", *FLAGS)
     assert result.returncode == 0, result.stderr
     call_id, app_id = re.findall(r"\b(?:fc|ap)-\w+", result.stdout)
+    follow = [sys.executable, "-m", *re.findall(rf"modal app logs {app_id}", result.stdout)[0].split(), "-f"]
     output = volumes.named("routing-output")
-    while ROUTER not in output.files:
-        assert not modal_fake.functions.calls[call_id].outputs or ROUTER in output.files
-        time.sleep(0.05)
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=ROOT) as following:
+        while ROUTER not in output.files:
+            assert not modal_fake.functions.calls[call_id].outputs or ROUTER in output.files
+            time.sleep(0.05)
+        modal_fake.run(modal_fake.apps.stop(app_id))
+        followed = following.communicate(timeout=60)[0]
     assert from_bytes(output.files[ROUTER])
-    modal_fake.run(modal_fake.apps.stop(app_id))
+    logged = run("modal", "app", "logs", app_id)
+    assert logged.returncode == following.returncode == 0, logged.stderr
+    for log in (followed, logged.stdout):
+        assert "Train samples: 24" in log
+        assert re.search(r"Step +2: eval_loss=\d", log)
+        assert "⏹️  Stopping: " in log

@@ -1,7 +1,8 @@
 """The app on Modal: ``modal run -m entrypoints.modal_app``, ``modal deploy -m entrypoints.modal_app``.
 
-Importing this module contacts nothing. What the functions do is in :mod:`entrypoints.modal_worker`; here stands only
-where they run: image, GPU, time limits, and which volume lies where.
+Importing this module contacts nothing, except from Modal's own command line, which is about to do so anyway: there
+an unreachable Modal is one line within seconds (:mod:`entrypoints.modal_first_contact`). What the functions do is in
+:mod:`entrypoints.modal_worker`; here stands only where they run: image, GPU, time limits, which volume lies where.
 
 Every GPU function may be preempted at any time. It runs in a container of its own, is started again on the same
 input, and goes on from what it has committed.
@@ -14,7 +15,10 @@ from typing import Any, Final
 
 import modal
 
+from entrypoints.modal_first_contact import require_modal_to_answer
 from entrypoints.modal_image import training_image
+
+require_modal_to_answer()
 
 GPU: Final = os.environ.get("MOE_ROUTER_MODAL_GPU", "L4")
 """GPU of a container unless ``--gpu`` says otherwise; 24 GB hold the default base model in bfloat16."""

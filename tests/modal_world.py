@@ -51,11 +51,12 @@ def lora_files(base_model, folder):
     }
 
 
-def run(*arguments, **environment):
+def run(*arguments, limit=200, **environment):
+    """Run a module as a process; `limit` seconds at most."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("MOE_ROUTER")}
     env |= {"PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=200)
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=limit)
 
 
 def saved_router(volumes):

@@ -1,0 +1,37 @@
+"""A first contact within seconds for Modal's own command line, which by itself waits minutes for a dead network.
+
+``modal run``, ``modal serve`` and ``modal deploy`` import the app's module before they call Modal. That moment is
+used: the server is asked for a sign of life, with the limits that ``moe-router … --backend modal`` has. The client
+that this opens is the one that the command goes on with.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+_HELP = frozenset({"-h", "--help"})
+
+
+def require_modal_to_answer() -> None:
+    """Exit with one line on stderr and status 5 when this is Modal's command line and Modal does not answer it.
+
+    Contacts nothing in any other process, and nothing when only help is asked for.
+    """
+    if not _in_modals_command_line() or _HELP.intersection(sys.argv):
+        return
+    from adapters.modal_cloud.modal_connection import ModalConnection
+    from domain.errors import MoeRouterError
+    from entrypoints.cli import exit_code
+
+    try:
+        ModalConnection().open()
+    except MoeRouterError as error:
+        click.echo(f"moe-router: {error}", err=True)
+        sys.exit(exit_code(error))
+
+
+def _in_modals_command_line() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and type(context.command).__module__.partition(".")[0] == "modal"

@@ -10,14 +10,23 @@ from types import FrameType
 from domain.errors import InterruptedRunError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GO_ON = "what was finished is kept; run the same command to go on"
+
+
+class _SignalCameError(SystemExit):
+    """A signal on its way out of the run: no ``except Exception`` (ours or a library's) may take it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
 
 
 class ProcessInterruption:
     """A :class:`application.ports.Interruption` for this process; use it as a context around a run.
 
-    Inside the context SIGTERM and SIGINT raise InterruptedRunError where the program happens to be; inside
-    :meth:`deferred` the first one waits, and a second one raises after all. Only the main thread can receive
-    signals; in another thread the context changes nothing.
+    SIGTERM and SIGINT unwind the run from where it happens to be, and leave the context as InterruptedRunError;
+    inside :meth:`deferred` the first one waits, and a second one unwinds after all. Only the main thread can receive
+    signals; in another thread the context changes nothing. Contexts nest: the innermost one speaks.
     """
 
     def __init__(self) -> None:
@@ -25,8 +34,13 @@ class ProcessInterruption:
         self._came: int | None = None
 
     @contextmanager
-    def __call__(self) -> Iterator[ProcessInterruption]:
-        """Take over the signals until the context ends."""
+    def __call__(self, what: str = "interrupted", *, hint: str | None = _GO_ON) -> Iterator[ProcessInterruption]:
+        """Take over the signals until the context ends.
+
+        Args:
+            what: what the error says that a signal becomes.
+            hint: what the user can do then, or None.
+        """
         try:
             before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         except ValueError:  # not the main thread
@@ -34,6 +48,8 @@ class ProcessInterruption:
             return
         try:
             yield self
+        except _SignalCameError as came:
+            raise InterruptedRunError(what, signal_number=came.number, hint=hint) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -51,6 +67,4 @@ class ProcessInterruption:
         if self._waiting and self._came is None:
             self._came = number
             return
-        raise InterruptedRunError(
-            "interrupted", signal_number=number, hint="what was finished is kept; run the same command to go on"
-        )
+        raise _SignalCameError(number)

@@ -113,8 +113,8 @@ class FeatureExtractorSource(Protocol):
 class Interruption(Protocol):
     """Says when a signal asks the run to end.
 
-    The contract: outside :meth:`deferred` a signal ends the run at once (with InterruptedRunError, raised where the
-    run happens to be); inside, it waits until the run asks.
+    The contract: outside :meth:`deferred` a signal ends the run at once, unwinding it from where it happens to be
+    (the caller gets an InterruptedRunError); inside, it waits until the run asks.
     """
 
     def deferred(self) -> AbstractContextManager[Callable[[], int | None]]:

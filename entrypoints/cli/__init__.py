@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -23,6 +23,8 @@ from domain.errors import (
 )
 from entrypoints.bootstrap import Application
 from entrypoints.logs import set_up_logs
+from entrypoints.signals import ProcessInterruption
+from entrypoints.unread import quiet_when_unread
 
 # name: (module, one-line help). The help stands here so that the list prints without importing the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -68,6 +70,18 @@ class LazyGroup(click.Group):
         command = import_module(f"entrypoints.cli.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
         return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the group's own options; ``--help`` and ``--version`` print here already."""
+        with quiet_when_unread():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; signals end it with one line, and so does a reader that goes away, with none."""
+        with quiet_when_unread(), ProcessInterruption()(hint=None):
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -133,7 +147,4 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except MoeRouterError as error:
         click.echo(f"moe-router: {error}", err=True)
         sys.exit(exit_code(error))
-    except BrokenPipeError:  # the reader of our output went away, as in `moe-router … | head`
-        sys.stderr.close()
-        sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)

@@ -108,19 +108,26 @@ def check_available(
     """Raise unless every answer that the router can ask for has somebody to give it.
 
     Raises:
-        UsageError: a disabled adapter is unknown, or the fallback is disabled.
-        LoraAdapterError: a LoRA adapter is missing and no fallback stands in, or the fallback itself is missing.
+        UsageError: a disabled adapter is unknown, the fallback is disabled or is none of those given, or none was
+            given at all and no fallback stands in.
+        LoraAdapterError: some LoRA adapters were given, another one is missing, and no fallback stands in.
     """
     for name in disabled:
         labels.label_of(name)
     if fallback.adapter in disabled:
         raise UsageError(f"the fallback {fallback.adapter!r} is disabled")
     if fallback.adapter is not None and fallback.adapter not in available:
-        raise LoraAdapterError(
+        raise UsageError(
             f"the fallback {fallback.adapter!r} is no LoRA adapter that was given",
-            hint=f"given: {', '.join(sorted(available)) or 'none'}",
+            hint=f"given: {', '.join(sorted(available)) or 'none'}; also possible: base, error",
         )
     missing = [name for name in labels.names if name not in available and name not in disabled]
+    if missing and not available and not fallback.stands_in:
+        raise UsageError(
+            "no LoRA adapter was given to answer with",
+            hint="--lora NAME=PATH for each, or --lora-dir DIR with all of them; or --fallback base, and the base "
+            "model answers everything",
+        )
     if missing and not fallback.stands_in:
         raise LoraAdapterError(
             f"no LoRA adapter for {', '.join(missing)}, which the router may choose",

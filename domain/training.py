@@ -48,6 +48,8 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "eval_steps", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name.replace('_', '-')} {getattr(self, name)} is below 1")
+        if self.layers is not None and min(self.layers, default=0) < 0:
+            raise UsageError(f"layer {min(self.layers)} is negative", hint="0 is the embeddings, 1 the first block")
         if not 0.0 <= self.target_error <= 1.0:
             raise UsageError(f"target-error {self.target_error} is not between 0 and 1")
         self.early_stop.start(self.learning_rate)

@@ -99,9 +99,11 @@ def load_base(
     folder = ensure_embedded_base(cache_dir, progress) if embedded else model_folder(name)
     with quiet_transformers(), _translated(name):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         kind = _kind(config, name)
         text = config.get_text_config()
+        if max_layer is not None and not 0 <= max_layer <= text.num_hidden_layers:  # before anything that takes long
+            raise UsageError(f"layer {max_layer} is not in 0..{text.num_hidden_layers}", where=f"base model {name}")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         fingerprint = base_fingerprint(folder, text, tokenizer)
         info = BaseModel(name, fingerprint, int(text.num_hidden_layers), int(text.hidden_size))
         cut = max_layer is not None and _cut(text, max_layer, info)
@@ -142,8 +144,6 @@ def _kind(config: Any, name: str) -> Kind:
 
 def _cut(text_config: Any, max_layer: int, info: BaseModel) -> bool:
     """Shorten the configuration to `max_layer` blocks; return whether that left anything out."""
-    if not 0 <= max_layer <= info.n_layers:
-        raise UsageError(f"layer {max_layer} is not in 0..{info.n_layers}", where=f"base model {info.name}")
     depth = max(max_layer, 1)  # layer 0 is what the first block is given
     if depth == info.n_layers:
         return False  # the last hidden state needs the final norm: the whole model

@@ -123,6 +123,9 @@ class InMemoryAnswerLog:
 
     answers: dict[str, tuple[str, Answer]] = field(factory=dict)
 
+    def check(self) -> None:
+        """Be ready for every answer."""
+
     def finished(self) -> Mapping[str, str]:
         """Return the prompts that are answered, by id."""
         return {row_id: text for row_id, (text, _) in self.answers.items()}

@@ -32,6 +32,10 @@ class InMemoryRouterStore:
     def check_target(self, target: Path) -> None:
         """Accept every path."""
 
+    def replaced_by(self, target: Path) -> tuple[Path, ...]:
+        """Return the path when a router is kept under it."""
+        return (target,) if target in self.routers else ()
+
     def save(self, router: TrainedRouter, target: Path) -> Path:
         """Keep a copy of the router."""
         digest = hashlib.sha256(repr((router.card, router.bank_texts)).encode())

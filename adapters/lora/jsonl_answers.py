@@ -10,11 +10,12 @@ from typing import Any
 import orjson
 from attrs import frozen
 
+from adapters.files.writable import check_writable
 from adapters.lora.answer_json import answer_object
 from application.answering.answers import Answer, Prompt
 from application.ports.answer_files import PromptRow
 from domain.chats import as_chat, parse_turns, routing_text
-from domain.errors import DataRejectedError, MissingFileError, StorageError
+from domain.errors import DataRejectedError, MissingFileError, StorageError, UsageError
 
 _TEXT_KEYS = ("prompt", "text")
 _CHAT_KEYS = ("messages", "conversations")
@@ -57,6 +58,18 @@ class JsonlAnswerLog:
     """
 
     path: Path
+
+    def check(self) -> None:
+        """Try whether the file can be appended to, or made; see the port for the contract."""
+        if not self.path.is_file():
+            check_writable(self.path)
+        else:
+            try:
+                self.path.open("ab").close()
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write: {error.strerror or error}", where=self.path, hint="choose another place"
+                ) from error
 
     def finished(self) -> Mapping[str, str]:
         """Read the answers that are there; see the port for the contract."""

@@ -34,8 +34,8 @@ def write_folder(router: TrainedRouter, target: Path) -> None:
     weights = to_bytes(router)
     sha256 = from_bytes(weights).sha256
     assert sha256 is not None
-    if target.is_dir() and not _is_router_folder(target):
-        raise TargetExistsError("is a folder with other files; it is not replaced", where=target)
+    if target.is_dir():
+        check_replaceable(target)
     try:
         with staged_folder(target, replaceable=_is_router_folder) as folder:
             folder.write(WEIGHTS, weights)
@@ -45,6 +45,12 @@ def write_folder(router: TrainedRouter, target: Path) -> None:
             folder.publish()
     except StorageError as error:
         raise StorageError(error.what, where=target) from error
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise TargetExistsError unless nothing but a router, or nothing at all, is in the folder."""
+    if not _is_router_folder(folder):
+        raise TargetExistsError("is a folder with other files; it is not replaced", where=folder)
 
 
 def config(router: TrainedRouter, sha256: str) -> dict[str, Any]:

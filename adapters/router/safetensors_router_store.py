@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adapters.files.atomic_files import write_bytes
+from adapters.files.writable import check_writable
 from adapters.router.router_bytes import from_bytes, header_end, read_document, to_bytes
-from adapters.router.router_folder import CONFIG, WEIGHTS, check_config, write_folder
+from adapters.router.router_folder import CONFIG, WEIGHTS, check_config, check_replaceable, write_folder
 from application.ports import TrainedRouter
 from domain.errors import MissingFileError, RouterFileError, StorageError, UsageError
 
@@ -24,23 +25,35 @@ class SafetensorsRouterStore:
     """
 
     def check_target(self, target: Path) -> None:
-        """Raise UsageError unless the name is one of the three forms."""
+        """Raise unless the name is one of the three forms and can be written; see the port for the contract."""
         if not target.is_dir() and target.suffix not in ("", ".safetensors", ".pt"):
             raise UsageError(
                 f"a router cannot be written as {target.suffix!r}",
                 where=target,
                 hint="name a .safetensors file, a .pt file, or a folder without a suffix",
             )
+        check_writable(target, folder=True)
+        for path in self._written(target):
+            if path.is_dir():
+                check_replaceable(path)
+
+    def replaced_by(self, target: Path) -> tuple[Path, ...]:
+        """Return the files or the folder that are there already; see the port for the contract."""
+        return tuple(path for path in self._written(target) if path.exists())
 
     def save(self, router: TrainedRouter, target: Path) -> Path:
         """Write the router, replacing an earlier one; see the port for the contract."""
+        paths = self._written(target)
+        for path in paths:
+            self.export(router, path)
+        return paths[0]
+
+    @staticmethod
+    def _written(target: Path) -> tuple[Path, ...]:
+        """Return what a save to `target` writes, the router to load first."""
         if target.suffix != ".pt" or target.is_dir():
-            self.export(router, target)
-            return target
-        kept = target.with_suffix(".safetensors")
-        self.export(router, kept)
-        self.export(router, target)
-        return kept
+            return (target,)
+        return target.with_suffix(".safetensors"), target
 
     def export(self, router: TrainedRouter, target: Path) -> None:
         """Write the router in the one form that the target's name says; raises as `save` does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -54,13 +54,14 @@ class AnswerFile:
     Attributes:
         rows: reads the prompts.
         log: keeps the answers.
-        answer_prompts: answers them.
+        answering: loads what answers them; called once, when everything else is known to be in order, and not at
+            all when nothing waits for an answer.
         progress: shows how many are done.
     """
 
     rows: PromptRowReader
     log: AnswerLog
-    answer_prompts: AnswerPrompts
+    answering: Callable[[], AnswerPrompts]
     progress: ProgressReporter
 
     def __call__(self, request: AnswerFileRequest) -> AnswerFileReport:
@@ -68,15 +69,20 @@ class AnswerFile:
 
         Raises:
             DataRejectedError: a row is no prompt, or was answered before with another text.
+            UsageError: no answer can be kept.
             MissingFileError, StorageError: as the ports say.
         """
         rows = self.rows.read_prompt_rows(request.source)
+        self.log.check()
         waiting = self._unanswered(rows, request.source)
+        if not waiting:
+            return AnswerFileReport(len(rows), len(rows), {}, 0, 0)
+        answer_prompts = self.answering()
         by_adapter: dict[str, int] = {}
         fallbacks = tokens = 0
         with self.progress.track("Answering prompts", len(waiting)) as task:
             prompts = tuple(row.prompt for row in waiting)
-            for index, answer in self.answer_prompts.stream(AnswerRequest(prompts, request.options)):
+            for index, answer in answer_prompts.stream(AnswerRequest(prompts, request.options)):
                 self.log.append(waiting[index].id, routing_text(prompts[index].chat), answer)
                 name = answer.adapter or "base"
                 by_adapter[name] = by_adapter.get(name, 0) + 1

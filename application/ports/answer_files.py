@@ -44,6 +44,10 @@ class AnswerLog(Protocol):
     whatever happens to the process; half an answer never is.
     """
 
+    def check(self) -> None:
+        """Raise UsageError when no answer can be kept here; changes nothing. For asking before long work."""
+        ...
+
     def finished(self) -> Mapping[str, str]:
         """Return the prompt's routing text of every answer that is kept, by its id.
 

@@ -41,10 +41,17 @@ class RouterStore(Protocol):
     """
 
     def check_target(self, target: Path) -> None:
-        """Raise UsageError when `target` does not name a form that this store can write; touches nothing.
+        """Raise when a save to `target` is known to fail; touches nothing. For asking before long work.
 
-        For asking before long work whose result goes there.
+        Raises:
+            UsageError: `target` does not name a form that this store can write, or a place that it can write to.
+            TargetExistsError: what is there is no router and is not replaced.
+            StorageError: the file system cannot take anything now.
         """
+        ...
+
+    def replaced_by(self, target: Path) -> tuple[Path, ...]:
+        """Return what a save to `target` would replace; empty when nothing is there."""
         ...
 
     def save(self, router: TrainedRouter, target: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,8 +46,15 @@ class Audience:
         return folder
 
 
-def announce(job: TrainJob, data: TrainingData, base_model: str, log_dir: Path | None, emit: Emit) -> None:
-    """Tell what is about to be trained, and what is odd about the rows."""
+def announce(
+    job: TrainJob,
+    data: TrainingData,
+    base_model: str,
+    log_dir: Path | None,
+    replaced: Sequence[Path],
+    emit: Emit,
+) -> None:
+    """Tell what is about to be trained, which earlier router that will replace, and what is odd about the rows."""
     emit(
         RunStarted(
             options=job.options,
@@ -57,6 +65,9 @@ def announce(job: TrainJob, data: TrainingData, base_model: str, log_dir: Path |
             labels=data.labels,
         )
     )
+    if replaced:
+        there = "is there already and is" if len(replaced) == 1 else "are there already and are"
+        emit(Noted(f"note: {' and '.join(map(str, replaced))} {there} replaced when the new router is complete"))
     for warning in data.warnings:
         emit(Noted(f"warning: {warning}"))
 

@@ -42,9 +42,7 @@ def choose_features(
         UsageError: the layers asked for are not the model's.
     """
     base = extractor.base
-    candidates = feature_candidates(base.n_layers, options.layers, options.pooling)
-    for choice in candidates:
-        FeatureSpec(base, choice.layers, choice.pooling, extractor.max_tokens)  # refuses layers that are not there
+    candidates = require_candidates(extractor, options)
     taps = distinct_taps(candidates)
     everything = extractor.extract(data.texts, taps)  # (n, taps * hidden)
     chosen = candidates[0]
@@ -53,6 +51,15 @@ def choose_features(
     # In one piece, as a checkpoint gives it back: the last bits of sums over it depend on its layout.
     matrix = everything[:, _columns(chosen, taps, base.hidden_size)].copy()
     return ChosenFeatures(FeatureSpec(base, chosen.layers, chosen.pooling, extractor.max_tokens), matrix)
+
+
+def require_candidates(extractor: FeatureExtractor, options: TrainOptions) -> tuple[FeatureChoice, ...]:
+    """Return the features to choose from; raises UsageError when the layers asked for are not the model's."""
+    base = extractor.base
+    candidates = feature_candidates(base.n_layers, options.layers, options.pooling)
+    for choice in candidates:
+        FeatureSpec(base, choice.layers, choice.pooling, extractor.max_tokens)  # refuses layers that are not there
+    return candidates
 
 
 def _best(

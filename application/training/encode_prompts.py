@@ -7,9 +7,10 @@ from itertools import chain
 from attrs import frozen
 
 from application.ports import FeatureExtractorSource, PromptReader, RowReader, TrainJob
+from application.training.choose_features import require_candidates
 from application.training.training_data import read_training_data
 from domain.errors import UsageError
-from domain.feature_choice import distinct_taps, feature_candidates
+from domain.feature_choice import distinct_taps
 
 
 @frozen
@@ -44,7 +45,7 @@ class EncodeShare:
             raise UsageError(f"share {share} is not one of {shares}")
         data = read_training_data(self.rows, self.prompts, job)
         extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=True)
-        taps = distinct_taps(feature_candidates(extractor.base.n_layers, job.options.layers, job.options.pooling))
+        taps = distinct_taps(require_candidates(extractor, job.options))
         mine = list(chain.from_iterable(extractor.batches(data.texts)[share::shares]))
         if mine:
             extractor.extract(mine, taps)

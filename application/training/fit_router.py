@@ -31,7 +31,7 @@ from application.ports import (
 )
 from application.training.assemble_router import RouterAssembly
 from application.training.audience import Audience, announce, describe
-from application.training.choose_features import ChosenFeatures, choose_features
+from application.training.choose_features import ChosenFeatures, choose_features, require_candidates
 from application.training.fit_head import Emit, FittedHead, HeadFitting
 from application.training.resumable import RunCheckpoints, checkpoint_folder, job_key
 from application.training.training_data import TrainingData, read_training_data
@@ -76,7 +76,9 @@ class FitRouter:
         """Run the job to its end, or on from where an earlier attempt at the same job was interrupted.
 
         Raises:
-            UsageError: the options do not fit the base model, or name an unknown head.
+            UsageError: the options do not fit the base model, name an unknown head, or a place that no router can be
+                written to.
+            TargetExistsError: something else than a router is where the router is to go.
             DataRejectedError: the rows cannot be used.
             StorageError: router or checkpoints cannot be written.
             TrainingDivergedError: the loss left the finite numbers; the best router so far was saved, if any.
@@ -95,6 +97,7 @@ class FitRouter:
                 use_cache=job.use_cache,
                 max_layer=max(job.options.layers) if job.options.layers else None,
             )
+        require_candidates(extractor, job.options)
         kept = RunCheckpoints(self.checkpoints, checkpoint_folder(job.router_out), job_key(job, data, extractor.base))
         with ExitStack() as open_logs:
             return self._run(job, data, extractor, kept, Audience([observer], open_logs), watch)
@@ -112,7 +115,8 @@ class FitRouter:
         saved = kept.load_head() if earlier else None
         run_name = earlier[1] if earlier else f"router_{self.clock.now():%Y%m%d_%H%M%S}"
         log_dir = audience.open(self.metrics, job.log_dir, run_name, from_step=saved.state.step + 1 if saved else 0)
-        announce(job, data, extractor.base.name, log_dir, audience.emit)
+        replaced = self.routers.replaced_by(job.router_out)
+        announce(job, data, extractor.base.name, log_dir, replaced, audience.emit)
         if earlier:
             chosen = earlier[0]
         else:

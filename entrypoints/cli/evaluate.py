@@ -56,21 +56,27 @@ def command(
 
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
-    if backend == "modal":
-        from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
-        from entrypoints.modal_places import remote_environment
+    for path in (output, errors, plots and plots / "plot.png"):
+        if path is not None:
+            app.check_writable(path)
+    with app.interruption("interrupted; nothing was written", hint="run it again"):
+        if backend == "modal":
+            from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
+            from entrypoints.modal_places import remote_environment
 
-        remote = remote_environment(app.environment)
-        evaluate_there = app.modal_evaluation(gpu=gpu, hf_secret=hf_secret)
-        there = router_path(router, remote)
-        report = evaluate_there(
-            RemoteEvaluation(there, dataset_dir, data_path, base_model, out_of_scope, robustness, _data_only(remote))
-        )
-    else:
-        path = evaluation_path(data_path, dataset_dir, app.environment)
-        loaded = app.routers.load(router_path(router, app.environment))
-        evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
-        report = evaluate(EvaluateRequest(path, out_of_scope, robustness))
+            remote = remote_environment(app.environment)
+            evaluate_there = app.modal_evaluation(gpu=gpu, hf_secret=hf_secret)
+            there = router_path(router, remote)
+            report = evaluate_there(
+                RemoteEvaluation(
+                    there, dataset_dir, data_path, base_model, out_of_scope, robustness, _data_only(remote)
+                )
+            )
+        else:
+            scored = evaluation_path(data_path, dataset_dir, app.environment)
+            loaded = app.routers.load(router_path(router, app.environment))
+            evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
+            report = evaluate(EvaluateRequest(scored, out_of_scope, robustness))
     app.write_file(output, report_as_json(report))
     saved = [output]
     if errors is not None:

@@ -75,6 +75,7 @@ def grow(
     target = router_out or router.with_name(f"{router.stem}-grown.safetensors")
     if target.exists():
         raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
+    app.routers.check_target(target)
     use_case = app.grow_router(base_model, use_cache=not no_cache)
     card = use_case.check(router, dataset_dir).card  # before anything slow, and before anything is written
     grown = make_dataset(output_dir)

@@ -48,12 +48,19 @@ def command(app: Application, /, **options: Any) -> None:
     """
     _check(options)
     path = router_path(options["router"], app.environment)
-    if options["backend"] == "modal":
-        _on_modal(app, options)
-    elif options["route_only"]:
-        _route(app, path, options)
-    else:
-        _answer(app, path, options)
+    with app.interruption(hint=_after_a_signal(options)):
+        if options["backend"] == "modal":
+            _on_modal(app, options)
+        elif options["route_only"]:
+            _route(app, path, options)
+        else:
+            _answer(app, path, options)
+
+
+def _after_a_signal(options: dict[str, Any]) -> str | None:
+    if not options["output"]:
+        return None
+    return f"finished answers are kept in {options['output']}; run the same command to go on"
 
 
 def _on_modal(app: Application, options: dict[str, Any]) -> None:
@@ -128,7 +135,7 @@ def _print_decisions(path: Path, prompts: Sequence[Any], decisions: Sequence[Any
 
 
 def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
-    from application.answering.answer_prompts import AnswerRequest
+    from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
     from domain.answers import Fallback, GenerationOptions
     from entrypoints.cli.answer_report import print_report
 
@@ -142,12 +149,15 @@ def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
     for name in lora_folders(options["loras"], None):
         if name != fallback.adapter:
             router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
-    answering = app.answer_prompts(router, folders, options["base_model"], fallback=fallback, disabled=disabled)
+
+    def answering() -> AnswerPrompts:
+        return app.answer_prompts(router, folders, options["base_model"], fallback=fallback, disabled=disabled)
+
     if prompts is None:
         report = app.answer_file(answering, options["source"], options["output"], generation)
         print_report(report, options["output"], as_json=options["as_json"])
         return
-    answers = answering(AnswerRequest(prompts, generation))
+    answers = answering()(AnswerRequest(prompts, generation))
     _print_answers(path, prompts, answers, as_json=options["as_json"])
 
 

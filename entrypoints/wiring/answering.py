@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,9 +59,9 @@ class AnsweringParts(RoutingParts):
         return AnswerPrompts(self.route_on(router, base), check.engine, fallback, disabled)
 
     def answer_file(
-        self, answering: AnswerPrompts, source: Path, output: Path, options: GenerationOptions
+        self, answering: Callable[[], AnswerPrompts], source: Path, output: Path, options: GenerationOptions
     ) -> AnswerFileReport:
-        """Answer a file of prompts into a file of answers."""
+        """Answer a file of prompts into a file of answers; `answering` loads what answers, after all checks."""
         from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
         from application.answering.answer_file import AnswerFile, AnswerFileRequest
 

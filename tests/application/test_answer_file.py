@@ -39,7 +39,7 @@ def answer(source: Path, output: Path, after: int = 10**9) -> tuple[AnswerFileRe
     engine = _BreakingEngine(DEFAULT_LABELS.names)
     engine.left = after
     answering = AnswerPrompts(small_route(), engine)
-    run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), answering, RecordingProgressReporter())
+    run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), lambda: answering, RecordingProgressReporter())
     return run(AnswerFileRequest(source)), engine
 
 

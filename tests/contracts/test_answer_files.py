@@ -41,6 +41,16 @@ def test_what_was_appended_is_finished_in_every_later_log(open_log: Callable[[],
     assert dict(open_log().finished()) == {"a": "one", "b": "two \u2028 lines"}
 
 
+def test_asking_changes_nothing(open_log: Callable[[], Any], tmp_path: Path) -> None:
+    open_log().check()
+    assert list(tmp_path.iterdir()) == []
+    open_log().append("a", "one", ANSWER)
+    before = [path.read_bytes() for path in tmp_path.iterdir()]
+    open_log().check()
+    assert dict(open_log().finished()) == {"a": "one"}
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == before
+
+
 @pytest.fixture(params=["in-memory", "jsonl"])
 def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Reads ROWS from good.jsonl; twice.jsonl has one id twice; empty.jsonl holds nothing."""

@@ -50,6 +50,17 @@ def test_a_second_save_replaces_the_first(store, world, tmp_path):
     assert store.load(path).card.seed == 43
 
 
+def test_what_a_save_replaces_is_known_before_and_asking_touches_nothing(store, world, tmp_path):
+    target = tmp_path / "r.safetensors"
+    store.check_target(target)
+    assert store.replaced_by(target) == ()
+    assert list(tmp_path.iterdir()) == []
+    store.save(world.assembled(), target)
+    store.check_target(target)
+    assert store.replaced_by(target) == (target,)
+    assert store.load(target).card.seed == world.assembled().card.seed
+
+
 def test_the_version_tells_routers_apart_and_does_not_depend_on_the_path(store, world, tmp_path):
     first = store.load(store.save(world.assembled(), tmp_path / "a.safetensors")).sha256
     again = store.load(store.save(world.assembled(), tmp_path / "b.safetensors")).sha256

@@ -193,6 +193,60 @@ def test_requests_that_make_no_sense(world: World, arguments: Any, kind: type[Mo
     refused(infer(world, *arguments), kind, code)
 
 
+class _Unloaded(Application):
+    """Fails where a base model would be loaded."""
+
+    def load_base(self, *_arguments: Any, **_options: Any) -> Any:
+        raise AssertionError("a base model was loaded")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (--lora NAME=PATH"),
+        (("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"), UsageError, "the fallback 'foo' is no LoRA"),
+        (("--prompt", "a", "--fallback", "calendar"), UsageError, "given: none"),
+        (("--input", "none.jsonl", "--output", "a.jsonl"), MissingFileError, "none.jsonl: no such file"),
+        (("--input", ".", "--output", "a.jsonl"), MissingFileError, ".: is a folder, not a file"),
+        (("--input", "good.jsonl", "--output", "."), UsageError, ".: is a folder, not a file"),
+        (("--input", "good.jsonl", "--output", "good.jsonl/a.jsonl"), UsageError, "Not a directory"),
+        (("--input", "good.jsonl", "--output", "/proc/a.jsonl"), UsageError, "/proc/a.jsonl: cannot write"),
+        (("--input", "good.jsonl", "--output", "/proc/version"), UsageError, "/proc/version: cannot write"),
+        (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is no answer of this program"),
+        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: invalid JSON"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_loaded(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    kind: type[MoeRouterError],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.jsonl").write_text('{"prompt": "book a table"}\n')
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    given = [str(world.loras) if each == "LORAS" else each for each in arguments]
+    loras = [] if "--prompt" in given else ["--lora-dir", str(world.loras)]
+    command = ["infer", "--router", str(world.router), *given, *loras]
+    result = CliRunner().invoke(cli, command, obj=_Unloaded({}))
+    assert words in refused(result, kind, 3 if kind is DataRejectedError else 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "good.jsonl"]
+
+
+def test_a_file_that_is_answered_needs_no_model(world: World, tmp_path: Path) -> None:
+    source, output = tmp_path / "prompts.jsonl", tmp_path / "new" / "answers.jsonl"
+    source.write_text('{"id": "a", "prompt": "book a table"}\n')
+    files = ("infer", "--router", world.router, "--input", source, "--output", output, "--lora-dir", world.loras)
+    assert "Answered 1 of 1 prompts" in done(run(*files))
+    again = CliRunner().invoke(cli, [str(each) for each in files], obj=_Unloaded({}))
+    assert done(again).splitlines() == [
+        f"Answered 0 of 1 prompts into {output}",
+        "  1 were answered by an earlier run",
+    ]
+
+
 def test_doctor_reports_and_exits(world: World, tmp_path: Path) -> None:
     sound = run("doctor", "--lora-dir", world.loras, "--base-model", world.base)
     assert sound.exit_code == 0, sound.exception

@@ -127,7 +127,10 @@ def test_train_reports_json_and_the_environment_names_the_output(
         (["--backend", "modal", "--encode-shards", "0"], 2, "--encode-shards 0 is below 1"),
         (["--out-of-scope", "missing.jsonl"], 2, "missing.jsonl"),
         (["--router-out", "data.txt"], 2, "data.txt"),
-        (["--router-out", "ds/train.jsonl/x.safetensors"], 1, "train.jsonl"),
+        (["--layers", "-1,2"], 2, "layer -1 is negative"),
+        (["--router-out", "ds/train.jsonl/x.safetensors"], 2, "train.jsonl"),
+        (["--router-out", "/proc/r.safetensors"], 2, "/proc/r.safetensors: cannot write"),
+        (["--router-out", "ds"], 1, "ds: is a folder with other files"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_with_its_exit_code_and_leaves_nothing(
@@ -139,7 +142,41 @@ def test_what_cannot_be_done_is_one_line_with_its_exit_code_and_leaves_nothing(
     last = err.strip().splitlines()[-1]
     assert last.startswith("moe-router: ")
     assert words in last
-    assert sorted(path.name for path in place.iterdir() if path.name not in ("ds", "cache", "runs")) == []
+    assert sorted(path.name for path in place.iterdir() if path.name not in ("ds", "cache")) == []
+
+
+@pytest.mark.parametrize("arguments", [["--router-out", "ds/train.jsonl/x"], ["--layers", "99"], ["--layers", "4"]])
+def test_what_cannot_be_done_is_known_before_anything_is_encoded(
+    place: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("adapters.base_model.transformers_base._weights", fail)
+    if arguments == ["--layers", "4"]:  # the tiny model has it
+        with pytest.raises(AssertionError, match="weights were loaded"):
+            main(["train", "--dataset-dir", str(dataset), *arguments])
+    else:
+        assert run("train", "--dataset-dir", str(dataset), *arguments) == 2
+
+
+def test_an_earlier_router_is_replaced_with_a_note(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "note: {} already and {} replaced when the new router is complete"
+    train = ("train", "--dataset-dir", str(dataset), *OPTIONS, "--no-cache")
+    assert run(*train) == 0
+    assert "note: " not in capsys.readouterr().err
+    first = (place / "router-head.safetensors").read_bytes()
+    assert run(*train, "--seed", "43") == 0
+    lines = capsys.readouterr().err.splitlines()
+    told = note.format("router-head.safetensors is there", "is")
+    assert lines.count(told) == 1
+    assert lines.index(told) < next(number for number, line in enumerate(lines) if line.startswith("Step "))
+    assert (place / "router-head.safetensors").read_bytes() != first
+    (place / "router-head.pt").write_bytes(b"other")
+    assert run(*train, "--router-out", "router-head.pt") == 0
+    assert note.format("router-head.safetensors and router-head.pt are there", "are") in capsys.readouterr().err
 
 
 def test_data_that_cannot_train_exits_3_and_leaves_nothing(

@@ -1,0 +1,36 @@
+"""Whether something can be written at a place, found out before the long work whose result goes there."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from pathlib import Path
+
+from domain.errors import StorageError, UsageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
+def check_writable(target: Path, *, folder: bool = False) -> None:
+    """Raise unless a file (with `folder`, a folder) could be made or replaced at `target`; leaves nothing behind.
+
+    Folders that are missing on the way are made by whoever writes, so the innermost one that is there counts. It is
+    really written to, with a file that has no name: access rights alone do not tell of read-only file systems.
+
+    Raises:
+        UsageError: nothing can be written there; choose another place.
+        StorageError: the file system cannot take anything now.
+    """
+    if target.is_dir() and not folder:
+        raise UsageError("is a folder, not a file", where=target, hint="name a file")
+    try:
+        place = target.resolve().parent  # a symbolic link is followed, as writing follows it
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links in a circle
+        reason = getattr(error, "strerror", None) or str(error)
+        if getattr(error, "errno", None) in _FULL:
+            raise StorageError(f"cannot write: {reason}", where=target) from error
+        raise UsageError(f"cannot write: {reason}", where=target, hint="choose another place") from error

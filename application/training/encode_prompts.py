@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 from attrs import frozen
@@ -23,11 +24,11 @@ class EncodeReport:
 
 @frozen
 class EncodeShare:
-    """Encodes every n-th batch of a job's prompts at all layers that the run will look at.
+    """Encodes a share of the batches of a job's prompts at all layers that the run will look at.
 
     The features end up in the feature cache behind `extractors`; the run finds them there by content. Batches are
     those of a run that does all the work itself with an empty cache: the features have the same bits, and so has
-    the head. Shares are of about equal size when there are several batches for each.
+    the head. Shares differ by one batch at most (see :func:`balanced_shares`), since no batch is divided.
 
     Attributes:
         rows: reads training and validation rows.
@@ -46,7 +47,28 @@ class EncodeShare:
         data = read_training_data(self.rows, self.prompts, job)
         extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=True)
         taps = distinct_taps(require_candidates(extractor, job.options))
-        mine = list(chain.from_iterable(extractor.batches(data.texts)[share::shares]))
+        batches = extractor.batches(data.texts)
+        chosen = balanced_shares([_size(batch) for batch in batches], shares)[share]
+        mine = list(chain.from_iterable(batches[index] for index in chosen))
         if mine:
             extractor.extract(mine, taps)
         return EncodeReport(len(mine), len(taps))
+
+
+def balanced_shares(sizes: Sequence[int], shares: int) -> list[list[int]]:
+    """Divide pieces of work into shares of about the same size; return the indices of each share in ascending order.
+
+    The largest piece left goes to the share that has least (R. L. Graham, 1969): no two shares differ by more than
+    one piece. The same arguments always give the same shares, so that machines agree without talking.
+    """
+    loads, found = [0] * shares, [list[int]() for _ in range(shares)]
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        least = loads.index(min(loads))
+        loads[least] += sizes[index]
+        found[least].append(index)
+    return [sorted(share) for share in found]
+
+
+def _size(batch: Sequence[str]) -> int:
+    """Return the characters of a batch with its padding: what encoding it costs, up to a factor."""
+    return len(batch) * max(map(len, batch))

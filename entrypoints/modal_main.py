@@ -11,10 +11,9 @@ from typing import Any, NoReturn
 import modal
 from attrs import frozen
 
-from adapters.modal_cloud.modal_answering import RemoteAnswers, RemoteQuestions
 from adapters.modal_cloud.modal_connection import redacted
-from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
 from adapters.modal_cloud.modal_gpu_trainer import train_request
+from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteEvaluation, RemoteQuestions
 from adapters.modal_cloud.modal_wire import RemoteBugError, from_wire, raise_remote_error, to_wire
 from application.answering.answers import Prompt
 from application.ports import TrainReport
@@ -51,6 +50,7 @@ class RunOptions:
     base_model: str | None
     router_out: str | None
     router: str | None
+    lora_dir: str | None
     log_dir: str | None
     encode_shards: int
     gpu: str | None
@@ -110,7 +110,12 @@ def _evaluate(functions: Mapping[str, Any], options: RunOptions) -> None:
 def _infer(functions: Mapping[str, Any], options: RunOptions) -> None:
     if not options.prompt:
         raise UsageError("--mode infer needs a --prompt")
-    questions = RemoteQuestions((Prompt(as_chat(options.prompt)),), _router(options), base_model=options.base_model)
+    questions = RemoteQuestions(
+        (Prompt(as_chat(options.prompt)),),
+        _router(options),
+        base_model=options.base_model,
+        lora_dir=_path(options.lora_dir),
+    )
     result = _call(functions["infer"], options, to_wire(questions))
     for answer in from_wire(RemoteAnswers, result).answers:
         print("\n".join(response_lines(answer)))

@@ -11,18 +11,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen, mutable
 
 from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
-from adapters.modal_cloud.modal_answering import RemoteAnswers, RemoteQuestions
-from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
+from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteEvaluation, RemoteQuestions
 from adapters.modal_cloud.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
+from application.answering.answers import Answer
 from application.ports import Interruption, ProgressReporter, TrainJob
 from application.training.encode_prompts import EncodeReport, EncodeShare
-from domain.errors import InterruptedRunError, MoeRouterError
+from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError
 from entrypoints.bootstrap import Application
+from entrypoints.cli.lora_options import lora_folders
 from entrypoints.cli.training_lines import TrainingLines
 from entrypoints.logs import set_up_logs
 from entrypoints.modal_places import EVALUATION, LORA_DIR, LORA_FOLDERS
@@ -204,8 +206,23 @@ def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
         route = app.route_prompts(router, base_model=asked.base_model)
         texts = tuple(routing_text(prompt.chat) for prompt in asked.prompts)
         return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=disabled)))))
-    there = {name: LORA_DIR / LORA_FOLDERS.get(name, name) for name in router.card.labels.names}
-    folders = {name: path for name, path in there.items() if path.is_dir()} | asked.loras
-    fallback = Fallback.parse(asked.fallback)
-    answering = app.answer_prompts(router, folders, asked.base_model, fallback=fallback, disabled=disabled)
-    return to_wire(RemoteAnswers(answers=tuple(answering(AnswerRequest(asked.prompts, asked.options)))))
+    answering = app.answer_prompts(
+        router, _lora_folders(asked), asked.base_model, fallback=Fallback.parse(asked.fallback), disabled=disabled
+    )
+    answers: dict[int, Answer] = {}
+    for index, answer in answering.stream(AnswerRequest(asked.prompts, asked.options)):
+        app.updates.send({"kind": "answer", "index": index, **to_wire(answer)})
+        answers[index] = answer
+    return to_wire(RemoteAnswers(answers=tuple(answers[index] for index in range(len(asked.prompts)))))
+
+
+def _lora_folders(asked: RemoteQuestions) -> dict[str, Path]:
+    """Return the LoRA adapters' folders by name; the checkpoints volume may lack some, a folder asked for none."""
+    try:
+        found = lora_folders((), asked.lora_dir or LORA_DIR)
+    except MissingFileError:
+        if asked.lora_dir is not None:
+            raise
+        found = {}
+    named = {name: found[folder] for name, folder in LORA_FOLDERS.items() if folder in found}
+    return named | found | asked.loras

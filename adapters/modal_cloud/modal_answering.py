@@ -1,68 +1,56 @@
-"""Routing and answering prompts on a Modal GPU."""
+"""Answering many prompts on a Modal GPU, as a stream."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from adapters.modal_cloud.modal_gpu_trainer import Relay
-from adapters.modal_cloud.modal_jobs import ModalJobs
+from adapters.modal_cloud.modal_jobs import RESULT, ModalJobs
+from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteQuestions
 from adapters.modal_cloud.modal_wire import from_wire, to_wire
-from application.answering.answers import Answer, Prompt
+from application.answering.answer_prompts import AnswerRequest
+from application.answering.answers import Answer
 from application.ports import ProgressReporter
-from domain.answers import GREEDY, GenerationOptions
-from domain.routing import RoutingDecision
-
-
-@frozen
-class RemoteQuestions:
-    """What to answer, by the containers' paths; None leaves a choice to the defaults there.
-
-    Attributes:
-        prompts: the prompts, without images.
-        options: how answers are generated.
-        router: router file.
-        base_model: hub id or folder; else the one that the router was trained on.
-        loras: folders of LoRA adapters by name, beside those on the checkpoints volume.
-        fallback: see :meth:`domain.answers.Fallback.parse`.
-        disabled: adapters that are not to answer.
-        route_only: decide only; load no LoRA adapter.
-    """
-
-    prompts: tuple[Prompt, ...]
-    router: Path
-    options: GenerationOptions = GREEDY
-    base_model: str | None = None
-    loras: dict[str, Path] = field(factory=dict)
-    fallback: str | None = None
-    disabled: tuple[str, ...] = ()
-    route_only: bool = False
-
-
-@frozen
-class RemoteAnswers:
-    """Decisions in the order of the prompts when only routing was asked for, else answers."""
-
-    decisions: tuple[RoutingDecision, ...] = ()
-    answers: tuple[Answer, ...] = ()
 
 
 @frozen
 class ModalAnswering:
-    """Answers prompts with the app's function ``infer``.
+    """An :class:`application.answering.answer_file.AnswerStream` whose work the app's function ``infer`` does.
 
     Attributes:
         jobs: calls the app.
         progress: shows here how far the container is.
+        questions: all but the prompts and how to generate, which a request brings.
     """
 
     jobs: ModalJobs
     progress: ProgressReporter
+    questions: RemoteQuestions
 
-    def __call__(self, request: RemoteQuestions) -> RemoteAnswers:
-        """Return decisions or answers, as the local use cases would; raises as they do, and RemoteError."""
-        with Relay(self.progress) as relay:
-            result: dict[str, Any] = self.jobs.run("infer", to_wire(request), relay)
-        return from_wire(RemoteAnswers, result)
+    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
+        """Yield ``(index, answer)`` as batches finish there; what a message lost comes with the result at the end.
+
+        A container that is replaced starts over; an answer that is here already is not given again. Raises what the
+        local use case raises, and RemoteError.
+        """
+        questions = evolve(self.questions, prompts=request.prompts, options=request.options)
+        given: set[int] = set()
+        with Relay(self.progress) as relay, closing(self.jobs.follow("infer", to_wire(questions))) as messages:
+            for message in messages:
+                relay(message)
+                for index, answer in _answers(message):
+                    if index not in given:
+                        given.add(index)
+                        yield index, answer
+
+
+def _answers(message: dict[str, Any]) -> Iterator[tuple[int, Answer]]:
+    kind = message.get("kind")
+    if kind == "answer":
+        yield message["index"], from_wire(Answer, message)
+    elif kind == RESULT:
+        yield from enumerate(from_wire(RemoteAnswers, message["result"]).answers)

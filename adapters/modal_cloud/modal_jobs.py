@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any, Final, Protocol
 
 import modal
@@ -17,6 +17,9 @@ from adapters.modal_cloud.modal_wire import RemoteBugError, raise_remote_error
 from domain.errors import InterruptedRunError, RemoteError
 
 APP_NAME: Final = "moe-router-train"
+RESULT: Final = "result"
+"""Kind of the last message of a call that went well."""
+
 _PENDING: Final = object()
 
 
@@ -63,10 +66,21 @@ class ModalJobs:
     max_restarts: int = 10
 
     def run(self, name: str, request: dict[str, Any], on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Call the function, hand its messages on as they come, and return its result.
+        """Call the function, hand its messages on as they come, and return its result; see :meth:`follow`."""
+        result: dict[str, Any] = {}
+        with closing(self.follow(name, request)) as messages:
+            for message in messages:
+                if message.get("kind") == RESULT:
+                    result = message["result"]
+                else:
+                    on_message(message)
+        return result
 
-        When this side is interrupted the call is cancelled; when it loses its connection the call goes on. Raises
-        RemoteError, and the user's errors that the function met.
+    def follow(self, name: str, request: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """Call the function and yield its messages as they come; the last one, of kind `RESULT`, holds its result.
+
+        When this side is interrupted or stops listening (closes the generator) the call is cancelled; when it loses
+        its connection the call goes on. Raises RemoteError, and the user's errors that the function met.
         """
         client = self.connection.open()
         result: dict[str, Any] = {}
@@ -74,14 +88,14 @@ class ModalJobs:
         with self._function(client, name, detach=False) as (function, app_id), self._queue(client) as updates:
             call = self.connection.call(f"starting {name}", lambda: function.spawn.aio(request, updates))
             try:
-                result = self._follow(_Run(name, app_id, call, updates), on_message)
-            except (KeyboardInterrupt, SystemExit, InterruptedRunError, PreemptionStormError) as error:
+                result = yield from self._messages_and_result(_Run(name, app_id, call, updates))
+            except (KeyboardInterrupt, SystemExit, GeneratorExit, InterruptedRunError, PreemptionStormError) as error:
                 self._cancel(name, call)
                 interrupted = error  # raised below: a running app of modal's swallows a KeyboardInterrupt
         if interrupted is not None:
             raise interrupted
         raise_remote_error(result)
-        return result
+        yield {"kind": RESULT, "result": result}
 
     def start(self, name: str, request: dict[str, Any]) -> StartedCall:
         """Call the function and leave; it goes on by itself. Raises RemoteError."""
@@ -141,19 +155,18 @@ class ModalJobs:
         finally:
             manager.__exit__(None, None, None)
 
-    def _follow(self, run: _Run, on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _messages_and_result(self, run: _Run) -> Generator[dict[str, Any], None, dict[str, Any]]:
         restarts = _Restarts(self.max_restarts)
         while True:
             messages = self._messages(run.updates, wait=2.0)
             for message in messages:
                 restarts.take(message)
-                on_message(message)
+                yield message
             finished = any(message.get("kind") == "finished" for message in messages)
             if finished or not messages:
                 result = self._result(run, wait=30.0 if finished else 0.0)
                 if result is not _PENDING:
-                    for message in self._messages(run.updates, wait=0.0):
-                        on_message(message)
+                    yield from self._messages(run.updates, wait=0.0)
                     return dict(result)
 
     def _messages(self, updates: Any, wait: float) -> list[dict[str, Any]]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from attrs import frozen
 
-from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answer_prompts import AnswerRequest
+from application.answering.answers import Answer
 from application.ports import ProgressReporter
 from application.ports.answer_files import AnswerLog, PromptRow, PromptRowReader
 from domain.answers import GREEDY, GenerationOptions
 from domain.chats import routing_text
 from domain.errors import DataRejectedError
+
+
+class AnswerStream(Protocol):
+    """Answers prompts, here (:class:`application.answering.answer_prompts.AnswerPrompts`) or elsewhere."""
+
+    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
+        """Yield ``(index, answer)`` for every prompt, in any order, each as soon as it is known."""
+        ...
 
 
 @frozen
@@ -61,7 +71,7 @@ class AnswerFile:
 
     rows: PromptRowReader
     log: AnswerLog
-    answering: Callable[[], AnswerPrompts]
+    answering: Callable[[], AnswerStream]
     progress: ProgressReporter
 
     def __call__(self, request: AnswerFileRequest) -> AnswerFileReport:

@@ -61,7 +61,7 @@ def command(
             app.check_writable(path)
     with app.interruption("interrupted; nothing was written", hint="run it again"):
         if backend == "modal":
-            from adapters.modal_cloud.modal_evaluation import RemoteEvaluation
+            from adapters.modal_cloud.modal_requests import RemoteEvaluation
             from entrypoints.modal_places import remote_environment
 
             remote = remote_environment(app.environment)

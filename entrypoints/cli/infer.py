@@ -45,6 +45,9 @@ def command(app: Application, /, **options: Any) -> None:
 
     The router reads the base model's own states; one copy of the base model routes and answers. Every LoRA adapter
     is checked first (as `doctor` does), so that no answer silently comes from the bare base model.
+
+    With --backend modal, --router, --lora and --lora-dir name paths of the containers (/output, /checkpoints); LoRA
+    adapters are looked for in /checkpoints. --input and --output stay here.
     """
     _check(options)
     path = router_path(options["router"], app.environment)
@@ -64,26 +67,38 @@ def _after_a_signal(options: dict[str, Any]) -> str | None:
 
 
 def _on_modal(app: Application, options: dict[str, Any]) -> None:
-    """Route or answer in a container; paths are the container's, LoRA adapters lie on the checkpoints volume."""
-    from adapters.modal_cloud.modal_answering import RemoteQuestions
+    """Route or answer in a container; its paths are meant, but for those of prompts and answers."""
+    from adapters.modal_cloud.modal_requests import RemoteQuestions
     from domain.answers import GenerationOptions
+    from entrypoints.cli.answer_report import print_report
     from entrypoints.modal_places import remote_environment
 
-    if options["output"] or options["images"] or options["lora_dir"]:
-        _refuse("--output, --image and --lora-dir are not for --backend modal", "--lora NAME=/checkpoints/…")
     path, prompts = router_path(options["router"], remote_environment(app.environment)), _prompts(options)
     if any(prompt.images for prompt in prompts):
-        _refuse("images cannot be sent to Modal")
+        _refuse("images cannot be sent to Modal", "answer prompts with images here, with --backend local")
     generation = GenerationOptions(
         options["max_new_tokens"], options["temperature"], options["seed"], tuple(options["stop"])
     )
-    answer = app.modal_answering(gpu=options["gpu"], hf_secret=options["hf_secret"])
-    loras = lora_folders(options["loras"], None, here=False)
-    disabled, only = tuple(options["disable"]), options["route_only"]
-    found = answer(
-        RemoteQuestions(prompts, path, generation, options["base_model"], loras, options["fallback"], disabled, only)
+    questions = RemoteQuestions(
+        prompts,
+        path,
+        generation,
+        options["base_model"],
+        options["lora_dir"],
+        lora_folders(options["loras"], None, here=False),
+        options["fallback"],
+        tuple(options["disable"]),
+        options["route_only"],
     )
-    if only:
+    remote = {"gpu": options["gpu"], "hf_secret": options["hf_secret"]}
+    if options["output"]:
+        report = app.answer_file(
+            lambda: app.modal_answering(questions, **remote), options["source"], options["output"], generation
+        )
+        print_report(report, options["output"], as_json=options["as_json"])
+        return
+    found = app.modal_inference(**remote)(questions)
+    if options["route_only"]:
         _print_decisions(path, prompts, found.decisions, as_json=options["as_json"])
     else:
         _print_answers(path, prompts, found.answers, as_json=options["as_json"])

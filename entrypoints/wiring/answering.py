@@ -13,7 +13,7 @@ from entrypoints.wiring.routing import RoutingParts
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.base_model.transformers_base import LoadedBase
     from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
-    from application.answering.answer_file import AnswerFileReport
+    from application.answering.answer_file import AnswerFileReport, AnswerStream
     from application.answering.answer_prompts import AnswerPrompts
     from application.answering.check_lora_adapters import CheckLoraAdapters
     from application.ports import (
@@ -59,7 +59,7 @@ class AnsweringParts(RoutingParts):
         return AnswerPrompts(self.route_on(router, base), check.engine, fallback, disabled)
 
     def answer_file(
-        self, answering: Callable[[], AnswerPrompts], source: Path, output: Path, options: GenerationOptions
+        self, answering: Callable[[], AnswerStream], source: Path, output: Path, options: GenerationOptions
     ) -> AnswerFileReport:
         """Answer a file of prompts into a file of answers; `answering` loads what answers, after all checks."""
         from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader

@@ -10,13 +10,15 @@ from entrypoints.wiring.foundation import Foundation
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.modal_cloud.modal_answering import ModalAnswering
-    from adapters.modal_cloud.modal_evaluation import ModalRouterEvaluation
+    from adapters.modal_cloud.modal_call import ModalCall
     from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
     from adapters.modal_cloud.modal_jobs import ModalJobs
+    from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteEvaluation, RemoteQuestions
     from application.datasets.download import DownloadDataset, DownloadRouter
     from application.datasets.list_datasets import ListDatasets
     from application.datasets.publish_dataset import PlanPublication, PublishDataset
     from application.ports.publishing import RemoteDatasetStore
+    from application.routing.evaluate_router import EvaluateReport
 
 
 @mutable(slots=False)
@@ -85,17 +87,25 @@ class ModalParts(Foundation):
 
         return ModalJobs(ModalConnection(self.environment), load_app, gpu, hf_secret)
 
-    def modal_evaluation(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalRouterEvaluation:
-        """Scoring a router on Modal."""
-        from adapters.modal_cloud.modal_evaluation import ModalRouterEvaluation
+    def modal_evaluation(self, **remote: str | None) -> ModalCall[RemoteEvaluation, EvaluateReport]:
+        """Scoring a router on Modal; for `remote` see :meth:`modal_jobs`."""
+        from adapters.modal_cloud.modal_call import ModalCall
+        from application.routing.evaluate_router import EvaluateReport
 
-        return ModalRouterEvaluation(self.modal_jobs(gpu=gpu, hf_secret=hf_secret), self.progress)
+        return ModalCall(self.modal_jobs(**remote), self.progress, "evaluate", EvaluateReport)
 
-    def modal_answering(self, *, gpu: str | None = None, hf_secret: str | None = None) -> ModalAnswering:
-        """Routing and answering prompts on Modal."""
+    def modal_inference(self, **remote: str | None) -> ModalCall[RemoteQuestions, RemoteAnswers]:
+        """Routing or answering a few prompts on Modal; for `remote` see :meth:`modal_jobs`."""
+        from adapters.modal_cloud.modal_call import ModalCall
+        from adapters.modal_cloud.modal_requests import RemoteAnswers
+
+        return ModalCall(self.modal_jobs(**remote), self.progress, "infer", RemoteAnswers)
+
+    def modal_answering(self, questions: RemoteQuestions, **remote: str | None) -> ModalAnswering:
+        """Answering many prompts on Modal as a stream; for `remote` see :meth:`modal_jobs`."""
         from adapters.modal_cloud.modal_answering import ModalAnswering
 
-        return ModalAnswering(self.modal_jobs(gpu=gpu, hf_secret=hf_secret), self.progress)
+        return ModalAnswering(self.modal_jobs(**remote), self.progress, questions)
 
     def modal_trainer(
         self, *, gpu: str | None = None, hf_secret: str | None = None, encode_shards: int = 1

@@ -66,6 +66,13 @@ def test_an_interrupted_caller_cancels_the_call(modal_fake, jobs):
     assert modal_fake.requests("FunctionCallCancel")
 
 
+def test_who_stops_listening_cancels_the_call(modal_fake, jobs):
+    messages = jobs.follow("train", {"do": "hang"})
+    assert next(messages)["kind"] == "started"
+    messages.close()
+    assert modal_fake.requests("FunctionCallCancel")
+
+
 def test_a_deployed_app_is_called_and_left_running(modal_fake, jobs, deployment):
     result, messages, _ = run(jobs, "work", value=7)
     assert (result["value"], messages[-1]) == (7, "finished")

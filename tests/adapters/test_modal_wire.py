@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.modal_cloud.modal_answering import RemoteAnswers, RemoteQuestions
+from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteQuestions
 from adapters.modal_cloud.modal_wire import (
+    WIRE_VERSION,
     error_to_wire,
     event_from_wire,
     event_to_wire,
@@ -81,5 +82,5 @@ def test_errors_come_back_as_themselves(error):
 
 
 def test_another_version_is_refused_with_both_sides():
-    with pytest.raises(MismatchError, match=r"version 1, the app on Modal version 2 .*modal deploy"):
-        from_wire(TrainJob, {"version": 2, "value": {}})
+    with pytest.raises(MismatchError, match=rf"version {WIRE_VERSION}, the app on Modal version 0 .*modal deploy"):
+        from_wire(TrainJob, {"version": 0, "value": {}})

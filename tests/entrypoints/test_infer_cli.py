@@ -185,7 +185,7 @@ def test_embedding_with_many_callers(world: World) -> None:
         (("--prompt", "a", "--fallback", "no/name"), UsageError, 2),
         (("--prompt", " "), DataRejectedError, 3),
         (("--input", "no-such-file"), MissingFileError, 2),
-        (("--prompt", "a", "--backend", "modal", "--lora-dir", "x"), UsageError, 2),
+        (("--prompt", "a", "--backend", "modal", "--image", "x.png"), UsageError, 2),
         (("--prompt", "a", "--route-only", "--disable", "nobody"), UsageError, 2),
     ],
 )

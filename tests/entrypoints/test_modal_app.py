@@ -10,7 +10,7 @@ import time
 import pytest
 
 from adapters.router.router_bytes import from_bytes
-from tests.modal_world import ROOT, ROUTER, Preemption, lora_files, rows, run, same_router, saved_router
+from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, run, same_router, saved_router
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -213,7 +213,12 @@ def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(modal_
     assert re.search(r"^\[model\] response: ", result.stdout, re.MULTILINE)
 
 
-def test_answers_from_modal_are_those_that_this_machine_gives(trained_volumes, trained, loras, late):
+PROMPTS = ["open the calendar number 3", "choose the dentist number 1"]
+
+
+@pytest.fixture
+def answered_here(trained, loras):
+    """What this machine answers to the prompts, in at most six tokens, as the command line prints it."""
     from adapters.lora.answer_json import answer_object
     from application.answering.answer_prompts import AnswerRequest
     from application.answering.answers import Prompt
@@ -221,23 +226,53 @@ def test_answers_from_modal_are_those_that_this_machine_gives(trained_volumes, t
     from domain.chats import as_chat
     from entrypoints.bootstrap import Application
 
-    folder, files = loras
-    late(trained_volumes.named("moe-lora-checkpoints"), files)
-    prompts = ["open the calendar number 3", "choose the dentist number 1"]
-    asked = [word for prompt in prompts for word in ("--prompt", prompt)]
+    folder, _ = loras
+    made = {name: folder / "loras" / name for name in trained["router"].card.labels.names}
+    answering = Application().answer_prompts(trained["router"], made, str(folder / "tiny"))
+    answers = answering(AnswerRequest(tuple(Prompt(as_chat(each)) for each in PROMPTS), GenerationOptions(6)))
+    return dict(zip(PROMPTS, map(answer_object, answers), strict=True))
+
+
+def same_answers(there, here):
+    """Whether rows of answers are those given here; at least one must come from a LoRA adapter."""
+    assert [row["prompt"] for row in there] == list(here)
+    for row, expected in zip(there, here.values(), strict=True):
+        for key in ("answer", "finish", "adapter", "fallback", "tokens"):
+            assert row[key] == expected[key]
+        assert row["decision"]["confidence"] == pytest.approx(expected["decision"]["confidence"], abs=1e-6)
+    assert {row["adapter"] for row in there} & set(WORDS)
+
+
+def test_answers_from_modal_are_those_that_this_machine_gives(trained_volumes, loras, late, answered_here):
+    late(trained_volumes.named("moe-lora-checkpoints"), loras[1])
+    asked = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
     result = run("entrypoints", "infer", "--backend", "modal", "--json", "--max-new-tokens", "6", *asked)
     assert result.returncode == 0, result.stderr
     there = json.loads(result.stdout)
     assert there["router"] == "/output/router-head.safetensors"
-    made = {name: folder / "loras" / name for name in trained["router"].card.labels.names}
-    answering = Application().answer_prompts(trained["router"], made, str(folder / "tiny"))
-    here = answering(AnswerRequest(tuple(Prompt(as_chat(each)) for each in prompts), GenerationOptions(6)))
-    for prompt, answer, remote in zip(prompts, here, there["answers"], strict=True):
-        expected = answer_object(answer)
-        assert (remote["prompt"], remote["answer"], remote["finish"]) == (prompt, answer.text, answer.finish)
-        assert remote["adapter"] == remote["decision"]["adapter"] == expected["adapter"]
-        assert remote["decision"]["confidence"] == pytest.approx(expected["decision"]["confidence"], abs=1e-6)
-    assert {each["adapter"] for each in there["answers"]} & set(made)  # not the base model alone has answered
+    same_answers(there["answers"], answered_here)
+
+
+def test_a_file_is_answered_on_modal_from_a_folder_of_adapters_and_goes_on_where_it_was(
+    trained_volumes, loras, answered_here, tmp_path
+):
+    files = {f"other/{path}".replace("calendar-tasks", "calendar"): data for path, data in loras[1].items()}
+    trained_volumes.named("moe-lora-checkpoints").change(files)
+    source, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    source.write_text("".join(json.dumps({"id": text[:4], "prompt": text}) + "\n" for text in PROMPTS))
+    command = ["entrypoints", "infer", "--backend", "modal", "--max-new-tokens", "6", "--json"]
+    command += ["--input", str(source), "--output", str(output), "--lora-dir", "/checkpoints/other"]
+    result = run(*command)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["total"], report["skipped"], report["output"]) == (2, 0, str(output))
+    rows = {row["prompt"]: row for row in map(json.loads, output.read_text().splitlines())}
+    assert {row["id"] for row in rows.values()} == {"open", "choo"}
+    same_answers([rows[prompt] for prompt in PROMPTS], answered_here)
+    before = output.read_bytes()
+    again = run(*command, MODAL_SERVER_URL="http://127.0.0.1:9")  # nothing waits, so nobody is asked
+    assert (again.returncode, json.loads(again.stdout)["skipped"]) == (0, 2), again.stderr
+    assert output.read_bytes() == before
 
 
 def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(modal_fake, volumes):

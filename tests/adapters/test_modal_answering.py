@@ -1,0 +1,85 @@
+"""Answers from Modal come as they are known, each once, and none is lost with a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
+from adapters.in_memory.runtime import RecordingProgressReporter
+from adapters.modal_cloud.modal_answering import ModalAnswering
+from adapters.modal_cloud.modal_jobs import RESULT
+from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteQuestions
+from adapters.modal_cloud.modal_wire import from_wire, to_wire
+from application.answering.answer_file import AnswerFile, AnswerFileRequest
+from application.answering.answer_prompts import AnswerRequest
+from application.answering.answers import Answer, Prompt
+from application.ports.answer_files import PromptRow
+from domain.answers import GenerationOptions
+from domain.chats import as_chat
+from domain.errors import RemoteError
+
+SOURCE = Path("prompts")
+QUESTIONS = RemoteQuestions((), Path("router"), lora_dir=Path("/checkpoints/x"))
+ANSWERS = tuple(Answer(None, None, "why", f"answer {i}", 1, "stop") for i in range(3))
+STARTED = {"kind": "started", "container": "ta-1"}
+
+
+def arrived(index: int) -> dict[str, Any]:
+    return {"kind": "answer", "index": index, **to_wire(ANSWERS[index])}
+
+
+def result(*answers: Answer) -> dict[str, Any]:
+    return {"kind": RESULT, "result": to_wire(RemoteAnswers(answers=answers))}
+
+
+class Jobs:
+    """Gives these messages, and raises an error among them."""
+
+    def __init__(self, *messages: dict[str, Any] | Exception) -> None:
+        self.messages, self.asked = messages, list[RemoteQuestions]()
+
+    def follow(self, name: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        assert name == "infer"
+        self.asked.append(from_wire(RemoteQuestions, request))
+        for message in self.messages:
+            if isinstance(message, Exception):
+                raise message
+            yield message
+
+
+def answer_file(log: InMemoryAnswerLog, jobs: Any) -> None:
+    rows = InMemoryPromptRowReader({SOURCE: [PromptRow(str(i), Prompt(as_chat(f"prompt {i}"))) for i in range(3)]})
+    progress = RecordingProgressReporter()
+    AnswerFile(rows, log, lambda: ModalAnswering(jobs, progress, QUESTIONS), progress)(AnswerFileRequest(SOURCE))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [STARTED, arrived(2), arrived(0), arrived(1), result(*ANSWERS)],
+        [STARTED, arrived(2), result(*ANSWERS)],  # two messages were lost
+        [STARTED, arrived(1), STARTED, arrived(1), arrived(0), result(*ANSWERS)],  # a container was replaced
+    ],
+)
+def test_every_answer_is_given_once(messages: list[dict[str, Any]]) -> None:
+    jobs: Any = Jobs(*messages)
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), QUESTIONS)
+    request = AnswerRequest((Prompt(as_chat("prompt")),) * 3, GenerationOptions(max_new_tokens=7))
+    assert sorted(answering.stream(request)) == list(enumerate(ANSWERS))
+    assert jobs.asked == [evolve(QUESTIONS, prompts=request.prompts, options=request.options)]
+
+
+def test_what_came_before_the_connection_was_lost_is_kept_and_the_rest_is_asked_for_again() -> None:
+    log = InMemoryAnswerLog()
+    with pytest.raises(RemoteError):
+        answer_file(log, Jobs(STARTED, arrived(1), RemoteError("lost")))
+    assert list(log.finished()) == ["1"]
+    again = Jobs(STARTED, result(ANSWERS[0], ANSWERS[2]))
+    answer_file(log, again)
+    assert len(again.asked[0].prompts) == 2
+    assert sorted(log.finished()) == ["0", "1", "2"]

@@ -1,16 +1,14 @@
 """A folder that appears complete or not at all, whatever happens on the way.
 
-The name is reserved by ``mkdir`` of a hidden sibling, ``.<name>.partial``, with an advisory lock on it: a second
-run that meets it either finds the lock held (somebody is at work) or not (its maker was killed) and clears it away.
-The files are written into it and synced; one rename gives it its name. What is not covered: two machines that
-write to one network file system without working locks.
+The name is reserved by ``mkdir`` of a hidden sibling, ``.<name>.partial``, with a lock on it that dies with its
+maker, see :mod:`adapters.files.folder_locks`. The files are written into it and synced; one rename gives it its name.
+What is not covered: two machines that write to one network file system without working locks.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from attrs import define
 
+from adapters.files.folder_locks import lock_new_folder
 from domain.errors import MoeRouterError, StorageError, TargetExistsError
 
 
@@ -66,7 +65,11 @@ class StagedFolder:
 
 @contextmanager
 def staged_folder(
-    target: Path, *, unique: bool = False, replaceable: Callable[[Path], bool] | None = None
+    target: Path,
+    *,
+    unique: bool = False,
+    replaceable: Callable[[Path], bool] | None = None,
+    replace: bool = True,
 ) -> Iterator[StagedFolder]:
     """Reserve a name; without `publish`, leaving the context leaves nothing behind.
 
@@ -74,6 +77,7 @@ def staged_folder(
         target: the name.
         unique: when the name is taken, take ``<target>_2``, ``_3`` … instead of refusing.
         replaceable: tells whether the folder that is there may be replaced; None to replace nothing.
+        replace: whether that was asked for; otherwise the error only tells that it could be.
 
     Raises:
         TargetExistsError: the name is taken.
@@ -84,7 +88,7 @@ def staged_folder(
     try:
         with _translated(target):
             _make_parents(target.parent, made)
-            folder, lock = _reserve(target, unique, replaceable)
+            folder, lock = _reserve(target, unique, replaceable, replace)
         try:
             with _translated(folder.target):
                 yield folder
@@ -121,88 +125,47 @@ _HINTS = {
 }
 
 
-def _reserve(target: Path, unique: bool, replaceable: Callable[[Path], bool] | None) -> tuple[StagedFolder, int]:
+def _reserve(
+    target: Path, unique: bool, replaceable: Callable[[Path], bool] | None, replace: bool
+) -> tuple[StagedFolder, int]:
     for number in count(1):
         name = target if number == 1 else target.with_name(f"{target.name}_{number}")
         try:
-            return _reserve_one(name, replaceable)
+            return _reserve_one(name, replaceable, replace)
         except TargetExistsError:
             if not unique:
                 raise
     raise AssertionError("count() has no end")
 
 
-def _reserve_one(target: Path, replaceable: Callable[[Path], bool] | None) -> tuple[StagedFolder, int]:
+def _reserve_one(target: Path, replaceable: Callable[[Path], bool] | None, replace: bool) -> tuple[StagedFolder, int]:
     if target.name in ("", ".."):  # the working folder, its parent, the root
         raise TargetExistsError("already exists", where=target, hint="choose another --output-dir")
     staging = target.with_name(f".{target.name}.partial")
-    lock = _lock_new_folder(staging)
+    lock = lock_new_folder(staging)
     if lock is None:
         raise TargetExistsError("another run is writing here", where=target, hint="choose another --output-dir")
     try:
-        _check_target(target, replaceable)  # only now: whoever held the name before us may just have published
+        _check_target(target, replaceable, replace)  # only now: who held the name before us may just have published
     except BaseException:
         staging.rmdir()
         os.close(lock)
         raise
-    return StagedFolder(target, staging, replace=replaceable is not None), lock
+    return StagedFolder(target, staging, replace=replace and replaceable is not None), lock
 
 
-def _check_target(target: Path, replaceable: Callable[[Path], bool] | None) -> None:
+def _check_target(target: Path, replaceable: Callable[[Path], bool] | None, replace: bool) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink():
         raise TargetExistsError("is a symbolic link", where=target, hint="name the folder itself")
-    if replaceable is None:
-        raise TargetExistsError("already exists", where=target, hint="choose another --output-dir, or --force")
-    if not replaceable(target):
+    could = replaceable is not None and replaceable(target)
+    if replaceable is None or not replace:
+        raise TargetExistsError("already exists", where=target, hint="choose another --output-dir", replaceable=could)
+    if not could:
         raise TargetExistsError(
             "is no routing data set, so --force does not replace it", where=target, hint="choose another --output-dir"
         )
-
-
-def _lock_new_folder(path: Path) -> int | None:
-    """Make the folder, anew when its maker was killed, and return its lock; None when somebody works in it."""
-    while True:
-        try:
-            os.mkdir(path)  # noqa: PTH102 - the tests kill us at calls of os, by name
-            created = True
-        except FileExistsError:
-            created = False
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            if not _lock(descriptor, created):
-                os.close(descriptor)
-                return None
-            if _same_folder(descriptor, path):
-                for leftover in path.iterdir():
-                    shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-                return descriptor
-            os.close(descriptor)  # its maker published or removed it while we waited for the lock
-        except FileNotFoundError:  # published or removed between our two calls; make it again
-            continue
-        except BaseException:  # a signal, too
-            if created:
-                with suppress(OSError):
-                    path.rmdir()
-            raise
-
-
-def _lock(descriptor: int, created: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # no locks on this file system: mkdir alone has to do
-        return created
-    return True
-
-
-def _same_folder(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _make_parents(folder: Path, made: list[Path]) -> None:

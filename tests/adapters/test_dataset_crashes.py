@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
-from adapters.files import staged_folder
+from adapters.files import folder_locks, staged_folder
 from application.datasets.verify_dataset import VerifyDataset
 from domain.errors import MoeRouterError, StorageError, TargetExistsError
 from tests.dataset_world import generate, rows_of
@@ -244,6 +244,58 @@ def test_without_an_atomic_exchange_replacing_still_works(tmp_path, monkeypatch)
     run(tmp_path / "out", seed=2, replace=True)
     assert JsonlDatasetStore().read_metadata(tmp_path / "out")["seed"] == 2
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_killed_runs_left_under_default_names_is_cleared_by_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    dead, living, other = (
+        tmp_path / "datasets" / name
+        for name in (".routing_20250101_000000.partial", ".old_20250101_000000_2.partial", ".notes.partial")
+    )
+    for folder in (dead, living, other):
+        folder.mkdir()
+        (folder / "train.jsonl").write_text("half")
+    (tmp_path / "datasets" / ".routing_20250101_000001.partial").write_text("a file")
+    descriptor = folder_locks.lock_new_folder(living)  # as a run does that is at work
+    (living / "train.jsonl").write_text("half")
+    report = run(None)
+    assert is_complete(report.path)
+    names = {".old_20250101_000000_2.partial", ".notes.partial", ".routing_20250101_000001.partial"}
+    assert {one.name for one in (tmp_path / "datasets").iterdir()} == {report.path.name, *names}
+    assert (living / "train.jsonl").read_text() == "half"
+    os.close(descriptor)
+    run(tmp_path / "datasets" / "named")
+    assert not living.exists()
+
+
+def test_a_run_killed_anywhere_under_a_default_name_leaves_nothing_after_the_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for step in (3, 6, 9, 12):
+        assert not run_killed_at(step, None)
+    assert list((tmp_path / "datasets").glob(".*.partial"))
+    run(tmp_path / "datasets" / "named")
+    assert not list((tmp_path / "datasets").glob(".*"))
+
+
+def test_a_folder_that_was_just_made_is_not_lost_to_who_clears_leftovers(tmp_path, monkeypatch):
+    """Between mkdir and its lock a new folder looks like a leftover; its maker makes it again."""
+    folder = tmp_path / ".routing_20250101_000000.partial"
+    plain, cleared = os.open, []
+
+    def open_(path, *args, **options):
+        if Path(path) == folder and not cleared:
+            cleared.append(True)
+            folder_locks.clear_leftovers(tmp_path)
+            assert not folder.exists()
+        return plain(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    descriptor = folder_locks.lock_new_folder(folder)
+    assert descriptor is not None
+    assert cleared
+    assert folder.is_dir()
+    os.close(descriptor)
 
 
 def test_runs_in_the_same_second_all_succeed(tmp_path, monkeypatch):

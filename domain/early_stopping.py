@@ -9,6 +9,9 @@ from attrs import evolve, frozen
 
 from domain.errors import UsageError
 
+MAX_LEARNING_RATE = 1e30
+"""Steps of a higher rate do not fit a 32-bit number, in which heads are trained."""
+
 
 class Verdict(StrEnum):
     """What one evaluation means for the run."""
@@ -79,9 +82,11 @@ class EarlyStopPolicy:
                 raise UsageError(message)
 
     def start(self, learning_rate: float) -> EarlyStopState:
-        """Return the state before the first evaluation; raises UsageError unless the rate is positive and finite."""
+        """Return the state before the first evaluation; raises UsageError unless steps of this rate can be taken."""
         if not (math.isfinite(learning_rate) and learning_rate > 0):
             raise UsageError(f"learning rate {learning_rate} is not a positive number")
+        if learning_rate > MAX_LEARNING_RATE:
+            raise UsageError(f"learning rate {learning_rate:g} is above {MAX_LEARNING_RATE:g}")
         return EarlyStopState(learning_rate)
 
     def observe(self, state: EarlyStopState, loss: float) -> tuple[EarlyStopState, Verdict]:

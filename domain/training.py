@@ -186,14 +186,17 @@ class RunStopped:
     Attributes:
         step: training steps done.
         reason: one of "epochs", "stopped-max-reductions", "stopped-min-learning-rate", "diverged", "interrupted".
-        best_loss: lowest evaluation loss.
-        best_accuracy: evaluation accuracy at that point.
+        best_loss: evaluation loss of the head that is kept: the last that was lower than all kept before it by at
+            least min-delta. A loss that was lower by less may have been seen since; infinite when none was kept.
+        best_accuracy: evaluation accuracy of that head.
+        best_step: training steps that it had seen; None when no head was kept.
     """
 
     step: int
     reason: str
     best_loss: float
     best_accuracy: float
+    best_step: int | None = None
 
 
 @frozen

@@ -48,8 +48,9 @@ class TrainReport:
         card: the router's description.
         steps: training steps done.
         stop_reason: see :class:`domain.training.RunStopped`.
-        best_loss: lowest evaluation loss, nats.
-        best_accuracy: evaluation accuracy at that point, 0 to 1.
+        best_loss: evaluation loss of the head that was kept, nats; see :class:`domain.training.RunStopped`.
+        best_accuracy: evaluation accuracy of that head, 0 to 1.
+        best_step: training steps that it had seen.
         log_dir: folder with this run's metrics, or None.
         seconds: wall-clock seconds by phase ("features", "head", …).
     """
@@ -60,6 +61,7 @@ class TrainReport:
     stop_reason: str
     best_loss: float
     best_accuracy: float
+    best_step: int
     log_dir: Path | None
     seconds: dict[str, float]
 

@@ -141,7 +141,7 @@ class FitRouter:
         log_dir: Path | None,
     ) -> TrainReport:
         state, reason = fitted.state, str(fitted.state.reason)
-        emit(RunStopped(state.step, reason, state.early.best_loss, state.best_accuracy))
+        emit(RunStopped(state.step, reason, state.early.best_loss, state.best_accuracy, state.best_step))
         if reason == INTERRUPTED:
             raise InterruptedRunError(
                 f"interrupted after step {state.step}; a checkpoint was kept",
@@ -169,6 +169,7 @@ class FitRouter:
             stop_reason=reason,
             best_loss=state.early.best_loss,
             best_accuracy=state.best_accuracy,
+            best_step=state.best_step or 0,
             log_dir=log_dir,
             seconds=dict(watch.seconds),
         )

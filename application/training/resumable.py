@@ -16,7 +16,7 @@ from application.training.training_loop import LoopState
 from domain.early_stopping import EarlyStopState
 from domain.features import BaseModel, FeatureSpec, Matrix, Pooling
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it when checkpoints of older versions must not be resumed."""
 
 _FEATURES = "features"
@@ -83,6 +83,7 @@ class RunCheckpoints:
             "reductions": state.early.reductions,
             "step": state.step,
             "best_accuracy": state.best_accuracy,
+            "best_step": state.best_step,
             "loss_sum": state.loss_sum,
             "correct": state.correct,
             "rows": state.rows,
@@ -131,11 +132,12 @@ class SavedHead:
             waited=int(values["waited"] or 0),
             reductions=int(values["reductions"] or 0),
         )
-        reason = values["reason"]
+        reason, best_step = values["reason"], values["best_step"]
         return LoopState(
             early=early,
             step=int(values["step"] or 0),
             best_accuracy=float(values["best_accuracy"] or 0),
+            best_step=None if best_step is None else int(best_step),
             loss_sum=float(values["loss_sum"] or 0),
             correct=int(values["correct"] or 0),
             rows=int(values["rows"] or 0),

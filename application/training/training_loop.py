@@ -74,6 +74,7 @@ class LoopState:
         early: state of early stopping.
         step: steps done.
         best_accuracy: evaluation accuracy at the best loss.
+        best_step: steps done at the best loss; None before the first evaluation that improved.
         loss_sum: sum of training losses over rows since the last evaluation.
         correct: rows that were right since the last evaluation.
         rows: rows trained on since the last evaluation.
@@ -84,6 +85,7 @@ class LoopState:
     early: EarlyStopState
     step: int = 0
     best_accuracy: float = 0.0
+    best_step: int | None = None
     loss_sum: float = 0.0
     correct: int = 0
     rows: int = 0
@@ -173,6 +175,7 @@ class TrainingLoop:
                 early=early,
                 step=state.step,
                 best_accuracy=result.accuracy if improved else state.best_accuracy,
+                best_step=state.step if improved else state.best_step,
                 started=True,
                 reason=str(verdict) if verdict.stops else None,
             ),

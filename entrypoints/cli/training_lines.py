@@ -58,7 +58,8 @@ class TrainingLines:
                 yield ""
             case RunStopped():
                 yield f"⏹️  Stopping: {self._reason(event)}"
-                yield f"   Best eval_loss: {event.best_loss:.4f}, Best eval_acc: {event.best_accuracy:.4f}"
+                kept = "" if event.best_step is None else f" (kept at step {event.best_step})"
+                yield f"   Best eval_loss: {event.best_loss:.4f}, Best eval_acc: {event.best_accuracy:.4f}{kept}"
                 yield ""
             case Noted():
                 yield event.message
@@ -133,6 +134,7 @@ def report_as_json(report: TrainReport) -> dict[str, Any]:
         "stop_reason": report.stop_reason,
         "best_loss": report.best_loss,
         "best_accuracy": report.best_accuracy,
+        "best_step": report.best_step,
         "temperature": card.temperature,
         "min_confidence": card.thresholds.min_confidence,
         "max_out_of_scope": card.thresholds.max_out_of_scope,

@@ -47,7 +47,7 @@ DECISION = RoutingDecision(
 )
 VALUES = [
     TrainJob(Path("a"), Path("b"), None, Path("c"), None, TrainOptions(layers=(1, 2), pooling=Pooling.LAST)),
-    TrainReport(Path("/output/r"), router_card(), 3, "epochs", float("inf"), 0.5, None, {"head": 1.5}),
+    TrainReport(Path("/output/r"), router_card(), 3, "epochs", float("inf"), 0.5, 2, None, {"head": 1.5}),
     RemoteQuestions((Prompt(as_chat("hello")),), Path("r"), loras={"x": Path("/checkpoints/x")}),
     RemoteAnswers((DECISION,), (Answer(DECISION, None, "why", "text", 3, "stop"),)),
 ]
@@ -56,7 +56,7 @@ EVENTS = [
     Evaluated(1, 1, 0.5, 0.5, 0.5, 0.5, 1e-4, Verdict.IMPROVED),
     CandidateScored("features", "layers 1", 0.1, 0.9, True),
     LearningRateReduced(3, 1e-3, 5e-4, 1, 5),
-    RunStopped(4, "epochs", 0.1, 0.9),
+    RunStopped(4, "epochs", 0.1, 0.9, 3),
     Noted("resumed"),
 ]
 

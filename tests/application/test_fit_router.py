@@ -81,8 +81,9 @@ def test_events_tell_the_run_in_order() -> None:
     assert all(math.isfinite(e.train_loss) for e in evaluations[1:])
     assert [e.step for e in of(heard, ValidationScored)] == [e.step for e in evaluations]
     stopped = of(heard, RunStopped)
-    assert stopped == [RunStopped(30, "epochs", report.best_loss, report.best_accuracy)]
+    assert stopped == [RunStopped(30, "epochs", report.best_loss, report.best_accuracy, report.best_step)]
     best = min(evaluations, key=lambda e: e.eval_loss)
+    assert report.best_step == best.step
     assert best.verdict is Verdict.IMPROVED
     assert report.best_loss == best.eval_loss
     assert here.metrics.runs[report.log_dir][0].events == heard.events  # type: ignore[index]
@@ -168,6 +169,21 @@ def test_the_same_job_gives_the_same_bits_and_another_seed_others() -> None:
     other.trainer.train(evolve(JOB, options=evolve(OPTIONS, seed=8)), RecordingObserver())
     assert same_tensors(first.tensors(), second.tensors())
     assert not same_tensors(first.tensors(), other.tensors())
+
+
+def test_the_best_loss_is_that_of_the_head_that_was_kept_under_min_delta() -> None:
+    policy = EarlyStopPolicy(patience=100, min_delta=0.2)
+    here, heard = world(), RecordingObserver()
+    report = here.trainer.train(evolve(JOB, options=evolve(OPTIONS, early_stop=policy, eval_steps=1)), heard)
+    evaluations = of(heard, Evaluated)
+    kept = [e for e in evaluations if e.verdict is Verdict.IMPROVED][-1]
+    assert (report.best_step, report.best_loss, report.best_accuracy) == (
+        kept.step,
+        kept.eval_loss,
+        kept.eval_accuracy,
+    )
+    assert report.best_loss > min(e.eval_loss for e in evaluations)  # lower, but not by min-delta
+    assert report.card.val_accuracy == kept.eval_accuracy
 
 
 def test_a_plateau_reduces_the_learning_rate_then_stops_and_the_best_weights_are_kept() -> None:

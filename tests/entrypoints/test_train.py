@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from safetensors.numpy import load_file
 
 from adapters.router.torch_heads import TorchHeadSession
@@ -89,6 +92,7 @@ def test_train_prints_the_guides_lines_saves_the_router_and_logs(
         "Step     4: eval_loss=",
         "⏹️  Stopping: all 2 epochs are done",
         "   Best eval_loss: ",
+        " (kept at step ",
     ):
         assert line in err, line
     assert (place / "router-head.safetensors").is_file()
@@ -117,6 +121,7 @@ def test_train_reports_json_and_the_environment_names_the_output(
     [
         (["--dataset-dir", "nowhere"], 2, "nowhere/train.jsonl"),
         (["--lr", "-1"], 2, "learning rate"),
+        (["--lr", "1e38"], 2, "learning rate 1e+38 is above 1e+30"),
         (["--patience", "0"], 2, "patience 0"),
         (["--layers", "one"], 2, "--layers 'one'"),
         (["--layers", "99"], 2, "99"),
@@ -202,6 +207,39 @@ def test_a_pt_router_lies_beside_the_one_that_is_read_back_and_validation_may_la
     assert (place / "r.pt").is_file()
     assert run("describe", "r.safetensors") == 0
     assert "kernel" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_exits_4_and_keeps_the_best_router_so_far(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ("train", "--dataset-dir", str(dataset), *OPTIONS, "--lr", "1e30", "--router-out")
+    assert run(*train, "r.safetensors") == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    (stopped,) = (line for line in lines if line.startswith("⏹️"))
+    assert "is not finite" in stopped
+    told = re.fullmatch(
+        r"moe-router: training diverged: the loss at step \d+ is not finite; the best router so far "
+        r"\(eval_loss (\S+)\) is in r\.safetensors \(try a lower --lr\)",
+        lines[-1],
+    )
+    assert told, lines[-1]
+    assert any(f"Best eval_loss: {told[1]}, " in line and "(kept at step " in line for line in lines)
+    assert run("describe", "r.safetensors") == 0
+    assert not list(place.glob("*.checkpoint"))
+
+
+def test_a_run_without_any_finite_loss_exits_4_and_writes_no_router(
+    place: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = TorchHeadSession.evaluate
+    monkeypatch.setattr(TorchHeadSession, "evaluate", lambda self: evolve(plain(self), loss=math.nan))
+    assert run("train", "--dataset-dir", str(dataset), *OPTIONS, "--lr", "1e30") == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].endswith("; no router was saved: no evaluation had a finite loss (try a lower --lr)")
+    assert sorted(path.name for path in place.iterdir()) == ["cache", "ds", "runs"]
 
 
 def test_an_unwritable_log_folder_costs_one_warning(

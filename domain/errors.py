@@ -40,7 +40,17 @@ class MissingFileError(MoeRouterError, FileNotFoundError):
 
 
 class TargetExistsError(MoeRouterError, FileExistsError):
-    """The target is already there and nobody asked to replace it."""
+    """The target is already there and nobody asked to replace it.
+
+    Attributes:
+        replaceable: whether it would be replaced if that were asked for.
+    """
+
+    def __init__(
+        self, what: str, *, where: object = None, hint: str | None = None, replaceable: bool = False
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.replaceable = replaceable
 
 
 class StorageError(MoeRouterError, OSError):

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from attrs import asdict, define, frozen
 
+from adapters.files.folder_locks import clear_leftovers
 from adapters.files.staged_folder import StagedFolder, staged_folder
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError
@@ -19,6 +20,10 @@ from domain.samples import RoutingSample
 from domain.split import Split
 
 METADATA = "metadata.json"
+
+ROW_HINT = (
+    'a row is {"text": "…", "label": 0, "adapter": "NAME", "source_id": "…"}; moe-router generate makes files of them'
+)
 
 
 @frozen
@@ -38,7 +43,8 @@ class JsonlDatasetStore:
             raise MissingFileError(what, where=path, hint="name a file such as train.jsonl") from None
         except OSError as error:
             raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
-        rows = parse_rows(content, path)
+        beside = (path.parent / METADATA).is_file()
+        rows = parse_rows(content, path, hint=f"look into it: moe-router verify {path.parent}" if beside else ROW_HINT)
         if not rows:
             raise DataRejectedError("holds no rows", where=path, hint="generate the data set again")
         return rows
@@ -66,8 +72,9 @@ class JsonlDatasetStore:
 
     @contextmanager
     def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[JsonlReservation]:
-        """Reserve a folder; see the port for the contract."""
-        with staged_folder(target, unique=unique, replaceable=_is_dataset if replace else None) as folder:
+        """Reserve a folder, and clear away what killed runs left beside it; see the port for the contract."""
+        clear_leftovers(target.parent)
+        with staged_folder(target, unique=unique, replaceable=_is_dataset, replace=replace) as folder:
             yield JsonlReservation(folder)
 
 
@@ -133,8 +140,14 @@ def parse_metadata(content: bytes, where: object) -> dict[str, Any]:
     return metadata
 
 
-def parse_rows(content: bytes, where: object) -> list[RoutingSample]:
-    """Parse the rows of one file; raises DataRejectedError naming the line. Blank lines are passed over."""
+def parse_rows(content: bytes, where: object, *, hint: str = ROW_HINT) -> list[RoutingSample]:
+    """Parse the rows of one file; raises DataRejectedError naming the line. Blank lines are passed over.
+
+    Args:
+        content: the file's bytes.
+        where: how the file is called in an error.
+        hint: what the user can do about a row that cannot be used.
+    """
     rows: list[RoutingSample] = []
     names: dict[int, str] = {}
     labels: dict[str, int] = {}
@@ -151,9 +164,7 @@ def parse_rows(content: bytes, where: object) -> list[RoutingSample]:
                 )
         except ValueError as error:  # JSONDecodeError and UsageError are ValueErrors
             what = error.what if isinstance(error, MoeRouterError) else str(error)
-            raise DataRejectedError(
-                f"line {number}: {what}", where=where, hint="check it with: moe-router verify DATASET_DIR"
-            ) from error
+            raise DataRejectedError(f"line {number}: {what}", where=where, hint=hint) from error
         rows.append(row)
     return rows
 

@@ -50,6 +50,11 @@ def _lengths(axes: Any, report: InspectReport) -> None:
 
 def _confusable(axes: Any, report: InspectReport) -> None:
     names = [adapter.name for adapter in report.adapters]
+    axes.set_title(f"Near-duplicate prompts\n(similarity ≥ {report.threshold:g})")
+    if len(names) < 2:
+        axes.text(0.5, 0.5, "one adapter: nothing to confuse it with", ha="center", va="center")
+        axes.set_axis_off()
+        return
     counts = np.full((len(names), len(names)), np.nan)
     for (one, other), count in report.n_near_duplicates.items():
         row, column = sorted((names.index(one), names.index(other)))
@@ -62,4 +67,3 @@ def _confusable(axes: Any, report: InspectReport) -> None:
     axes.set_yticks(range(1, len(names)), names[1:])
     axes.set_xlim(-0.5, max(len(names) - 1.5, 0.5))
     axes.set_ylim(len(names) - 0.5, 0.5)
-    axes.set_title(f"Near-duplicate prompts\n(similarity ≥ {report.threshold:g})")

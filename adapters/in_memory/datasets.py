@@ -68,7 +68,9 @@ class InMemoryDatasetStore:
         path, number = target, 1
         while path in self._reserved or (path in self.folders and not replace):
             if not unique:
-                raise TargetExistsError("already exists", where=path)
+                raise TargetExistsError(
+                    "already exists", where=path, replaceable=METADATA in self.folders.get(path, ())
+                )
             number += 1
             path = target.with_name(f"{target.name}_{number}")
         if path in self.folders and METADATA not in self.folders[path]:

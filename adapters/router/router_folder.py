@@ -34,8 +34,7 @@ def write_folder(router: TrainedRouter, target: Path) -> None:
     weights = to_bytes(router)
     sha256 = from_bytes(weights).sha256
     assert sha256 is not None
-    if target.is_dir():
-        check_replaceable(target)
+    check_replaceable(target)
     try:
         with staged_folder(target, replaceable=_is_router_folder) as folder:
             folder.write(WEIGHTS, weights)
@@ -43,14 +42,15 @@ def write_folder(router: TrainedRouter, target: Path) -> None:
             folder.write(CONFIG, orjson.dumps(config(router, sha256), option=options))
             folder.write("README.md", model_card(router.card, sha256).encode())
             folder.publish()
-    except StorageError as error:
-        raise StorageError(error.what, where=target) from error
+    except (StorageError, TargetExistsError) as error:  # its hints are about data sets
+        raise type(error)(error.what, where=target) from error
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise TargetExistsError unless nothing but a router, or nothing at all, is in the folder."""
-    if not _is_router_folder(folder):
-        raise TargetExistsError("is a folder with other files; it is not replaced", where=folder)
+    """Raise TargetExistsError unless nothing but a router, or nothing at all, is under the name."""
+    if folder.exists() and not _is_router_folder(folder):
+        kind = "a folder with other files" if folder.is_dir() else "a file, and a router without suffix is a folder"
+        raise TargetExistsError(f"is {kind}; it is not replaced", where=folder)
 
 
 def config(router: TrainedRouter, sha256: str) -> dict[str, Any]:

@@ -26,15 +26,10 @@ class SafetensorsRouterStore:
 
     def check_target(self, target: Path) -> None:
         """Raise unless the name is one of the three forms and can be written; see the port for the contract."""
-        if not target.is_dir() and target.suffix not in ("", ".safetensors", ".pt"):
-            raise UsageError(
-                f"a router cannot be written as {target.suffix!r}",
-                where=target,
-                hint="name a .safetensors file, a .pt file, or a folder without a suffix",
-            )
+        _check_name(target)
         check_writable(target, folder=True)
         for path in self._written(target):
-            if path.is_dir():
+            if path.is_dir() or not path.suffix:
                 check_replaceable(path)
 
     def replaced_by(self, target: Path) -> tuple[Path, ...]:
@@ -57,7 +52,7 @@ class SafetensorsRouterStore:
 
     def export(self, router: TrainedRouter, target: Path) -> None:
         """Write the router in the one form that the target's name says; raises as `save` does."""
-        self.check_target(target)
+        _check_name(target)
         if target.is_dir() or not target.suffix:
             write_folder(router, target)
         elif target.suffix == ".safetensors":
@@ -80,6 +75,15 @@ class SafetensorsRouterStore:
             hint = f"use {beside}, beside it" if source.suffix != ".safetensors" and beside.is_file() else error.hint
             raise RouterFileError(error.what, where=source, hint=hint) from error
         return router
+
+
+def _check_name(target: Path) -> None:
+    if not target.is_dir() and target.suffix not in ("", ".safetensors", ".pt"):
+        raise UsageError(
+            f"a router cannot be written as {target.suffix!r}",
+            where=target,
+            hint="name a .safetensors file, a .pt file, or a folder without a suffix",
+        )
 
 
 def _read_router(source: Path) -> bytes:

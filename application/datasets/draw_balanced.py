@@ -139,6 +139,7 @@ def draw_balanced(
     *,
     allow_fewer: bool,
     taken: AbstractSet[str] = frozenset(),
+    remedy: str = "",
 ) -> Balanced:
     """Draw `wanted` rows for each adapter.
 
@@ -150,6 +151,7 @@ def draw_balanced(
         wanted: rows per adapter.
         allow_fewer: whether all adapters may be cut to the smallest one's count when rows run out.
         taken: normalised texts that adapters outside this drawing own; drawing one is a conflict.
+        remedy: what the user can do when rows run out; by default to ask for fewer, or to allow fewer.
 
     Raises:
         DataRejectedError: an adapter has fewer usable rows and that is not allowed, or has none at all.
@@ -158,7 +160,7 @@ def draw_balanced(
     _Drawing(intakes, contested=set(taken)).fill(wanted)
     n_rows = min(len(one.kept) for one in intakes)
     if n_rows < wanted and (n_rows == 0 or not allow_fewer):
-        raise _shortage([one for one in intakes if len(one.kept) < wanted], wanted, allow_fewer)
+        raise _shortage([one for one in intakes if len(one.kept) < wanted], wanted, allow_fewer, remedy)
     return Balanced(
         rows=tuple(tuple(_rows(label, one, n_rows)) for label, one in enumerate(intakes)),
         accounts=tuple(one.account(n_rows) for one in intakes),
@@ -172,7 +174,7 @@ def _rows(label: int, intake: _Intake, n_rows: int) -> Iterable[RoutingSample]:
         yield RoutingSample(line.outcome, label, intake.source.adapter, line.source_id)
 
 
-def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool) -> DataRejectedError:
+def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool, remedy: str) -> DataRejectedError:
     parts = []
     for one in short:
         account = one.account(len(one.kept))
@@ -180,10 +182,10 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool) -> DataR
         why = describe_losses(account)
         example = f", first at line {one.log.first[0].line}: {one.log.first[0].detail}" if one.log.first else ""
         parts.append(f"{found}{f' ({why}{example})' if why else ''}")
-    hint = "give more data or ask for fewer rows"
+    hint = remedy or "give more data or ask for fewer rows"
     if all(one.log.counts and not one.kept and one.log.counts.keys() <= _NOT_JSON_LINES for one in short):
         hint = "is this JSON Lines? A JSON array becomes it with: jq -c '.[]' FILE.json > FILE.jsonl"
-    elif not allow_fewer and all(one.kept for one in short):
+    elif not remedy and not allow_fewer and all(one.kept for one in short):
         hint += ", or use --allow-fewer to keep the balance at the smallest adapter's count"
     return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from domain.samples import RoutingSample, normalise_text
 from domain.sampling import seeded, shuffle
 from domain.split import Split
 
+_TIMED = re.compile(r"(.+?)_\d{8}_\d{6}(?:_\d+)?")
+
 Splits = Mapping[Split, tuple[RoutingSample, ...]]
+
+_REMEDY = (
+    "it needs as many as each of the others has: give more data, or make all of them smaller with "
+    "moe-router generate --train-samples and --eval-samples"
+)
 
 
 @frozen
@@ -95,7 +103,9 @@ class AddToDataset:
         wanted = {split: round(len(rows) / len(old.request.labels)) for split, rows in old.splits.items()}
         taken = {normalise_text(row.text) for rows in old.splits.values() for row in rows}
         with self.sources.open(source, seed=old.request.seed, expected=sum(wanted.values())) as draws:
-            drawn = draw_balanced([(source, draws)], sum(wanted.values()), allow_fewer=False, taken=taken)
+            drawn = draw_balanced(
+                [(source, draws)], sum(wanted.values()), allow_fewer=False, taken=taken, remedy=_REMEDY
+            )
         label = len(old.request.labels)
         new_rows = [evolve(row, label=label) for row in drawn.rows[0]]
         splits: dict[Split, tuple[RoutingSample, ...]] = {}
@@ -207,6 +217,14 @@ def _counts(splits: Splits) -> dict[Split, int]:
     return {split: len(rows) for split, rows in splits.items()}
 
 
+def _prefix(origin: Path, request: GenerateRequest) -> str:
+    """Return how the old data set's folder is called without its time stamp, so that old and new stand together."""
+    if origin.name in ("", ".."):  # the working folder, its parent
+        return request.prefix
+    timed = _TIMED.fullmatch(origin.name)
+    return timed[1] if timed else origin.name
+
+
 def _store(
     store: DatasetStore,
     clock: Clock,
@@ -218,7 +236,7 @@ def _store(
     rejects: tuple[RejectedLine, ...],
 ) -> Path:
     now = clock.now()
-    target = output_dir or origin.parent / f"{request.prefix}_{now:%Y%m%d_%H%M%S}"
+    target = output_dir or origin.parent / f"{_prefix(origin, request)}_{now:%Y%m%d_%H%M%S}"
     metadata = {**dataset_metadata(request, now, splits, accounts, ()), "grown_from": str(origin)}
     card = dataset_card(request, splits, accounts)
     with store.reserve(target, unique=output_dir is None) as reserved:

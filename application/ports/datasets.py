@@ -153,7 +153,8 @@ class DatasetStore(DatasetReader, Protocol):
             replace: on commit, replace the data set that is there, as a whole.
 
         Raises:
-            TargetExistsError: the name is taken, or what is there is no data set and must not be replaced.
+            TargetExistsError: the name is taken (and says whether `replace` would help), or what is there is no
+                data set and must not be replaced.
             StorageError: the file system refused.
         """
         ...

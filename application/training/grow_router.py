@@ -18,6 +18,7 @@ from application.ports import (
     TrainReport,
 )
 from application.routing.evaluate_router import EvaluateReport, require_same_labels
+from domain.errors import MismatchError
 from domain.split import Split
 from domain.training import TrainOptions
 
@@ -114,7 +115,13 @@ class GrowRouter:
         """Return the old router; raises MismatchError unless it knows the data set's adapters by the same labels."""
         old = self.routers.load(router)
         path = old_dataset / f"{Split.TRAIN}.jsonl"
-        require_same_labels(old.card.labels, self.rows.read_rows(path), path)
+        rows = self.rows.read_rows(path)
+        try:
+            require_same_labels(old.card.labels, rows, path)
+        except MismatchError as error:
+            raise MismatchError(
+                error.what, where=path, hint=f"the router was trained on a data set named {old.card.dataset}"
+            ) from error
         return old
 
 

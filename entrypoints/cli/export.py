@@ -28,6 +28,7 @@ def command(app: Application, router: Path, target: Path, force: bool) -> None:
     A torch file is never read back. To share a folder: hf upload NAME PATH.
     """
     loaded = app.routers.load(router)
+    app.routers.check_target(target)  # before --force is offered, which does not help against what it refuses
     if target.exists() and not force:
         raise TargetExistsError("already exists", where=target, hint="choose another --to, or --force")
     app.routers.export(loaded, target)

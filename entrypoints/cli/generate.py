@@ -10,7 +10,7 @@ from application.datasets.generate_dataset import GenerateDataset
 from application.datasets.generation import GenerateReport, GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import TurnChoice
-from domain.errors import InterruptedRunError, UsageError
+from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from entrypoints.bootstrap import Application
 from entrypoints.cli import tool_version
@@ -118,6 +118,11 @@ def command(
     if force and output_dir is None:
         raise UsageError("--force needs --output-dir", hint="without it every run gets a folder of its own")
     report = run_until_signal(app.generate_dataset(), request)
+    if len(report.labels) < 2:
+        click.echo(
+            f"note: {report.labels.names[0]} is the only adapter; a router needs two or more to choose from",
+            err=True,
+        )
     click.echo(report_as_json(report) if as_json else report_as_text(report, test=test))
 
 
@@ -126,6 +131,10 @@ def run_until_signal(use_case: GenerateDataset, request: GenerateRequest) -> Gen
     try:
         with ProcessInterruption()():
             return use_case(request)
+    except TargetExistsError as error:
+        if not error.replaceable:
+            raise
+        raise TargetExistsError(error.what, where=error.where, hint=f"{error.hint}, or --force") from error
     except InterruptedRunError as error:
         raise InterruptedRunError(
             "interrupted", signal_number=error.signal_number, hint="run the same command again"

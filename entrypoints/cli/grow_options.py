@@ -76,6 +76,7 @@ def grow(
     if target.exists():
         raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
     app.routers.check_target(target)
+    app.datasets.read_metadata(dataset_dir)  # says what is wrong with a folder that is no data set
     use_case = app.grow_router(base_model, use_cache=not no_cache)
     card = use_case.check(router, dataset_dir).card  # before anything slow, and before anything is written
     grown = make_dataset(output_dir)

@@ -73,9 +73,30 @@ def test_texts_that_another_adapter_owns_are_not_taken():
 
 def test_too_few_rows_for_the_new_adapter_leave_nothing_behind():
     store, use_case = made(rows_of("billing", 24))
-    with pytest.raises(DataRejectedError, match="'billing': 25 rows asked, 24 usable"):
+    with pytest.raises(DataRejectedError, match="'billing': 25 rows asked, 24 usable") as caught:
         add(store, use_case)
     assert NEW not in store.folders
+    assert "as many as each of the others" in str(caught.value)
+    assert "allow-fewer" not in str(caught.value)  # the command has no such option
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("data/claims_v2_20251124_120000", "data/claims_v2_20251124_123456"),
+        ("data/claims_20251124_120000_2", "data/claims_20251124_123456"),
+        ("claims", "claims_20251124_123456"),
+        ("routing_20251124_123456", "routing_20251124_123456_2"),
+        ("..", "routing_20251124_123456"),
+    ],
+)
+def test_the_default_folder_is_called_as_the_old_one_with_a_new_time(old, new):
+    store, use_case = made(rows_of("billing", 60))
+    store.folders[Path(old)] = store.folders[OLD]
+    grown = use_case(Path(old), Source("billing", path_of("billing")), output_dir=None, tool_version="1")
+    assert grown.path == Path(new)
+    smaller = RemoveFromDataset(store, FixedClock())(grown.path, "billing", output_dir=None, tool_version="1")
+    assert smaller.path.name.startswith(f"{Path(new).name[:6]}")
 
 
 def test_an_adapter_cannot_be_added_twice_nor_into_a_folder_that_is_taken():

@@ -194,6 +194,27 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(run, here, argv, cod
     assert sorted(one.name for one in here.iterdir()) == before
 
 
+def test_force_is_offered_only_where_it_would_help(run, here):
+    options = ["--train-samples", 2, "--eval-samples", 0, "--output-dir"]
+    assert run("generate", *PATHS, *options, "out")[0] == 0
+    (here / "other").mkdir()
+    (here / "other" / "notes").write_text("mine")
+    code, _, err = run("generate", *PATHS, *options, "out")
+    assert (code, err) == (1, "moe-router: out: already exists (choose another --output-dir, or --force)\n")
+    code, _, err = run("generate", *PATHS, *options, "other")
+    assert (code, err) == (1, "moe-router: other: already exists (choose another --output-dir)\n")
+    assert run("generate", *PATHS, *options, "out", "--force")[0] == 0
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_single_adapter_gets_a_note(run, here, as_json):
+    options = ["--train-samples", 2, "--eval-samples", 0, *as_json]
+    code, out, err = run("generate", "--adapter", "a=calendar.jsonl", *options)
+    assert (code, err) == (0, "note: a is the only adapter; a router needs two or more to choose from\n")
+    assert out
+    assert run("generate", *PATHS, *options)[2] == ""
+
+
 def test_a_json_array_gets_a_hint(run, here):
     (here / "array.json").write_text(json.dumps(rows_of("a", 3), indent=1))
     code, _, err = run("generate", "--adapter", "a=array.json")

@@ -1,6 +1,7 @@
 """``inspect`` as users meet it."""
 
 import json
+import warnings
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_plots_are_a_png(run, tmp_path):
     assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG\r\n")
     code, _, err = run("inspect", "out", "--plots", "no/where.png")
     assert (code, err.startswith("moe-router: no/where.png: cannot write")) == (1, True)
+
+
+def test_a_data_set_of_one_adapter_is_drawn_without_a_warning(run, tmp_path):
+    options = ["--train-samples", 10, "--eval-samples", 5, "--output-dir", "one"]
+    assert run("generate", "--adapter", "a=calendar.jsonl", *options)[0] == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, _, err = run("inspect", "one", "--plots", "one.png")
+    assert (code, err) == (0, "Saved plots to one.png\n")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
 def test_a_missing_folder_is_one_line(run):

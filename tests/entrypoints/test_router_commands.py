@@ -134,15 +134,38 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
         (["evaluate", "--dataset-dir", "nowhere"], 2, "nowhere/eval.jsonl or nowhere/val.jsonl: no such file"),
         (["evaluate", "--dataset-dir", "data", "--out-of-scope", "absent"], 2, "absent: no such file"),
         (["export", "router-head.safetensors", "--to", "r.onnx"], 2, "r.onnx"),
-        (["export", "router-head.safetensors", "--to", "data"], 1, "data: already exists"),
+        (["export", "router-head.safetensors", "--to", "data"], 1, "data: is a folder with other files; it is not"),
+        (["export", "router-head.safetensors", "--to", "data", "--force"], 1, "data: is a folder with other files"),
+        (["export", "router-head.safetensors", "--to", "notes"], 1, "notes: is a file, and a router without suffix"),
+        (
+            ["export", "router-head.safetensors", "--to", "router-head.safetensors"],
+            1,
+            "already exists (choose another",
+        ),
+        (["evaluate", "--data-path", "notes"], 3, 'a row is {"text": "…", "label": 0, "adapter": "NAME"'),
+        (["evaluate", "--data-path", "data"], 2, "data: no such file"),
+        (["evaluate", "--dataset-dir", "data", "--output", "data"], 2, "data: is a folder, not a file"),
+        (["evaluate", "--dataset-dir", "data", "--output", "notes/e.json"], 2, "notes/e.json: cannot write"),
+        (["evaluate", "--dataset-dir", "data", "--errors", "/proc/e"], 2, "/proc/e: cannot write"),
+        (["evaluate", "--dataset-dir", "data", "--plots", "notes"], 2, "notes/plot.png: cannot write"),
     ],
 )
 def test_what_goes_wrong_is_one_line_with_its_exit_code_and_leaves_nothing(run, argv, code, message):
+    Path("notes").write_text("my notes\n")
     before = sorted(path for path in Path().rglob("*") if "cache" not in path.parts)
     found, out, err = run(*argv)
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert message in err
     assert sorted(path for path in Path().rglob("*") if "cache" not in path.parts) == before
+
+
+def test_a_damaged_row_of_a_data_set_is_to_be_looked_into_with_verify(run):
+    Path("data/eval.jsonl").write_text("{\n")
+    Path("data/metadata.json").write_text("{}")
+    code, _, err = run("evaluate", "--dataset-dir", "data")
+    assert code == 3
+    assert err.startswith("moe-router: data/eval.jsonl: line 1: ")
+    assert err.endswith("(look into it: moe-router verify data)\n")
 
 
 def test_another_base_model_is_refused_with_both_sides(run, tmp_path):

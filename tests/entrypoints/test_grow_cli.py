@@ -1,0 +1,88 @@
+"""``add-adapter`` and ``remove-adapter`` as users meet them, over a tiny random base model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from entrypoints.cli import main
+from tests.training_world import WORDS, rows
+
+Run = Callable[..., tuple[int, str, str]]
+BILLING = ("invoice pay refund", "charge the card", "send a receipt", "balance of the bill", "fee on the invoice")
+
+
+def write_source(path: Path, texts: list[str]) -> None:
+    path.write_text("".join(json.dumps({"conversations": [{"from": "human", "value": one}]}) + "\n" for one in texts))
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run commands beside a data set ``claims_<time>`` and a router that was trained on it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BASE_MODEL_ID", str(tiny_base))
+    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ROUTER_OUT", raising=False)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    paths = []
+    for name in WORDS:
+        write_source(tmp_path / f"{name}.jsonl", [row.text for row in rows(12, 1) if row.adapter == name])
+        paths += [f"--{name}-dataset", f"{name}.jsonl"]
+    for number in ("1", "9"):
+        write_source(
+            tmp_path / f"billing-{number}.jsonl", [f"{text} {n}" for text in BILLING for n in range(int(number))]
+        )
+    folder = "data/claims_20250101_000000"
+    assert run("generate", *paths, "--train-samples", "8", "--eval-samples", "2", "--output-dir", folder)[0] == 0
+    assert run("train", "--dataset-dir", folder, "--epochs", "1", "--layers", "1,2", "--head", "linear")[0] == 0
+    return run
+
+
+OLD = ("--router", "router-head.safetensors", "--dataset-dir", "data/claims_20250101_000000")
+
+
+def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run, tmp_path: Path) -> None:
+    files = sorted(tmp_path.rglob("*.jsonl"))
+    code, _, err = run("add-adapter", "billing", "--source", "billing-1.jsonl", *OLD)
+    assert code == 3
+    assert "10 rows asked, 5 usable" in err
+    assert "(it needs as many as each of the others has: give more data, or" in err
+    assert "--allow-fewer" not in err
+    add = ("add-adapter", "billing", "--source", "billing-9.jsonl")
+    code, _, err = run(*add, *OLD, "--output-dir", "data/claims_20250101_000000")
+    assert (code, err.endswith("already exists (choose another --output-dir)\n")) == (1, True)
+    code, _, err = run(*add, *OLD[:2], "--dataset-dir", "nowhere")
+    assert (code, err) == (2, "moe-router: nowhere: no such folder (name the folder of a routing data set)\n")
+    code, _, err = run(*add, *OLD[:2], "--dataset-dir", "cache")
+    assert (code, err.count("\n"), "is this folder a routing data set?" in err) == (2, 1, True)
+    code, _, err = run(*add, *OLD, "--router-out", "data/claims_20250101_000000")
+    assert (code, "already exists (name another file with --router-out)" in err) == (1, True)
+    code, _, err = run(*add, *OLD, "--router-out", "billing-1.jsonl/r.safetensors")
+    assert (code, "billing-1.jsonl/r.safetensors: cannot write: Not a directory" in err) == (2, True)
+    assert sorted(tmp_path.rglob("*.jsonl")) == files
+
+    code, out, _ = run(*add, *OLD)
+    assert code == 0
+    told = re.match(r"Data set (data/claims_\d{8}_\d{6}): ", out)
+    assert told
+    assert "billing" in out
+    larger = told[1]
+    wrong = (*OLD[:2], "--dataset-dir", larger, "--router-out", "other.safetensors")
+    code, _, err = run("add-adapter", "other", "--source", "billing-9.jsonl", *wrong)
+    assert code == 3
+    assert "label maps differ" in err
+    assert err.endswith("(the router was trained on a data set named claims_20250101_000000)\n")
+    grown = ("--router", "router-head-grown.safetensors", "--dataset-dir", larger)
+    code, out, _ = run("remove-adapter", "calendar", *grown, "--router-out", "small.safetensors")
+    assert code == 0
+    assert out.startswith("Data set data/claims_")

@@ -15,7 +15,7 @@ CERTAINTY: Final = 0.9
 """How certain the error bound is behind the abstention thresholds."""
 
 IN_SCOPE_REFUSED: Final = 0.05
-"""Without out-of-scope examples, at most about this share of in-scope prompts is taken for out of scope."""
+"""At most about this share of in-scope prompts is taken for out of scope."""
 
 
 @frozen
@@ -174,9 +174,9 @@ def fit_thresholds(
 ) -> ThresholdFit:
     """Return thresholds fitted to a target error rate, on rows that the head was not trained on.
 
-    First the out-of-scope limit. Where out-of-scope prompts are given, it is the one that separates them best. Else
-    it is the one that separates the stand-ins best, as long as the share of in-scope prompts that it refuses is
-    between `target_error` and `IN_SCOPE_REFUSED`. Then, among the rows below it, the lowest confidence limit whose
+    First the out-of-scope limit: the one that separates the out-of-scope prompts best, or the stand-ins where there
+    are none, as long as it refuses at most `IN_SCOPE_REFUSED` of the in-scope prompts (or `target_error`, when that
+    is more). Stand-ins are no strangers, so that with them at least the lesser of the two is refused. Then, among the rows below it, the lowest confidence limit whose
     error bound reaches the target.
 
     Args:
@@ -193,10 +193,10 @@ def fit_thresholds(
     if not 0.0 <= target_error <= 1.0:
         raise UsageError(f"target-error {target_error} is not between 0 and 1")
     inside = [row.out_of_scope for row in rows]
+    strict = fit_max_out_of_scope(inside, max(target_error, IN_SCOPE_REFUSED))
     if out_of_scope:
-        limit = separating_limit(inside, [row.out_of_scope for row in out_of_scope])
+        limit = max(separating_limit(inside, [row.out_of_scope for row in out_of_scope]), strict)
     else:
-        strict = fit_max_out_of_scope(inside, max(target_error, IN_SCOPE_REFUSED))
         generous = fit_max_out_of_scope(inside, min(target_error, IN_SCOPE_REFUSED))
         wanted = separating_limit(inside, stand_ins) if stand_ins else strict
         limit = min(max(wanted, strict), generous)

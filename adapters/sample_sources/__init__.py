@@ -6,6 +6,10 @@ ShareGPT-style (``id`` and ``conversations`` of ``system``, ``human``, ``gpt``);
 ``<image>``, and the answer is a ``<tool_call>`` block with one JSON object. All prompts were written for this
 project; every person, clinic and number in them is invented.
 
+Beside them lie prompts that belong to none of the three: greetings, other people's errands, general questions, some
+with the adapters' own words ("Which electricity provider is the cheapest?"); one file to fit abstention to, one
+to see how well that went.
+
 What is not covered: the images themselves, other languages than English, and more than one turn.
 """
 
@@ -42,6 +46,16 @@ def sample_source(name: str) -> Path:
     if name not in SAMPLE_TOOLS:
         raise UsageError(f"no packaged samples for adapter {name!r}", hint=f"there are: {', '.join(SAMPLE_TOOLS)}")
     return Path(str(files(__name__))) / f"{name}.jsonl"
+
+
+def sample_strangers(*, held_out: bool = False) -> Path:
+    """Return the path of the packaged prompts that belong to none of the adapters, a text file of one per line.
+
+    Args:
+        held_out: the prompts for evaluation instead of those for training. Both were written by the same hand on
+            the same kinds of topics, so what is measured on them flatters.
+    """
+    return Path(str(files(__name__))) / ("out-of-scope-eval.txt" if held_out else "out-of-scope.txt")
 
 
 def sample_sources() -> dict[str, Path]:

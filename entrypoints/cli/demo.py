@@ -83,12 +83,16 @@ def _generate(app: Application, console: Console, target: Path) -> Path:
 
 def _train(app: Application, console: Console, dataset: Path, folder: Path) -> Path:
     """Train a router on the frozen base model's hidden states."""
+    from adapters.sample_sources import sample_strangers
     from application.training.train_router import TrainRouterRequest
     from entrypoints.cli.training_lines import TrainingLines
 
     _heading(console, 2, "A router on the frozen base model's hidden states")
     request = TrainRouterRequest(
-        dataset_dir=dataset, router_out=folder / "router-head.safetensors", log_dir=folder / "tensorboard"
+        dataset_dir=dataset,
+        out_of_scope=sample_strangers(),
+        router_out=folder / "router-head.safetensors",
+        log_dir=folder / "tensorboard",
     )
 
     def show(line: str) -> None:
@@ -103,13 +107,16 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
 
 def _evaluate(app: Application, console: Console, dataset: Path, router: Path, folder: Path) -> None:
     """Score it on prompts that neither training nor validation has seen."""
+    from adapters.sample_sources import sample_strangers
     from application.routing.evaluate_router import EvaluateRequest
     from application.training.data_paths import evaluation_path
     from entrypoints.cli.evaluate_report import report_as_json
 
     _heading(console, 3, "Its score on held-out prompts")
     path = evaluation_path(None, dataset, {})
-    report = app.evaluate_router(app.routers.load(router))(EvaluateRequest(path, robustness=False))
+    report = app.evaluate_router(app.routers.load(router))(
+        EvaluateRequest(path, sample_strangers(held_out=True), robustness=False)
+    )
     app.write_file(folder / "router-eval.json", report_as_json(report))
     figures = report.figures
     counts = f"{figures.correct} of {figures.total} prompts of {path.name}"
@@ -118,6 +125,12 @@ def _evaluate(app: Application, console: Console, dataset: Path, router: Path, f
         console.print(
             f"  {one.adapter:<16} precision {one.precision:.3f}  recall {one.recall:.3f}  ({one.support} prompts)"
         )
+    strangers = report.out_of_scope
+    assert strangers is not None  # they were asked for
+    console.print(
+        f"  answers {figures.coverage:.0%} of these prompts, {figures.selective_accuracy:.1%} of them rightly; refuses "
+        f"{strangers.refused:.0%} of {strangers.total} prompts that belong to no adapter (AUROC {strangers.auroc:.3f})"
+    )
 
 
 def _finetune(app: Application, console: Console, target: Path) -> None:

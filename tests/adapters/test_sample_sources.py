@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.sample_sources import SAMPLE_TOOLS, sample_source, sample_sources
+from adapters.sample_sources import SAMPLE_TOOLS, sample_source, sample_sources, sample_strangers
 from domain.errors import UsageError
 from domain.samples import normalise_text
 
@@ -136,3 +136,14 @@ def test_provider_names_and_numbers_come_from_the_prompt() -> None:
         for key in ("provider", "npi", "text", "clinic", "city", "language", "day"):
             value = str(arguments.get(key, "")).lower()
             assert all(word.strip(",") in prompt for word in value.split()), text(row)
+
+
+def test_strangers_are_many_and_stand_nowhere_else():
+    fit, held_out = (sample_strangers(held_out=part).read_text().splitlines() for part in (False, True))
+    known = {normalise_text(text(row)) for name in NAMES for row in rows(name)}
+    everything = [normalise_text(prompt) for prompt in (*fit, *held_out)]
+    assert min(len(fit), len(held_out)) > 90
+    assert len(set(everything)) == len(everything)
+    assert not known & set(everything)
+    words = {"calendar", "provider", "doctor", "insurance"}  # near strangers, the hard ones, are among them
+    assert all(any(word in prompt.casefold() for prompt in part) for part in (fit, held_out) for word in words)

@@ -121,6 +121,12 @@ def test_without_examples_the_stand_ins_decide_within_limits(stand_ins, coverage
     assert fit_thresholds(KNOWN, 0.02, stand_ins=stand_ins).coverage == pytest.approx(coverage, abs=0.002)
 
 
+@pytest.mark.parametrize(("target", "coverage"), [(0.02, 0.95), (0.1, 0.9)])
+def test_examples_among_the_known_ones_cost_no_more_coverage_than_the_limit(target, coverage):
+    examples = [ScoredRow(0.5, 0.5 + i / 1000, False) for i in range(900)]
+    assert fit_thresholds(KNOWN, target, examples).coverage == pytest.approx(coverage, abs=0.002)
+
+
 def test_examples_count_more_than_stand_ins():
     examples = [ScoredRow(0.5, 0.5 + i / 1000, False) for i in range(500)]
     with_both = fit_thresholds(KNOWN, 0.02, examples, stand_ins=[0.97] * 9)

@@ -1,4 +1,4 @@
-"""What the tests of the app on Modal share: rows, LoRA adapters, the command line, and a preemption."""
+"""What the tests of the app on Modal share: rows, LoRA adapters, the command line, a preemption."""
 
 import json
 import os
@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from adapters.modal_cloud.modal_jobs import RESULT
+from adapters.modal_cloud.modal_wire import raise_remote_error
 from adapters.router.router_bytes import from_bytes
+from entrypoints.bootstrap import Application
+from entrypoints.modal_worker import Volumes, Worker
 
 ROOT = Path(__file__).parents[1]
 ROUTER = "router-head.safetensors"
@@ -68,6 +72,35 @@ def same_router(one, other):
     assert set(one.tensors) == set(other.tensors)
     for name, tensor in one.tensors.items():
         assert (tensor == other.tensors[name]).all(), name
+
+
+class JobsHere:
+    """Stands in for :class:`adapters.modal_cloud.modal_jobs.ModalJobs`: this process does a container's work."""
+
+    def __init__(self):
+        self.messages = []
+
+    def put_many(self, messages):
+        self.messages += messages
+
+    def follow(self, name, request):
+        result = getattr(Worker(self, Volumes(())), name)(json.loads(json.dumps(request)))
+        raise_remote_error(result)
+        yield from self.messages
+        yield {"kind": RESULT, "result": result}
+
+    def run(self, name, request, on_message):
+        *messages, last = self.follow(name, request)
+        for message in messages:
+            on_message(message)
+        return last["result"]
+
+
+class ModalHere(Application):
+    """The command line's wiring, with the containers' work done in this process."""
+
+    def modal_jobs(self, **_):
+        return JobsHere()
 
 
 class Preemption:

@@ -22,6 +22,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, exit_code
 from tests.answering_world import NOTHING, small_router
 from tests.lora_world import NAMES, edit_weights, write_loras
+from tests.modal_world import ModalHere
 
 
 @frozen
@@ -136,6 +137,23 @@ def test_route_only_needs_no_lora_adapter(world: World) -> None:
     assert [line.split("=")[1].split(" ")[0] for line in out[1::2]] == list(NAMES)
     found = json.loads(done(infer(world, *PROMPTS, "--route-only", "--json")))
     assert [each["adapter"] for each in found["decisions"]] == list(NAMES)
+
+
+@pytest.mark.parametrize("more", [(), ("--route-only",), ("--fallback", "base", "--disable", "calendar")])
+def test_modal_answers_and_decides_as_this_machine_does(world: World, more: tuple[str, ...]) -> None:
+    command = ["infer", "--router", str(world.router), *PROMPTS, "--lora-dir", str(world.loras), "--json", *more]
+    here = json.loads(done(run(*command)))
+    there = json.loads(done(CliRunner().invoke(cli, [*command, "--backend", "modal"], obj=ModalHere())))
+    assert there == here
+    rows = there["decisions"] if "--route-only" in more else there["answers"]
+    assert [row["prompt"] for row in rows] == list(PROMPTS[1::2])
+    assert {row["adapter"] for row in rows} & set(NAMES)
+
+
+def test_a_folder_without_adapters_is_refused_on_modal_as_here(world: World, tmp_path: Path) -> None:
+    command = ["infer", "--router", str(world.router), *PROMPTS, "--backend", "modal", "--lora-dir", str(tmp_path)]
+    result = CliRunner().invoke(cli, command, obj=ModalHere())
+    assert "holds no folder of a LoRA adapter" in refused(result, MissingFileError, 2)
 
 
 def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:

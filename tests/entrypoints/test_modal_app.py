@@ -114,25 +114,6 @@ def trained_volumes(volumes, trained):
     return volumes
 
 
-def test_modal_run_evaluates_and_keeps_the_figures(modal_fake, trained_volumes):
-    result = run(
-        "modal", "run", "-m", "entrypoints.modal_app", "--mode", "eval", "--dataset-dir", "/datasets/routing_1"
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    kept = json.loads(trained_volumes.named("routing-output").files["router-eval.json"])
-    assert (kept["total"], kept["scored"]) == (12, "/datasets/routing_1/eval.jsonl")
-    assert f"Accuracy {kept['accuracy']:.4f}" in result.stdout
-
-
-def test_routing_on_modal_decides_for_every_prompt(modal_fake, trained_volumes):
-    prompts = ["--prompt", "open the calendar number 3", "--prompt", "choose the dentist number 1"]
-    result = run("entrypoints", "infer", "--backend", "modal", "--route-only", "--json", *prompts)
-    assert result.returncode == 0, result.stderr
-    decisions = json.loads(result.stdout)["decisions"]
-    assert [each["prompt"] for each in decisions] == prompts[1::2]
-    assert all(0 <= each["confidence"] <= 1 for each in decisions)
-
-
 @pytest.fixture
 def late(modal_fake, monkeypatch):
     """Publish files to a volume only after the container that will read them has started."""
@@ -148,25 +129,17 @@ def late(modal_fake, monkeypatch):
     return publish_late
 
 
-def test_evaluating_on_modal_scores_a_data_set_newer_than_the_container_and_reports_here(
-    trained_volumes, late, tmp_path
-):
+def test_modal_run_scores_a_data_set_newer_than_the_container_and_keeps_the_figures(trained_volumes, late):
     data = trained_volumes.named("moe-lora-data")
     files, data.files = data.files, {}
     late(data, files)
-    outputs = ["--output", tmp_path / "e.json", "--errors", tmp_path / "errors.jsonl", "--plots", tmp_path / "plots"]
     result = run(
-        *["entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1", "--json"],
-        *map(str, outputs),
+        "modal", "run", "-m", "entrypoints.modal_app", "--mode", "eval", "--dataset-dir", "/datasets/routing_1"
     )
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert (report["total"], report["scored"]) == (12, "/datasets/routing_1/eval.jsonl")
-    assert json.loads((tmp_path / "e.json").read_bytes()) == report
-    assert json.loads(trained_volumes.named("routing-output").files["router-eval.json"]) == report
-    wrong = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
-    assert len(wrong) == round((1 - report["accuracy"]) * 12)
-    assert list((tmp_path / "plots").glob("*.png"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    kept = json.loads(trained_volumes.named("routing-output").files["router-eval.json"])
+    assert (kept["total"], kept["scored"]) == (12, "/datasets/routing_1/eval.jsonl")
+    assert f"Accuracy {kept['accuracy']:.4f}" in result.stdout
 
 
 def test_a_missing_data_set_is_one_line_with_the_containers_path(modal_fake, trained_volumes):
@@ -209,7 +182,7 @@ def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(modal_
     prompt = "open the calendar number 3"
     result = run("modal", "run", "-m", "entrypoints.modal_app", "--mode", "infer", "--prompt", prompt)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"^\[router\] selected adapter=\S+", result.stdout, re.MULTILINE)
+    assert re.search(rf"^\[router\] selected adapter=({'|'.join(WORDS)}) \(", result.stdout, re.MULTILINE)
     assert re.search(r"^\[model\] response: ", result.stdout, re.MULTILINE)
 
 
@@ -243,21 +216,11 @@ def same_answers(there, here):
     assert {row["adapter"] for row in there} & set(WORDS)
 
 
-def test_answers_from_modal_are_those_that_this_machine_gives(trained_volumes, loras, late, answered_here):
-    late(trained_volumes.named("moe-lora-checkpoints"), loras[1])
-    asked = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
-    result = run("entrypoints", "infer", "--backend", "modal", "--json", "--max-new-tokens", "6", *asked)
-    assert result.returncode == 0, result.stderr
-    there = json.loads(result.stdout)
-    assert there["router"] == "/output/router-head.safetensors"
-    same_answers(there["answers"], answered_here)
-
-
 def test_a_file_is_answered_on_modal_from_a_folder_of_adapters_and_goes_on_where_it_was(
-    trained_volumes, loras, answered_here, tmp_path
+    trained_volumes, loras, late, answered_here, tmp_path
 ):
     files = {f"other/{path}".replace("calendar-tasks", "calendar"): data for path, data in loras[1].items()}
-    trained_volumes.named("moe-lora-checkpoints").change(files)
+    late(trained_volumes.named("moe-lora-checkpoints"), files)
     source, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     source.write_text("".join(json.dumps({"id": text[:4], "prompt": text}) + "\n" for text in PROMPTS))
     command = ["entrypoints", "infer", "--backend", "modal", "--max-new-tokens", "6", "--json"]

@@ -11,14 +11,17 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from adapters.router.numpy_calibrator import NumpyRouterCalibrator
 from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
+from entrypoints import modal_worker
 from entrypoints.bootstrap import Application
-from entrypoints.cli import main
+from entrypoints.cli import cli, main
+from tests.modal_world import ModalHere
 from tests.router_world import router_card
 from tests.tiny_models import tiny_model
 from tests.training_world import WORDS, rows
@@ -212,6 +215,19 @@ def test_evaluate_as_json_is_the_file(run):
     assert code == 0
     assert out == Path("e.json").read_text()
     assert "robustness" not in json.loads(out)
+
+
+def test_modal_scores_as_this_machine_does_and_the_files_are_written_here(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(modal_worker, "EVALUATION", tmp_path / "there" / "router-eval.json")
+    command = ["evaluate", "--dataset-dir", "data", "--router", "router-head.safetensors", "--json"]
+    code, here, _ = run(*command, "--output", "here.json", "--errors", "here.jsonl")
+    assert code == 0
+    outputs = ["--output", "e.json", "--errors", "errors.jsonl", "--plots", "plots"]
+    there = CliRunner().invoke(cli, [*command, "--backend", "modal", *outputs], obj=ModalHere())
+    assert there.exit_code == 0, there.exception
+    assert there.stdout == here == Path("e.json").read_text() == Path("there/router-eval.json").read_text()
+    assert Path("errors.jsonl").read_text() == Path("here.jsonl").read_text()
+    assert list(Path("plots").glob("*.png"))
 
 
 def test_rows_of_another_label_map_are_refused_and_no_report_is_left(run):

@@ -176,8 +176,8 @@ def fit_thresholds(
 
     First the out-of-scope limit: the one that separates the out-of-scope prompts best, or the stand-ins where there
     are none, as long as it refuses at most `IN_SCOPE_REFUSED` of the in-scope prompts (or `target_error`, when that
-    is more). Stand-ins are no strangers, so that with them at least the lesser of the two is refused. Then, among the rows below it, the lowest confidence limit whose
-    error bound reaches the target.
+    is more). Stand-ins are no strangers, so that with them at least the lesser of the two is refused. Then, among
+    the rows below it, the lowest confidence limit whose error bound reaches the target.
 
     Args:
         rows: validation prompts.

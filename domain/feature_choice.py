@@ -63,6 +63,11 @@ def feature_candidates(
     return tuple(sorted(found, key=lambda choice: choice.cost))
 
 
+def deepest_layer(n_layers: int, layers: tuple[int, ...] | None, pooling: Pooling | None) -> int:
+    """Return the deepest layer of all candidates: what lies above need not even be loaded."""
+    return max(choice.layers[-1] for choice in feature_candidates(n_layers, layers, pooling))
+
+
 def _layer_sets(n_layers: int) -> tuple[tuple[int, ...], ...]:
     if n_layers <= SHALLOW_MODEL:
         thirds = _distinct(round(n_layers * part / 3) for part in (1, 2, 3))

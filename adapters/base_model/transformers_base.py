@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +71,7 @@ def load_base(
     cache_dir: Path,
     device: str | None = None,
     progress: ProgressReporter | None = None,
-    max_layer: int | None = None,
+    max_layer: int | Callable[[int], int] | None = None,
 ) -> LoadedBase:
     """Load a base model.
 
@@ -86,6 +86,7 @@ def load_base(
         progress: shows the conversion.
         max_layer: load only what features up to this ``hidden_states`` index need: no upper blocks, no
             generation head, no vision tower. The features, and the fingerprint, are those of the whole model.
+            Also as a function of the model's number of blocks.
 
     Raises:
         UsageError: the device does not exist, or `max_layer` is outside the model.
@@ -101,6 +102,8 @@ def load_base(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         kind = _kind(config, name)
         text = config.get_text_config()
+        if callable(max_layer):
+            max_layer = max_layer(int(text.num_hidden_layers))
         if max_layer is not None and not 0 <= max_layer <= text.num_hidden_layers:  # before anything that takes long
             raise UsageError(f"layer {max_layer} is not in 0..{text.num_hidden_layers}", where=f"base model {name}")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

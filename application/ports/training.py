@@ -96,7 +96,12 @@ class FeatureExtractorSource(Protocol):
     """Loads base models."""
 
     def __call__(
-        self, base_model: str | None, *, max_tokens: int, use_cache: bool, max_layer: int | None = None
+        self,
+        base_model: str | None,
+        *,
+        max_tokens: int,
+        use_cache: bool,
+        max_layer: Callable[[int], int] | None = None,
     ) -> FeatureExtractor:
         """Load a base model.
 
@@ -104,7 +109,8 @@ class FeatureExtractorSource(Protocol):
             base_model: hub id or folder; None for the place's default.
             max_tokens: prompts are cut after this many tokens.
             use_cache: whether features may be read from and written to the feature cache.
-            max_layer: deepest layer that will be asked for, when that is known; deeper ones need not be loaded.
+            max_layer: from the model's number of blocks to the deepest layer that will be asked for; deeper ones
+                need not be loaded.
 
         Raises:
             MoeRouterError: the model cannot be loaded.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from attrs import field, frozen
@@ -37,6 +38,7 @@ from application.training.resumable import RunCheckpoints, checkpoint_folder, jo
 from application.training.training_data import TrainingData, read_training_data
 from application.training.training_loop import DIVERGED, INTERRUPTED
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
+from domain.feature_choice import deepest_layer
 from domain.training import Noted, RunStopped
 
 
@@ -95,7 +97,7 @@ class FitRouter:
                 job.base_model,
                 max_tokens=job.options.max_tokens,
                 use_cache=job.use_cache,
-                max_layer=max(job.options.layers) if job.options.layers else None,
+                max_layer=partial(deepest_layer, layers=job.options.layers, pooling=job.options.pooling),
             )
         require_candidates(extractor, job.options)
         kept = RunCheckpoints(self.checkpoints, checkpoint_folder(job.router_out), job_key(job, data, extractor.base))

@@ -128,8 +128,9 @@ def _evaluate(app: Application, console: Console, dataset: Path, router: Path, f
     strangers = report.out_of_scope
     assert strangers is not None  # they were asked for
     console.print(
-        f"  answers {figures.coverage:.0%} of these prompts, {figures.selective_accuracy:.1%} of them rightly; refuses "
-        f"{strangers.refused:.0%} of {strangers.total} prompts that belong to no adapter (AUROC {strangers.auroc:.3f})"
+        f"  answers {figures.coverage:.0%} of these prompts, {figures.selective_accuracy:.1%} of them rightly; "
+        f"refuses {strangers.refused:.0%} of {strangers.total} prompts that belong to no adapter "
+        f"(AUROC {strangers.auroc:.3f})"
     )
 
 

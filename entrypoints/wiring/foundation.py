@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,14 +85,19 @@ class Foundation:
         return PromptFileReader()
 
     def load_base(
-        self, name_or_path: str | None = None, *, device: str | None = None, max_layer: int | None = None
+        self,
+        name_or_path: str | None = None,
+        *,
+        device: str | None = None,
+        max_layer: int | Callable[[int], int] | None = None,
     ) -> LoadedBase:
         """Load the base model: the one named, else ``BASE_MODEL_ID``, else the embedded one.
 
         Args:
             name_or_path: hub id or folder.
             device: for example "cuda"; None takes a GPU when there is one.
-            max_layer: load no more than features up to this layer need (such a model cannot generate).
+            max_layer: load no more than features up to this layer need (such a model cannot generate); also as a
+                function of the model's number of blocks.
         """
         from adapters.base_model.transformers_base import load_base
 

@@ -80,7 +80,12 @@ class TrainingParts(RoutingParts, ModalParts):
         )
 
     def load_features(
-        self, base_model: str | None, *, max_tokens: int, use_cache: bool, max_layer: int | None = None
+        self,
+        base_model: str | None,
+        *,
+        max_tokens: int,
+        use_cache: bool,
+        max_layer: Callable[[int], int] | None = None,
     ) -> FeatureExtractor:
         """Load a base model for its features only: an :class:`application.ports.FeatureExtractorSource`."""
         base = self.load_base(base_model, max_layer=max_layer)

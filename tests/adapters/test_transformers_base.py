@@ -76,6 +76,8 @@ def test_loading_without_upper_layers_reads_no_upper_tensor(folder: Path) -> Non
     names = [name for name, _ in cut.model.named_parameters()]
     assert not any("lm_head" in name or "layers.2" in name or "layers.3" in name for name in names)
     assert load_base(str(folder), cache_dir=folder, device="cpu", max_layer=4).is_whole
+    half = load_base(str(folder), cache_dir=folder, device="cpu", max_layer=lambda n_layers: n_layers // 2)
+    assert len(half.blocks) == 2
 
 
 def test_a_vision_language_model_loaded_for_routing_has_no_vision_tower(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from adapters.in_memory.training import RecordingObserver
 from application.ports import TrainJob
 from application.training.train_router import TrainRouter, TrainRouterRequest
 from domain.errors import MissingFileError
-from domain.feature_choice import FeatureChoice, distinct_taps, feature_candidates
+from domain.feature_choice import FeatureChoice, deepest_layer, distinct_taps, feature_candidates
 from domain.features import Pooling
 from domain.training import TrainOptions
 
@@ -99,6 +99,15 @@ def test_a_missing_file_is_found_before_anything_starts() -> None:
     with pytest.raises(MissingFileError, match=r"nowhere/train\.jsonl"):
         TrainRouter(trainer, {})(TrainRouterRequest(dataset_dir=Path("nowhere")), RecordingObserver())
     assert not trainer.jobs
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "layers", "deepest"), [(30, None, 10), (6, None, 6), (36, None, 12), (30, (1, 20), 20)]
+)
+def test_nothing_above_the_deepest_candidate_is_asked_for(n_layers, layers, deepest):
+    assert deepest_layer(n_layers, layers, None) == deepest
+    taps = distinct_taps(feature_candidates(n_layers, layers, None))
+    assert max(tap.layer for tap in taps) == deepest
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 6, 12, 13, 30, 36, 80])

@@ -159,10 +159,12 @@ def _check_target(target: Path, replaceable: Callable[[Path], bool] | None, repl
         return
     if target.is_symlink():
         raise TargetExistsError("is a symbolic link", where=target, hint="name the folder itself")
-    could = replaceable is not None and replaceable(target)
     if replaceable is None or not replace:
+        could = False
+        with suppress(OSError):  # a folder that cannot be looked into is there all the same
+            could = replaceable is not None and replaceable(target)
         raise TargetExistsError("already exists", where=target, hint="choose another --output-dir", replaceable=could)
-    if not could:
+    if not replaceable(target):
         raise TargetExistsError(
             "is no routing data set, so --force does not replace it", where=target, hint="choose another --output-dir"
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import StorageError, UsageError
@@ -21,9 +23,11 @@ def check_writable(target: Path, *, folder: bool = False) -> None:
         UsageError: nothing can be written there; choose another place.
         StorageError: the file system cannot take anything now.
     """
-    if target.is_dir() and not folder:
+    if os.path.isdir(target) and not folder:  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         raise UsageError("is a folder, not a file", where=target, hint="name a file")
     try:
+        with suppress(FileNotFoundError):
+            target.lstat()  # is the name itself possible?
         place = target.resolve().parent  # a symbolic link is followed, as writing follows it
         while not place.exists():
             place = place.parent

@@ -26,8 +26,8 @@ class SafetensorsRouterStore:
 
     def check_target(self, target: Path) -> None:
         """Raise unless the name is one of the three forms and can be written; see the port for the contract."""
-        _check_name(target)
         check_writable(target, folder=True)
+        _check_name(target)
         for path in self._written(target):
             if path.is_dir() or not path.suffix:
                 check_replaceable(path)

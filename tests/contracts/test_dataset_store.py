@@ -103,8 +103,9 @@ def test_without_a_commit_nothing_is_left(place):
 def test_a_taken_name_is_refused_and_kept(place):
     path, _ = save(place)
     before = place.files(path)
-    with pytest.raises(TargetExistsError, match="out"):
+    with pytest.raises(TargetExistsError, match="out") as caught:
         save(place, content=dataset(ROWS[1:]))
+    assert caught.value.replaceable
     assert place.files(path) == before
     assert place.everything() == {"out"}
 
@@ -121,6 +122,9 @@ def test_what_is_no_data_set_is_not_replaced(place):
     place.put(place.root / "out" / "letter.txt", b"dear")
     with pytest.raises(TargetExistsError, match="no routing data set"):
         save(place, replace=True)
+    with pytest.raises(TargetExistsError, match="already exists") as caught:
+        save(place)
+    assert not caught.value.replaceable
     assert place.files(place.root / "out") == {"letter.txt": b"dear"}
 
 

@@ -230,6 +230,7 @@ class _Unloaded(Application):
         (("--input", "good.jsonl", "--output", "good.jsonl/a.jsonl"), UsageError, "Not a directory"),
         (("--input", "good.jsonl", "--output", "/proc/a.jsonl"), UsageError, "/proc/a.jsonl: cannot write"),
         (("--input", "good.jsonl", "--output", "/proc/version"), UsageError, "/proc/version: cannot write"),
+        (("--input", "good.jsonl", "--output", "x" * 300), UsageError, "cannot write: File name too long"),
         (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is no answer of this program"),
         (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: invalid JSON"),
     ],

@@ -135,6 +135,7 @@ def test_train_reports_json_and_the_environment_names_the_output(
         (["--layers", "-1,2"], 2, "layer -1 is negative"),
         (["--router-out", "ds/train.jsonl/x.safetensors"], 2, "train.jsonl"),
         (["--router-out", "/proc/r.safetensors"], 2, "/proc/r.safetensors: cannot write"),
+        (["--router-out", "x" * 300 + ".pt"], 2, "cannot write: File name too long"),
         (["--router-out", "ds"], 1, "ds: is a folder with other files"),
     ],
 )

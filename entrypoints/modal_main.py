@@ -25,7 +25,7 @@ from domain.errors import MoeRouterError, RemoteError, UsageError
 from domain.training import TrainOptions
 from entrypoints.cli import exit_code, tool_version
 from entrypoints.cli.answer_report import response_lines
-from entrypoints.modal_places import remote_environment
+from entrypoints.modal_places import remote_base_model, remote_environment
 
 
 @frozen
@@ -101,7 +101,7 @@ def _evaluate(functions: Mapping[str, Any], options: RunOptions) -> None:
         router=_router(options),
         dataset_dir=_path(options.dataset_dir),
         data_path=_path(options.data_path),
-        base_model=options.base_model,
+        base_model=remote_base_model(options.base_model, os.environ),
         environment={name: os.environ[name] for name in ("VAL_DATA",) if os.environ.get(name)},
     )
     _call(functions["evaluate"], options, to_wire(request))  # the container prints the figures
@@ -113,7 +113,7 @@ def _infer(functions: Mapping[str, Any], options: RunOptions) -> None:
     questions = RemoteQuestions(
         (Prompt(as_chat(options.prompt)),),
         _router(options),
-        base_model=options.base_model,
+        base_model=remote_base_model(options.base_model, os.environ),
         lora_dir=_path(options.lora_dir),
     )
     result = _call(functions["infer"], options, to_wire(questions))

@@ -21,3 +21,8 @@ def remote_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the caller's environment with the containers' defaults where it says nothing."""
     set_here = {name: value for name, value in environment.items() if value}
     return {"BASE_MODEL_ID": BASE_MODEL, "ROUTER_OUT": str(ROUTER), "LOG_DIR": str(LOG_DIR), **set_here}
+
+
+def remote_base_model(base_model: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return the base model that the caller names for a trained router; None for the router's own."""
+    return base_model or environment.get("BASE_MODEL_ID") or None

@@ -71,15 +71,15 @@ class QueueObserver:
 
     Attributes:
         updates: the way there.
-        print_event: prints an event into the remote log when nobody listens.
+        print_event: prints an event into the remote log, or None to leave it alone.
     """
 
     updates: Updates
-    print_event: Callable[[TrainingEvent], None]
+    print_event: Callable[[TrainingEvent], None] | None
 
     def on_event(self, event: TrainingEvent) -> None:
-        """Send or print one event."""
-        if self.updates.queue is None:
+        """Send and print one event."""
+        if self.print_event is not None:
             self.print_event(event)
-        elif travels(event):
+        if travels(event):
             self.updates.send(event_to_wire(event))

@@ -120,7 +120,8 @@ class Worker:
         """Train a router.
 
         Args:
-            request: see :meth:`adapters.modal_cloud.modal_gpu_trainer.ModalGpuTrainer.request`.
+            request: see :func:`adapters.modal_cloud.modal_gpu_trainer.train_request`; with a true ``log`` the
+                remote log tells of the run, too, although somebody listens.
             encode_shares: maps the app's function ``encode`` over requests, each in a container of its own.
         """
 
@@ -128,7 +129,8 @@ class Worker:
             job = from_wire(TrainJob, request["job"])
             if request["encode_shards"] > 1:
                 _fan_out(app, job, request["encode_shards"], encode_shares)
-            observer = QueueObserver(app.updates, TrainingLines(print).on_event)
+            log = TrainingLines(print).on_event if self.queue is None or request.get("log") else None
+            observer = QueueObserver(app.updates, log)
             trainer = evolve(app.fit_router(app.interruption), tool_version=request["tool_version"])
             return to_wire(trainer.train(job, observer))
 
@@ -187,7 +189,8 @@ def _evaluate(app: ContainerApplication, asked: RemoteEvaluation) -> dict[str, A
     from entrypoints.cli.evaluate_report import report_as_json, report_as_text
 
     path = evaluation_path(asked.data_path, asked.dataset_dir, asked.environment)
-    evaluate = app.evaluate_router(app.routers.load(asked.router), base_model=asked.base_model)
+    router = app.routers.load(asked.router)
+    evaluate = app.evaluate_router(router, base_model=asked.base_model, use_cache=asked.use_cache)
     report = evaluate(EvaluateRequest(path, asked.out_of_scope, asked.robustness))
     app.write_file(EVALUATION, report_as_json(report))
     if app.updates.queue is None:

@@ -86,7 +86,10 @@ class ModalJobs:
         result: dict[str, Any] = {}
         interrupted: BaseException | None = None
         with self._function(client, name, detach=False) as (function, app_id), self._queue(client) as updates:
-            call = self.connection.call(f"starting {name}", lambda: function.spawn.aio(request, updates))
+            # Modal's client repeats the log of an app of our own here, where the messages are told; a deployed app's
+            # log is all that others see.
+            sent = {**request, "log": app_id == APP_NAME}
+            call = self.connection.call(f"starting {name}", lambda: function.spawn.aio(sent, updates))
             try:
                 result = yield from self._messages_and_result(_Run(name, app_id, call, updates))
             except (KeyboardInterrupt, SystemExit, GeneratorExit, InterruptedRunError, PreemptionStormError) as error:

@@ -22,6 +22,7 @@ class RemoteEvaluation:
         base_model: hub id or folder; else the one that the router was trained on.
         out_of_scope: file of prompts that belong to no adapter.
         robustness: whether changed prompts are routed as well.
+        use_cache: whether the feature cache may be used.
         environment: the caller's ``VAL_DATA``, for when no data is named.
     """
 
@@ -31,6 +32,7 @@ class RemoteEvaluation:
     base_model: str | None = None
     out_of_scope: Path | None = None
     robustness: bool = True
+    use_cache: bool = True
     environment: dict[str, str] = field(factory=dict)
 
 

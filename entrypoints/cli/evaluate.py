@@ -62,14 +62,21 @@ def command(
     with app.interruption("interrupted; nothing was written", hint="run it again"):
         if backend == "modal":
             from adapters.modal_cloud.modal_requests import RemoteEvaluation
-            from entrypoints.modal_places import remote_environment
+            from entrypoints.modal_places import remote_base_model, remote_environment
 
             remote = remote_environment(app.environment)
             evaluate_there = app.modal_evaluation(gpu=gpu, hf_secret=hf_secret)
             there = router_path(router, remote)
             report = evaluate_there(
                 RemoteEvaluation(
-                    there, dataset_dir, data_path, base_model, out_of_scope, robustness, _data_only(remote)
+                    there,
+                    dataset_dir,
+                    data_path,
+                    remote_base_model(base_model, app.environment),
+                    out_of_scope,
+                    robustness,
+                    not no_cache,
+                    _data_only(remote),
                 )
             )
         else:

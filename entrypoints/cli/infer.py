@@ -71,7 +71,7 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
     from adapters.modal_cloud.modal_requests import RemoteQuestions
     from domain.answers import GenerationOptions
     from entrypoints.cli.answer_report import print_report
-    from entrypoints.modal_places import remote_environment
+    from entrypoints.modal_places import remote_base_model, remote_environment
 
     path, prompts = router_path(options["router"], remote_environment(app.environment)), _prompts(options)
     if any(prompt.images for prompt in prompts):
@@ -83,7 +83,7 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
         prompts,
         path,
         generation,
-        options["base_model"],
+        remote_base_model(options["base_model"], app.environment),
         options["lora_dir"],
         lora_folders(options["loras"], None, here=False),
         options["fallback"],

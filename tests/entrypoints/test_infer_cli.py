@@ -17,12 +17,19 @@ from adapters.base_model.transformers_features import TransformersFeatureExtract
 from adapters.lora.async_engine import AsyncAnswerEngine
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answers import Answer
-from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, MoeRouterError, UsageError
+from domain.errors import (
+    DataRejectedError,
+    LoraAdapterError,
+    MissingFileError,
+    MoeRouterError,
+    RemoteError,
+    UsageError,
+)
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, exit_code
 from tests.answering_world import NOTHING, small_router
 from tests.lora_world import NAMES, edit_weights, write_loras
-from tests.modal_world import ModalHere
+from tests.modal_world import JobsHere, ModalHere
 
 
 @frozen
@@ -148,6 +155,24 @@ def test_modal_answers_and_decides_as_this_machine_does(world: World, more: tupl
     rows = there["decisions"] if "--route-only" in more else there["answers"]
     assert [row["prompt"] for row in rows] == list(PROMPTS[1::2])
     assert {row["adapter"] for row in rows} & set(NAMES)
+
+
+@pytest.mark.parametrize("command", [("infer", *PROMPTS[:2]), ("evaluate", "--data-path", "x", "--no-cache")])
+def test_the_callers_base_model_is_meant_on_modal_too(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run(_jobs: JobsHere, name: str, request: dict[str, Any], _on_message: Any) -> None:
+        asked.update(request["value"], name=name)
+        raise RemoteError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(JobsHere, "run", run)
+    app = ModalHere({"BASE_MODEL_ID": "some/model"})
+    refused(CliRunner().invoke(cli, [*command, "--backend", "modal"], obj=app), RemoteError, 5)
+    assert (asked["name"], asked["base_model"]) == (command[0], "some/model")
+    assert asked.get("use_cache", False) is False
 
 
 def test_a_folder_without_adapters_is_refused_on_modal_as_here(world: World, tmp_path: Path) -> None:

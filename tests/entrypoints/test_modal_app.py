@@ -148,7 +148,18 @@ def test_a_missing_data_set_is_one_line_with_the_containers_path(modal_fake, tra
     assert result.stderr.splitlines()[-1].startswith("moe-router: /datasets/none/eval.jsonl")
 
 
-def test_encoding_shared_by_containers_gives_the_same_head_to_the_bit(modal_fake, volumes, trained, monkeypatch):
+@pytest.fixture
+def deployment(modal_fake):
+    """The app, deployed as users deploy it."""
+    result = run("modal", "deploy", "-m", "entrypoints.modal_app")
+    assert result.returncode == 0, result.stdout + result.stderr
+    yield
+    modal_fake.run(modal_fake.apps.stop(modal_fake.apps.deployed("moe-router-train").id))
+
+
+def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_the_bit(
+    modal_fake, deployment, volumes, trained, monkeypatch
+):
     encoded = []
 
     def features():
@@ -159,10 +170,14 @@ def test_encoding_shared_by_containers_gives_the_same_head_to_the_bit(modal_fake
 
     monkeypatch.setattr(modal_fake.containers, "on_output", on_output)
     monkeypatch.setattr(modal_fake.containers, "limit", 2)
+    created = len(modal_fake.requests("AppCreate"))
     before = modal_fake.containers.started
     result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", *FLAGS)
     assert result.returncode == 0, result.stderr
     assert modal_fake.containers.started == before + 3
+    assert len(modal_fake.requests("AppCreate")) == created
+    logged = run("modal", "app", "logs", "moe-router-train")  # by name, and although somebody listened
+    assert result.stderr.count("Train samples: 24") == logged.stdout.count("Train samples: 24") == 1
     same_router(saved_router(volumes), trained["router"])
     (one, first), (two, both), (last, at_the_end) = encoded
     assert (one, two, last) == ("encode", "encode", "train")

@@ -85,6 +85,13 @@ def grow(
         with app.interruption():
             report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
     except InterruptedRunError as error:  # the data set is there already, so the same command would refuse it
+        if target.exists():
+            raise InterruptedRunError(
+                "interrupted before the comparison; the new data set and router are complete",
+                where=target,
+                hint=f"score it with: moe-router evaluate --dataset-dir {grown.path} --router {target}",
+                signal_number=error.signal_number,
+            ) from error
         raise InterruptedRunError(
             "interrupted; the new data set is complete, the router is not",
             where=grown.path,

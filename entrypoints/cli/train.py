@@ -140,6 +140,8 @@ def command(
     if detach:
         start_detached(app, backend, request, remote, as_json=as_json)
         return
+    if backend == "local":  # the trainer asks, too, but only after seconds of imports
+        app.routers.check_target(resolve_job(request, app.environment, Path.is_file).router_out)
     with app.interruption():
         train = app.train_router(backend, **remote)
         report = train(request, TrainingLines(lambda line: click.echo(line, err=True)))

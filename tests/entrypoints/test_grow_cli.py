@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from entrypoints.bootstrap import Application
 from entrypoints.cli import main
 from tests.training_world import WORDS, rows
 
@@ -71,6 +74,14 @@ def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run,
     assert (code, "billing-1.jsonl/r.safetensors: cannot write: Not a directory" in err) == (2, True)
     assert sorted(tmp_path.rglob("*.jsonl")) == files
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Application, "evaluate_router", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        code, _, err = run(*add, *OLD, "--output-dir", "scored", "--router-out", "scored.safetensors")
+    assert (code, (tmp_path / "scored.safetensors").is_file()) == (143, True)
+    assert err.endswith(
+        "moe-router: scored.safetensors: interrupted before the comparison; the new data set and router are complete "
+        "(score it with: moe-router evaluate --dataset-dir scored --router scored.safetensors)\n"
+    )
     code, out, _ = run(*add, *OLD)
     assert code == 0
     told = re.match(r"Data set (data/claims_\d{8}_\d{6}): ", out)

@@ -19,6 +19,7 @@ from attrs import evolve
 from safetensors.numpy import load_file
 
 from adapters.router.torch_heads import TorchHeadSession
+from entrypoints.bootstrap import Application
 from entrypoints.cli import main
 from tests.training_world import rows
 
@@ -164,6 +165,17 @@ def test_what_cannot_be_done_is_known_before_anything_is_encoded(
             main(["train", "--dataset-dir", str(dataset), *arguments])
     else:
         assert run("train", "--dataset-dir", str(dataset), *arguments) == 2
+
+
+@pytest.mark.parametrize("arguments", [["--router-out", "ds/train.jsonl/x"], ["--dataset-dir", "nowhere"]])
+def test_paths_that_cannot_be_used_are_known_before_the_trainer_is_there(
+    place: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the trainer was made")
+
+    monkeypatch.setattr(Application, "train_router", fail)
+    assert run("train", "--dataset-dir", str(dataset), *arguments) == 2
 
 
 def test_an_earlier_router_is_replaced_with_a_note(

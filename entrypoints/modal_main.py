@@ -19,7 +19,7 @@ from application.answering.answers import Prompt
 from application.ports import TrainReport
 from application.training.data_paths import router_path
 from application.training.train_router import TrainRouterRequest, resolve_job
-from domain.chats import as_chat
+from domain.chats import as_chat, routing_text
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import MoeRouterError, RemoteError, UsageError
 from domain.training import TrainOptions
@@ -110,8 +110,10 @@ def _evaluate(functions: Mapping[str, Any], options: RunOptions) -> None:
 def _infer(functions: Mapping[str, Any], options: RunOptions) -> None:
     if not options.prompt:
         raise UsageError("--mode infer needs a --prompt")
+    prompt = Prompt(as_chat(options.prompt))
+    routing_text(prompt.chat)  # an empty prompt is an error before anything starts
     questions = RemoteQuestions(
-        (Prompt(as_chat(options.prompt)),),
+        (prompt,),
         _router(options),
         base_model=remote_base_model(options.base_model, os.environ),
         lora_dir=_path(options.lora_dir),

@@ -9,6 +9,7 @@ import click
 from application.routing.evaluate_router import EvaluateRequest
 from application.training.data_paths import evaluation_path, router_path
 from entrypoints.bootstrap import Application
+from entrypoints.cli.backend_options import check_backend
 from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, report_as_text
 
 
@@ -56,6 +57,7 @@ def command(
 
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
+    check_backend(backend, gpu, hf_secret)
     for path in (output, errors, plots and plots / "plot.png"):
         if path is not None:
             app.check_writable(path)

@@ -10,6 +10,7 @@ import click
 
 from application.training.data_paths import router_path
 from entrypoints.bootstrap import Application
+from entrypoints.cli.backend_options import check_backend
 from entrypoints.cli.lora_options import lora_folders, lora_options
 
 _FILE = click.Path(path_type=Path)
@@ -105,6 +106,7 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
 
 
 def _check(options: dict[str, Any]) -> None:
+    check_backend(options["backend"], options["gpu"], options["hf_secret"])
     prompts, source, images = options["prompts"], options["source"], options["images"]
     if bool(prompts) == bool(source):
         _refuse("give prompts with --prompt, or a file of them with --input")

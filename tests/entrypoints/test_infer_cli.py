@@ -246,6 +246,7 @@ class _Unloaded(Application):
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
+        (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu and --hf-secret belong to --backend modal"),
         (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (--lora NAME=PATH"),
         (("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"), UsageError, "the fallback 'foo' is no LoRA"),
         (("--prompt", "a", "--fallback", "calendar"), UsageError, "given: none"),

@@ -134,6 +134,7 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
         (["route", "--input", "absent.txt"], 2, "absent.txt: no such file"),
         (["route", "--prompt", "x", "--router", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
         (["describe", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
+        (["evaluate", "--dataset-dir", "data", "--hf-secret", "x"], 2, "--gpu and --hf-secret belong to --backend"),
         (["evaluate", "--dataset-dir", "nowhere"], 2, "nowhere/eval.jsonl or nowhere/val.jsonl: no such file"),
         (["evaluate", "--dataset-dir", "data", "--out-of-scope", "absent"], 2, "absent: no such file"),
         (["export", "router-head.safetensors", "--to", "r.onnx"], 2, "r.onnx"),

@@ -47,3 +47,30 @@ def largest_remainder_split(counts: Sequence[int], train_share: float) -> tuple[
     for index in by_remainder[: total - sum(floors)]:
         floors[index] += 1
     return tuple(floors)
+
+
+def stratified_folds(labels: Sequence[int], folds: int, limit: int) -> list[list[int]]:
+    """Return row numbers in folds for cross-validation, each fold with its share of every label.
+
+    The first rows of each label are taken, about `limit` in all, and dealt to the folds in turn.
+
+    Args:
+        labels: the rows' labels.
+        folds: number of folds at most; fewer when some label has fewer rows, so that no fold lacks a label. With
+            fewer than 2 there are none.
+        limit: most rows in all, rounded down to the same number for every label.
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows_of.setdefault(label, []).append(row)
+    if not rows_of:
+        return []
+    folds = min(folds, *(len(rows) for rows in rows_of.values()))
+    if folds < 2:
+        return []
+    most = max(limit // len(rows_of), folds)
+    dealt: list[list[int]] = [[] for _ in range(folds)]
+    for rows in rows_of.values():
+        for place, row in enumerate(rows[:most]):
+            dealt[place % folds].append(row)
+    return [sorted(fold) for fold in dealt]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from application.ports import HeadProblem, HeadSession, HeadTrainer, Interruption
+from application.ports import HeadEvaluation, HeadProblem, HeadSession, HeadTrainer, Interruption
 from application.training.resumable import RunCheckpoints, SavedHead
 from application.training.training_loop import LoopState, StepPlan, TrainingLoop
 from domain.features import Matrix
+from domain.split import stratified_folds
 from domain.training import CandidateScored, Noted, TrainingEvent, TrainOptions
 
-MARGIN = 0.1
-"""Share of the validation loss that must be won to prefer a later kind of head."""
+FOLDS = 3
+"""Folds of the cross-validation that chooses the kind of head."""
+
+FOLD_ROWS = 600
+"""Training rows in it, at most: enough to tell heads apart, and a few seconds of work."""
 
 Emit = Callable[[TrainingEvent], None]
 
@@ -87,21 +91,40 @@ class HeadFitting:
 def choose_head(
     heads: HeadTrainer, problem: HeadProblem, options: TrainOptions, emit: Emit
 ) -> tuple[str, HeadSession]:
-    """Return the kind that the options name; with "auto" the one that starts with the lowest validation loss.
+    """Return the kind that the options name; with "auto" the one with the lowest loss in cross-validation.
 
-    Heads start from a fit of the training rows, so the first evaluation already tells them apart. Validation sets
-    are small, so a kind later in the trainer's order must be better by more than `MARGIN` of the loss to win; a
-    loss that is not a number never wins.
+    Heads start from a fit of the training rows, so that a start per fold tells them apart. The folds are of training
+    rows: the validation rows are too few to choose on, and some kinds look at them as they start. Ties go to the
+    kind that comes first in the trainer's order; a loss that is not a number never wins. With labels of a single
+    row there are no folds, and the validation rows decide.
     """
     if options.head != "auto":
         return options.head, heads.start(options.head, problem, options.learning_rate)
-    sessions = [(kind, heads.start(kind, problem, options.learning_rate)) for kind in heads.kinds]
-    scores = [session.evaluate() for _, session in sessions]
-    best = 0
-    for index, score in enumerate(scores):
-        incumbent = scores[best].loss
-        if math.isnan(incumbent) or score.loss < (1 - MARGIN) * incumbent:  # false when this loss is NaN
-            best = index
-    for index, ((kind, _), score) in enumerate(zip(sessions, scores, strict=True)):
-        emit(CandidateScored("head", kind, score.loss, score.accuracy, chosen=index == best))
-    return sessions[best]
+    folds = stratified_folds(problem.train_labels, FOLDS, FOLD_ROWS)
+    parts = [_without(problem, fold, folds) for fold in folds] or [problem]
+    scores = {
+        kind: _mean([heads.start(kind, part, options.learning_rate).evaluate() for part in parts])
+        for kind in heads.kinds
+    }
+    best = min(heads.kinds, key=lambda kind: scores[kind][0] if math.isfinite(scores[kind][0]) else math.inf)
+    for kind, (loss, accuracy) in scores.items():
+        emit(CandidateScored("head", kind, loss, accuracy, chosen=kind == best))
+    return best, heads.start(best, problem, options.learning_rate)
+
+
+def _without(problem: HeadProblem, fold: list[int], folds: list[list[int]]) -> HeadProblem:
+    """Return the problem of training on the other folds and validating on this one."""
+    others = sorted(row for other in folds if other is not fold for row in other)
+    labels = problem.train_labels
+    return evolve(
+        problem,
+        train_features=problem.train_features[others],
+        train_labels=tuple(labels[row] for row in others),
+        val_features=problem.train_features[fold],
+        val_labels=tuple(labels[row] for row in fold),
+    )
+
+
+def _mean(scores: list[HeadEvaluation]) -> tuple[float, float]:
+    """Return mean loss and mean accuracy; folds are of one size, give or take a row per label."""
+    return sum(one.loss for one in scores) / len(scores), sum(one.accuracy for one in scores) / len(scores)

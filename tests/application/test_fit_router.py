@@ -206,16 +206,15 @@ def test_a_plateau_reduces_the_learning_rate_then_stops_and_the_best_weights_are
 @pytest.mark.parametrize(
     ("losses", "winner"),
     [
-        ({"a": 0.50, "b": 0.46, "c": 0.60}, "a"),  # better, but within the margin
-        ({"a": 0.50, "b": 0.44, "c": 0.60}, "b"),
-        ({"a": 0.50, "b": 0.44, "c": 0.38}, "c"),
-        ({"a": math.nan, "b": 0.60, "c": 0.58}, "b"),
+        ({"a": 0.50, "b": 0.49, "c": 0.60}, "b"),
+        ({"a": 0.50, "b": 0.50, "c": 0.50}, "a"),  # the preferred one
+        ({"a": math.nan, "b": 0.60, "c": 0.58}, "c"),
         ({"a": 0.50, "b": math.nan, "c": math.inf}, "a"),
     ],
 )
-def test_auto_takes_the_preferred_head_unless_another_is_clearly_better(
-    losses: dict[str, float], winner: str
-) -> None:
+def test_auto_takes_the_head_with_the_lowest_loss_in_cross_validation(losses: dict[str, float], winner: str) -> None:
+    seen: list[HeadProblem] = []
+
     class Session(SoftmaxSession):
         loss = 0.0
 
@@ -226,16 +225,24 @@ def test_auto_takes_the_preferred_head_unless_another_is_clearly_better(
         kinds = tuple(losses)
 
         def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> Session:
+            seen.append(problem)
             session = Session(problem, learning_rate)
             session.loss = losses[kind]
             return session
 
-    numbers = np.eye(4, dtype=np.float32)
-    problem = HeadProblem(numbers, (0, 1, 0, 1), numbers, (0, 1, 0, 1), 2, 0)
+    numbers = np.arange(14, dtype=np.float32).reshape(7, 2)
+    problem = HeadProblem(numbers, (0, 1, 0, 1, 0, 1, 1), -numbers[:2], (0, 1), 2, 0)
     heard = RecordingObserver()
     kind, session = choose_head(Heads(), problem, evolve(OPTIONS, head="auto"), heard.on_event)
     assert (kind, [event.name for event in of(heard, CandidateScored) if event.chosen]) == (winner, [winner])
     assert session.evaluate().loss == losses[winner]
+    *folds, whole = seen
+    assert whole is problem
+    assert len(folds) == 9
+    for fold in folds:
+        assert set(fold.val_labels) == {0, 1}
+        values = [*np.asarray(fold.train_features)[:, 0].tolist(), *np.asarray(fold.val_features)[:, 0].tolist()]
+        assert sorted(values) == numbers[:, 0].tolist()  # every training row once, no validation row
     assert choose_head(Heads(), problem, evolve(OPTIONS, head="c"), heard.on_event)[0] == "c"
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import UsageError
-from domain.split import largest_remainder_split
+from domain.split import largest_remainder_split, stratified_folds
 
 COUNTS = st.lists(st.integers(0, 400), max_size=8)
 SHARES = st.integers(0, 100).map(lambda percent: percent / 100)
@@ -47,3 +47,17 @@ def test_refuses_a_share_that_is_none(share):
 def test_refuses_negative_counts():
     with pytest.raises(UsageError, match="negative"):
         largest_remainder_split((1, -1), 0.5)
+
+
+@given(st.lists(st.integers(0, 4), max_size=60), st.integers(2, 5), st.integers(1, 50))
+def test_folds_are_disjoint_stratified_and_limited(labels, folds, limit):
+    dealt = stratified_folds(labels, folds, limit)
+    rows = [row for fold in dealt for row in fold]
+    assert len(set(rows)) == len(rows)
+    smallest = min((labels.count(label) for label in set(labels)), default=0)
+    assert len(dealt) == (min(folds, smallest) if min(folds, smallest) >= 2 else 0)
+    for label in set(labels) if dealt else ():
+        per_fold = [sum(labels[row] == label for row in fold) for fold in dealt]
+        assert min(per_fold) >= 1
+        assert max(per_fold) - min(per_fold) <= 1
+        assert sum(per_fold) == min(labels.count(label), max(limit // len(set(labels)), len(dealt)))

@@ -209,9 +209,12 @@ def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
         route = app.route_prompts(router, base_model=asked.base_model)
         texts = tuple(routing_text(prompt.chat) for prompt in asked.prompts)
         return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=disabled)))))
-    answering = app.answer_prompts(
-        router, _lora_folders(asked), asked.base_model, fallback=Fallback.parse(asked.fallback), disabled=disabled
-    )
+    fallback = Fallback.parse(asked.fallback)
+    for name in asked.loras:
+        if name != fallback.adapter:
+            router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
+    folders = _lora_folders(asked)
+    answering = app.answer_prompts(router, folders, asked.base_model, fallback=fallback, disabled=disabled)
     answers: dict[int, Answer] = {}
     for index, answer in answering.stream(AnswerRequest(asked.prompts, asked.options)):
         app.updates.send({"kind": "answer", "index": index, **to_wire(answer)})

@@ -175,10 +175,20 @@ def test_the_callers_base_model_is_meant_on_modal_too(
     assert asked.get("use_cache", False) is False
 
 
-def test_a_folder_without_adapters_is_refused_on_modal_as_here(world: World, tmp_path: Path) -> None:
-    command = ["infer", "--router", str(world.router), *PROMPTS, "--backend", "modal", "--lora-dir", str(tmp_path)]
-    result = CliRunner().invoke(cli, command, obj=ModalHere())
-    assert "holds no folder of a LoRA adapter" in refused(result, MissingFileError, 2)
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        (["--lora-dir", "."], MissingFileError, "holds no folder of a LoRA adapter"),
+        (["--lora", "calender=/checkpoints/calendar"], UsageError, "'calender'"),
+        (["--image", "x.png"], UsageError, "images cannot be sent to Modal"),
+    ],
+)
+def test_what_modal_cannot_answer_with_is_refused(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], kind: Any, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["infer", "--router", str(world.router), *PROMPTS[:2], "--backend", "modal", *arguments]
+    assert words in refused(CliRunner().invoke(cli, command, obj=ModalHere()), kind, 2)
 
 
 def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:
@@ -228,7 +238,6 @@ def test_embedding_with_many_callers(world: World) -> None:
         (("--prompt", "a", "--fallback", "no/name"), UsageError, 2),
         (("--prompt", " "), DataRejectedError, 3),
         (("--input", "no-such-file"), MissingFileError, 2),
-        (("--prompt", "a", "--backend", "modal", "--image", "x.png"), UsageError, 2),
         (("--prompt", "a", "--route-only", "--disable", "nobody"), UsageError, 2),
     ],
 )

@@ -27,20 +27,20 @@ def one_line(result, words):
 
 @pytest.mark.parametrize("command", [RUN, ["modal", "serve", "-m", "entrypoints.modal_app::tensorboard"]])
 def test_an_unreachable_modal_is_one_line_at_once(modal_fake, nobody, command):
-    one_line(run(*command, limit=20, MODAL_SERVER_URL=nobody), "Modal cannot be reached: Connection refused")
+    one_line(run(*command, limit=50, MODAL_SERVER_URL=nobody), "Modal cannot be reached: Connection refused")
 
 
 def test_a_silent_modal_is_one_line_in_seconds(modal_fake):
     with modal_fake.fault(HANG, times=None):
-        one_line(run(*RUN, limit=20), "Modal did not answer within 2.5 s")
+        one_line(run(*RUN, limit=50), "Modal did not answer within 2.5 s")
     assert not modal_fake.requests("AppCreate")
 
 
 def test_refused_credentials_are_one_line(modal_fake):
-    one_line(run(*RUN, limit=20, MODAL_TOKEN_ID="ak-old"), "`modal setup`")
+    one_line(run(*RUN, limit=50, MODAL_TOKEN_ID="ak-old"), "`modal setup`")
 
 
 def test_help_needs_no_modal(modal_fake, nobody):
-    result = run(*RUN, "--help", limit=20, MODAL_SERVER_URL=nobody)
+    result = run(*RUN, "--help", limit=50, MODAL_SERVER_URL=nobody)
     assert result.returncode == 0
     assert "--dataset-dir" in result.stdout

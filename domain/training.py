@@ -80,6 +80,7 @@ class RunStarted:
         base_model: name of the base model.
         log_dir: where the metrics go, or None.
         labels: which label means which adapter.
+        n_out_of_scope: examples of prompts that belong to no adapter.
     """
 
     options: TrainOptions
@@ -88,6 +89,7 @@ class RunStarted:
     base_model: str
     log_dir: str | None
     labels: LabelMap
+    n_out_of_scope: int = 0
 
 
 @frozen(eq=False)

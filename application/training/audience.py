@@ -63,6 +63,7 @@ def announce(
             base_model=base_model,
             log_dir=None if log_dir is None else str(log_dir),
             labels=data.labels,
+            n_out_of_scope=len(data.out_of_scope),
         )
     )
     if replaced:

@@ -87,6 +87,7 @@ def configuration(event: RunStarted) -> Iterator[str]:
     rows: list[tuple[str, Any]] = [
         ("Train samples", event.n_train),
         ("Eval samples", event.n_val),
+        *([("Out-of-scope samples", event.n_out_of_scope)] if event.n_out_of_scope else []),
         ("Adapters", event.labels),
         ("Base model", event.base_model),
         ("Layers", layers),

@@ -217,9 +217,10 @@ def test_a_pt_router_lies_beside_the_one_that_is_read_back_and_validation_may_la
     out, err = capsys.readouterr()
     assert out == "✅ Router head saved to r.safetensors\n"
     assert "no validation rows for provider-select" in err
+    assert "  Out-of-scope samples: 2\n" in err
     assert (place / "r.pt").is_file()
     assert run("describe", "r.safetensors") == 0
-    assert "kernel" in capsys.readouterr().out
+    assert "features of 2 out-of-scope examples" in capsys.readouterr().out
 
 
 def test_a_run_that_diverges_exits_4_and_keeps_the_best_router_so_far(

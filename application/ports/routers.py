@@ -21,8 +21,8 @@ class TrainedRouter:
     Attributes:
         card: what it is and what it expects.
         tensors: its numbers by name, as the head that `card.head` names defines them; the feature scaling
-            (``feature.mean``, ``feature.scale``) and the bank of training prompts (``bank.features``,
-            ``bank.labels``) included.
+            (``feature.mean``, ``feature.scale``) and the bank of known prompts (``bank.features``,
+            ``bank.labels``) and out-of-scope examples (``bank.strangers``) included.
         bank_texts: the training and validation prompts behind the rows of ``bank.features``, in the same order.
         sha256: its version: set by the store when it loads a router (64 hexadecimal digits), None before.
     """
@@ -31,6 +31,11 @@ class TrainedRouter:
     tensors: Mapping[str, Matrix]
     bank_texts: tuple[str, ...] = ()
     sha256: str | None = None
+
+    @property
+    def n_examples(self) -> int:
+        """Number of out-of-scope examples that it remembers: their features, not their texts."""
+        return len(self.tensors.get("bank.strangers", ()))
 
 
 class RouterStore(Protocol):

@@ -20,7 +20,7 @@ from application.ports import (
 from application.routing.evaluate_router import EvaluateReport, require_same_labels
 from domain.errors import MismatchError
 from domain.split import Split
-from domain.training import TrainOptions
+from domain.training import Noted, TrainOptions
 
 
 @frozen
@@ -35,6 +35,7 @@ class GrowRouterRequest:
         base_model: hub id or folder of the base model; None for the one that the router was trained on.
         log_dir: folder for the metrics, or None for none.
         use_cache: whether the feature cache may be used; without it the old prompts are encoded again.
+        out_of_scope: file of prompts that belong to no adapter, or None; a router's file does not have them.
     """
 
     router: Path
@@ -44,6 +45,7 @@ class GrowRouterRequest:
     base_model: str | None = None
     log_dir: Path | None = None
     use_cache: bool = True
+    out_of_scope: Path | None = None
 
 
 @frozen
@@ -71,6 +73,7 @@ class GrowRouterReport:
         before: the old router on the old data set's held-out prompts.
         after: the new router on the new data set's held-out prompts.
         changes: per adapter, in label order, adapters that left last.
+        examples: number of out-of-scope examples that the old and the new router remember.
     """
 
     grown: GrownDataset
@@ -78,6 +81,7 @@ class GrowRouterReport:
     before: EvaluateReport
     after: EvaluateReport
     changes: tuple[AdapterChange, ...]
+    examples: tuple[int, int]
 
 
 @frozen(eq=False)
@@ -104,12 +108,21 @@ class GrowRouter:
             MissingFileError, RouterFileError, DataRejectedError: an input cannot be used.
         """
         old = self.check(request.router, request.old_dataset)
+        if old.n_examples and request.out_of_scope is None:
+            observer.on_event(
+                Noted(
+                    f"warning: the old router knows {old.n_examples} out-of-scope examples, but its file does not "
+                    "keep their texts: the new one knows none, and refuses fewer prompts that belong to no adapter "
+                    "(give the file again with --out-of-scope)"
+                )
+            )
         training = self.trainer.train(_job(request, old), observer)
         new = self.routers.load(training.router_path)
         held_out = f"{Split.EVAL if request.grown.counts[Split.EVAL] else Split.VAL}.jsonl"
         before = self.score(old, request.old_dataset / held_out)
         after = self.score(new, request.grown.path / held_out)
-        return GrowRouterReport(request.grown, training, before, after, _changes(before, after))
+        examples = (old.n_examples, new.n_examples)
+        return GrowRouterReport(request.grown, training, before, after, _changes(before, after), examples)
 
     def check(self, router: Path, old_dataset: Path) -> TrainedRouter:
         """Return the old router; raises MismatchError unless it knows the data set's adapters by the same labels."""
@@ -142,6 +155,7 @@ def _job(request: GrowRouterRequest, old: TrainedRouter) -> TrainJob:
         router_out=request.router_out,
         log_dir=request.log_dir,
         options=options,
+        out_of_scope_path=request.out_of_scope,
         use_cache=request.use_cache,
     )
 

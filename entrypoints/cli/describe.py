@@ -38,7 +38,7 @@ def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:
         "hidden_states": [_state(router, layer) for layer in router.card.features.layers],
         "n_features": router.card.features.n_features,
         "bank_prompts": len(router.bank_texts),
-        "out_of_scope_examples": len(router.tensors["bank.strangers"]),
+        "out_of_scope_examples": router.n_examples,
         "tensors": {name: list(tensor.shape) for name, tensor in sorted(router.tensors.items())},
     }
 
@@ -79,8 +79,7 @@ def _lines(router: TrainedRouter, path: Path) -> list[tuple[str, str]]:
 
 def _bank(router: TrainedRouter) -> str:
     known = f"{len(router.bank_texts)} training and validation prompts, in clear"
-    examples = len(router.tensors["bank.strangers"])
-    return f"{known}; features of {examples} out-of-scope examples" if examples else known
+    return f"{known}; features of {router.n_examples} out-of-scope examples" if router.n_examples else known
 
 
 def _state(router: TrainedRouter, layer: int) -> str:

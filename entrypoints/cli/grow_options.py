@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,6 +13,10 @@ from application.datasets.grow_dataset import GrownDataset
 from domain.errors import InterruptedRunError, TargetExistsError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.grow_report import report_as_json, report_as_text
+
+if TYPE_CHECKING:
+    from application.training.grow_router import GrowRouterRequest
+    from domain.router import RouterCard
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
@@ -30,6 +35,12 @@ _OPTIONS = (
     ),
     click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: the router's own]"),
     click.option("--log-dir", type=_PATH, metavar="DIR", help="TensorBoard logs; none without it."),
+    click.option(
+        "--out-of-scope",
+        type=_PATH,
+        metavar="FILE",
+        help="Prompts for no adapter, to fit abstention to; a router file does not keep them.",
+    ),
     click.option("--no-cache", is_flag=True, help="Encode the old prompts again."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object."),
 )
@@ -52,6 +63,7 @@ def grow(
     router_out: Path | None,
     base_model: str | None,
     log_dir: Path | None,
+    out_of_scope: Path | None,
     no_cache: bool,
     as_json: bool,
 ) -> None:
@@ -66,6 +78,7 @@ def grow(
         router_out: file of the new router.
         base_model: hub id or folder.
         log_dir: folder for metrics.
+        out_of_scope: file of prompts that belong to no adapter.
         no_cache: whether to leave the feature cache alone.
         as_json: whether to print JSON.
     """
@@ -79,8 +92,12 @@ def grow(
     app.datasets.read_metadata(dataset_dir)  # says what is wrong with a folder that is no data set
     use_case = app.grow_router(base_model, use_cache=not no_cache)
     card = use_case.check(router, dataset_dir).card  # before anything slow, and before anything is written
+    if out_of_scope is not None and str(out_of_scope) != "-":  # standard input can be read once only
+        app.prompt_reader.read_prompts(out_of_scope)
     grown = make_dataset(output_dir)
-    request = GrowRouterRequest(router, dataset_dir, grown, target, base_model, log_dir, use_cache=not no_cache)
+    request = GrowRouterRequest(
+        router, dataset_dir, grown, target, base_model, log_dir, not no_cache, out_of_scope=out_of_scope
+    )
     try:
         with app.interruption():
             report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
@@ -89,16 +106,13 @@ def grow(
             raise InterruptedRunError(
                 "interrupted before the comparison; the new data set and router are complete",
                 where=target,
-                hint=f"score it with: moe-router evaluate --dataset-dir {grown.path} --router {target}",
+                hint=f"score it with: {_command('evaluate', dataset_dir=grown.path, router=target)}",
                 signal_number=error.signal_number,
             ) from error
         raise InterruptedRunError(
             "interrupted; the new data set is complete, the router is not",
             where=grown.path,
-            hint=f"go on with: moe-router train --dataset-dir {grown.path} --router-out {target} "
-            f"--head {card.head} --layers {','.join(map(str, card.features.layers))} "
-            f"--pooling {card.features.pooling} "
-            f"--seed {card.seed} --base-model {base_model or card.features.base.name}",
+            hint=f"go on with: {_train_command(request, card)}",
             signal_number=error.signal_number,
         ) from error
     if as_json:
@@ -107,3 +121,30 @@ def grow(
         click.echo(orjson.dumps(report_as_json(report), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(report_as_text(report))
+
+
+def _train_command(request: GrowRouterRequest, card: RouterCard) -> str:
+    """Return the command that goes on with an interrupted growth: with all that the checkpoint was made with."""
+    return _command(
+        "train",
+        dataset_dir=request.grown.path,
+        router_out=request.router_out,
+        head=card.head,
+        layers=",".join(map(str, card.features.layers)),
+        pooling=card.features.pooling,
+        seed=card.seed,
+        max_tokens=card.features.max_tokens,
+        target_error=card.target_error,
+        base_model=request.base_model or card.features.base.name,
+        out_of_scope=request.out_of_scope,
+        log_dir=request.log_dir,
+    )
+
+
+def _command(name: str, **options: object) -> str:
+    """Return a command line for people to paste; options that are None are left out."""
+    words = ["moe-router", name]
+    for option, value in options.items():
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", str(value)]
+    return shlex.join(words)

@@ -44,5 +44,6 @@ def report_as_json(report: GrowRouterReport) -> dict[str, Any]:
         "stop_reason": training.stop_reason,
         "scored": {"before": str(report.before.data_path), "after": str(report.after.data_path)},
         "accuracy": {"before": report.before.figures.accuracy, "after": report.after.figures.accuracy},
+        "out_of_scope_examples": {"before": report.examples[0], "after": report.examples[1]},
         "recall": {one.adapter: {"before": one.before, "after": one.after} for one in report.changes},
     }

@@ -16,11 +16,19 @@ from application.routing.evaluate_router import EvaluateRequest, EvaluateRouter
 from application.routing.route_prompts import RoutePrompts
 from application.training.grow_router import GrowRouter, GrowRouterRequest
 from domain.errors import MismatchError
+from domain.training import Noted
 from tests.dataset_world import NAMES, generate, path_of, row
 from tests.training_world import JOB, WORDS, world
 
 OLD, OLD_ROUTER, NEW_ROUTER = Path("out"), Path("old.safetensors"), Path("new.safetensors")
 BILLING = ["invoice", "pay", "refund", "card", "charge", "balance", "receipt", "bill", "fee"]
+
+
+STRANGERS = Path("strangers.txt")
+
+
+def old_job(**more):
+    return evolve(JOB, train_path=OLD / "train.jsonl", val_path=OLD / "val.jsonl", router_out=OLD_ROUTER, **more)
 
 
 def prompts(words, count):
@@ -31,11 +39,8 @@ def prompts(words, count):
 def grown():
     """Return the growing use case, its world and store, with a router trained on a generated data set."""
     _, store = generate({name: prompts(WORDS[name], 40) for name in NAMES}, train_samples=15, eval_samples=6)
-    places = world().having(rows=store)
-    places.trainer.train(
-        evolve(JOB, train_path=OLD / "train.jsonl", val_path=OLD / "val.jsonl", router_out=OLD_ROUTER),
-        RecordingObserver(),
-    )
+    places = world().having(rows=store, prompts=InMemoryPromptReader({STRANGERS: ["hello there", "what is rain"]}))
+    places.trainer.train(old_job(), RecordingObserver())
 
     def score(router, path):
         route = RoutePrompts(router, places.extractor, NumpyRouterScorer())
@@ -52,8 +57,8 @@ def add_billing(store):
     )
 
 
-def request(grown_dataset):
-    return GrowRouterRequest(OLD_ROUTER, OLD, grown_dataset, NEW_ROUTER)
+def request(grown_dataset, **more):
+    return GrowRouterRequest(OLD_ROUTER, OLD, grown_dataset, NEW_ROUTER, **more)
 
 
 def test_the_report_compares_every_adapter_on_held_out_prompts(grown):
@@ -92,3 +97,29 @@ def test_a_router_of_another_data_set_is_refused_before_anything_is_trained(grow
     with pytest.raises(MismatchError, match="label maps differ"):
         use_case(evolve(request(larger), old_dataset=larger.path), RecordingObserver())
     assert NEW_ROUTER not in places.routers.routers
+
+
+def notes(observer):
+    return [
+        event.message for event in observer.events if isinstance(event, Noted) and "out-of-scope" in event.message
+    ]
+
+
+def test_out_of_scope_examples_are_trained_on_again_or_their_loss_is_told(grown):
+    use_case, places, store = grown
+    observer = RecordingObserver()
+    report = use_case(request(larger := add_billing(store)), observer)
+    assert (report.examples, notes(observer)) == ((0, 0), [])
+
+    places.trainer.train(old_job(out_of_scope_path=STRANGERS), RecordingObserver())
+    given = RecordingObserver()
+    report = use_case(request(larger, out_of_scope=STRANGERS), given)
+    assert (report.examples, notes(given)) == ((2, 2), [])
+    assert places.routers.load(NEW_ROUTER).n_examples == 2
+
+    lost = RecordingObserver()
+    report = use_case(request(larger), lost)
+    assert report.examples == (2, 0)
+    [told] = notes(lost)
+    assert "knows 2 out-of-scope examples" in told
+    assert "--out-of-scope" in told

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from application.training.training_loop import TrainingLoop
 from entrypoints.bootstrap import Application
 from entrypoints.cli import main
 from tests.training_world import WORDS, rows
@@ -97,3 +100,41 @@ def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run,
     code, out, _ = run("remove-adapter", "calendar", *grown, "--router-out", "small.safetensors")
     assert code == 0
     assert out.startswith("Data set data/claims_")
+
+
+def test_out_of_scope_examples_are_given_again_and_survive_an_interruption(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers = tmp_path / "no adapter's.txt"
+    strangers.write_text("hello there\nwhat is rain\nwho won\n")
+    train = ("train", "--dataset-dir", OLD[3], "--epochs", "1", "--layers", "1,2", "--head", "linear")
+    options = ("--max-tokens", "9", "--target-error", "0.3", "--out-of-scope", str(strangers))
+    assert run(*train, *options)[0] == 0
+
+    forget = ("remove-adapter", "calendar", *OLD)
+    files = sorted(tmp_path.rglob("*.jsonl"))
+    code, _, err = run(*forget, "--out-of-scope", "nowhere.txt")
+    assert (code, err) == (2, "moe-router: nowhere.txt: no such file\n")
+    assert sorted(tmp_path.rglob("*.jsonl")) == files
+
+    code, out, err = run(*forget, "--router-out", "lost.safetensors", "--json")
+    assert (code, json.loads(out)["out_of_scope_examples"]) == (0, {"before": 3, "after": 0})
+    assert err.count("warning: the old router knows 3 out-of-scope examples") == 1
+
+    whole = TrainingLoop.run
+
+    def interrupted(loop: TrainingLoop, *start: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(loop, *start)
+
+    again = (*forget, "--out-of-scope", str(strangers), "--router-out", "small.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "run", interrupted)
+        code, _, err = run(*again)
+    assert code == 143
+    hint = re.search(r"\(go on with: moe-router (.*)\)$", err.strip())
+    assert hint
+    code, _, err = run(*shlex.split(hint[1]))
+    assert (code, "going on from the checkpoint" in err) == (0, True)
+    card = json.loads(run("describe", "small.safetensors", "--json")[1])
+    assert (card["out_of_scope_examples"], card["max_tokens"], card["target_error"]) == (3, 9, 0.3)

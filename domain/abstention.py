@@ -176,8 +176,9 @@ def fit_thresholds(
 
     First the out-of-scope limit: the one that separates the out-of-scope prompts best, or the stand-ins where there
     are none, as long as it refuses at most `IN_SCOPE_REFUSED` of the in-scope prompts (or `target_error`, when that
-    is more). Stand-ins are no strangers, so that with them at least the lesser of the two is refused. Then, among
-    the rows below it, the lowest confidence limit whose error bound reaches the target.
+    is more; with fewer than about 20 of them, none). Stand-ins are no strangers, so that with them at least the
+    lesser of the two is refused. Then, among the rows below it, the lowest confidence limit whose error bound
+    reaches the target.
 
     Args:
         rows: validation prompts.
@@ -195,7 +196,8 @@ def fit_thresholds(
     inside = [row.out_of_scope for row in rows]
     strict = fit_max_out_of_scope(inside, max(target_error, IN_SCOPE_REFUSED))
     if out_of_scope:
-        limit = max(separating_limit(inside, [row.out_of_scope for row in out_of_scope]), strict)
+        separating = separating_limit(inside, [row.out_of_scope for row in out_of_scope])
+        limit = max(separating, min(strict, max(inside)))  # no margin beyond the prompts: the examples tell where
     else:
         generous = fit_max_out_of_scope(inside, min(target_error, IN_SCOPE_REFUSED))
         wanted = separating_limit(inside, stand_ins) if stand_ins else strict

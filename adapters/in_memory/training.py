@@ -69,10 +69,8 @@ class SoftmaxSession:
         """Use this rate from the next step on."""
         self._rate = learning_rate
 
-    @property
-    def left_out(self) -> None:
-        """Not known: that would take one fit per row."""
-        return None
+    def left_out(self, weights: Mapping[str, Matrix]) -> None:
+        """Return None: not known; that would take one fit per row."""
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return weights and velocity."""

@@ -31,6 +31,10 @@ LINEAR_PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 MAX_SUPPORT = 2048
 """Most training prompts that a kernel head compares a prompt with."""
 
+LEFT_OUT_ROWS = 4
+"""Training rows per label from which on left-out rows tell how sure a head may be. With fewer, what is missing is
+felt too much: where each label has one row, every left-out row is taken for another label."""
+
 
 @frozen(eq=False)
 class StartingPoint:
@@ -42,7 +46,7 @@ class StartingPoint:
         fixed: router tensors that training does not change.
         weights: router tensors that it does.
         left_out: logits that each training row would get had it not been fitted, (n_train, C), or None: exact, for
-            up to `MAX_EXACT_ROWS` rows; with more rows there are validation rows enough.
+            from `LEFT_OUT_ROWS` per label up to `MAX_EXACT_ROWS` in all; with more there are validation rows enough.
     """
 
     train: np.ndarray
@@ -122,7 +126,8 @@ def _subset_of_regressors(
 
 
 def _left_out(picked: LeaveOneOut, n_train: int, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    if len(picked.outputs) < n_train:
+    n_labels = picked.outputs.shape[1]
+    if len(picked.outputs) < n_train or n_train < LEFT_OUT_ROWS * n_labels:
         return None
     scale = float(weights["head.bias"].sum())  # the bias is the shares of the labels, which add up to 1, times it
     return np.asarray(scale * picked.outputs, np.float32)

@@ -97,7 +97,9 @@ def _scored(
 def _scored_strangers(
     router: UncalibratedRouter, bank: PromptBank, features: Any, temperature: float
 ) -> list[ScoredRow]:
-    """Score the out-of-scope examples in the bank, each against the others."""
+    """Score the out-of-scope examples in the bank, each against the others; none where there is no other."""
+    if len(bank.strangers) < 2:
+        return []
     logits = head_logits(router.head, router.tensors, features).astype(np.float64) / temperature
     vectors = bank.embed(standardise(router.tensors, features))
     alike = vectors @ bank.strangers.T

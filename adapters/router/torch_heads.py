@@ -55,8 +55,7 @@ class TorchHeadSession:
     """A :class:`application.ports.HeadSession`: AdamW (Loshchilov & Hutter 2019) on mean cross entropy."""
 
     def __init__(self, start: StartingPoint, forward: Forward, problem: HeadProblem, learning_rate: float) -> None:
-        self._fixed = start.fixed
-        self._left_out = start.left_out
+        self._start = start
         self._forward = forward
         self._train = torch.from_numpy(np.ascontiguousarray(start.train, np.float32))  # (n_train, D)
         self._val = torch.from_numpy(np.ascontiguousarray(start.val, np.float32))  # (n_val, D)
@@ -114,10 +113,24 @@ class TorchHeadSession:
                         moment: torch.from_numpy(np.array(snapshot[f"{moment}.{name}"])) for moment in _MOMENTS
                     }
 
-    @property
-    def left_out(self) -> np.ndarray | None:
-        """Logits of the training rows out of fits without them, at the starting point, (n_train, C), or None."""
-        return None if self._left_out is None else np.array(self._left_out)
+    def left_out(self, weights: Mapping[str, Matrix]) -> np.ndarray | None:
+        """Return logits of the training rows out of fits without them, (n_train, C), or None.
+
+        They are those of the starting point, times the factor by which training has changed the validation logits:
+        with a high learning rate a head can grow several times as sure as it started.
+        """
+        if self._start.left_out is None:
+            return None
+        before = self._spread(self._start.weights)
+        factor = self._spread(weights) / before if before > 0 else 1.0
+        return np.asarray(self._start.left_out * np.float32(factor))
+
+    def _spread(self, weights: Mapping[str, Matrix]) -> float:
+        """Return the standard deviation of the validation logits around their rows' means."""
+        tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()}
+        with _one_thread(), torch.no_grad():
+            logits = self._forward(self._val, tensors)
+            return float((logits - logits.mean(dim=1, keepdim=True)).square().mean().sqrt())
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights as they are now."""
@@ -125,7 +138,7 @@ class TorchHeadSession:
 
     def router_tensors(self, weights: Mapping[str, Matrix]) -> dict[str, np.ndarray]:
         """Return scaling, fixed parts and these weights."""
-        return {name: np.array(value) for name, value in {**self._fixed, **weights}.items()}
+        return {name: np.array(value) for name, value in {**self._start.fixed, **weights}.items()}
 
 
 def _copy(tensor: Tensor) -> np.ndarray:

@@ -111,11 +111,11 @@ class HeadSession(Protocol):
         """Go on from a snapshot of a session with the same problem and kind."""
         ...
 
-    @property
-    def left_out(self) -> Matrix | None:
-        """Logits that each training row would get from a head fitted without it, (n_train, C); None if not known.
+    def left_out(self, weights: Mapping[str, Matrix]) -> Matrix | None:
+        """Return logits of the training rows, each out of a head fitted without it, (n_train, C); None if not known.
 
-        They belong to the point where the session started, and calibration may use them beside validation rows.
+        They come from the point where the session started, and are as large as those of a head with these weights,
+        so that calibration may use them beside the validation rows.
         """
         ...
 

@@ -31,7 +31,7 @@ class FittedHead:
         kind: kind of head.
         state: where the loop ended, and why.
         tensors: router tensors of the best weights; None when no evaluation ever improved.
-        left_out: see :attr:`application.ports.HeadSession.left_out`.
+        left_out: see :meth:`application.ports.HeadSession.left_out`; None without tensors, too.
         signal: number of the signal that ended the loop, or None.
     """
 
@@ -73,7 +73,9 @@ class HeadFitting:
             )
             state, best = loop.run(state, best)
             came = signal()
-        return FittedHead(kind, state, session.router_tensors(best) if best else None, session.left_out, came)
+        if not best:
+            return FittedHead(kind, state, None, None, came)
+        return FittedHead(kind, state, session.router_tensors(best), session.left_out(best), came)
 
     def _start(
         self, problem: HeadProblem, options: TrainOptions, saved: SavedHead | None

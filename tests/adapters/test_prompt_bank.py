@@ -218,6 +218,14 @@ def test_an_out_of_scope_example_is_not_fitted_against_itself(monkeypatch):
     assert (found < in_serving - 0.3).all()
 
 
+def test_with_a_single_out_of_scope_example_the_stand_ins_decide(monkeypatch):
+    router, train, val, seen = calibration_inputs(monkeypatch)
+    one = np.array([[50, 0, 0, 0, 0, 0, 0, 0]], np.float32)
+    made = NumpyRouterCalibrator().calibrate(router, train, val, target_error=0.02, out_of_scope=one)
+    assert seen["outside"] == []  # there is no other example that it could be known by
+    assert len(made.tensors["bank.strangers"]) == 1
+
+
 def test_left_out_training_rows_have_a_say_in_the_temperature(monkeypatch):
     router, train, val, _ = calibration_inputs(monkeypatch)
     plain = NumpyRouterCalibrator().calibrate(router, train, val, target_error=0.02)

@@ -74,13 +74,27 @@ def test_left_out_logits_are_less_sure_of_the_truth_than_a_head_that_saw_the_row
     heads, kind = trainer
     task = problem(12)
     session = heads.start(kind, task, 0.01)
-    if session.left_out is None:
+    left_out = session.left_out(session.weights())
+    if left_out is None:
         assert kind not in ("kernel", "linear") or isinstance(heads, SoftmaxHeadTrainer)
         return
-    assert session.left_out.shape == (12, 3)
+    assert left_out.shape == (12, 3)
     fitted = head_logits(kind, session.router_tensors(session.weights()), task.train_features)
     truth = np.arange(12), np.asarray(task.train_labels)
-    assert (session.left_out[truth] < fitted[truth]).all()
+    assert (left_out[truth] < fitted[truth]).all()
+    for rows in STEPS:
+        session.train_step(rows)
+    twice = {name: 2 * value for name, value in heads.start(kind, task, 0.01).weights().items()}
+    np.testing.assert_allclose(session.left_out(twice), 2 * left_out, rtol=1e-5)  # as sure as the head has grown
+    resumed = heads.start(kind, task, 0.01)
+    resumed.restore(session.snapshot())
+    np.testing.assert_array_equal(resumed.left_out(session.weights()), session.left_out(session.weights()))
+
+
+@pytest.mark.parametrize("kind", ["kernel", "linear"])
+def test_with_few_rows_per_label_there_are_no_left_out_logits(kind: str) -> None:
+    session = TorchHeadTrainer().start(kind, problem(11), 0.01)
+    assert session.left_out(session.weights()) is None
 
 
 def test_the_same_calls_give_the_same_bits_and_handed_out_arrays_are_copies(trainer: Any) -> None:

@@ -127,6 +127,16 @@ def test_examples_among_the_known_ones_cost_no_more_coverage_than_the_limit(targ
     assert fit_thresholds(KNOWN, target, examples).coverage == pytest.approx(coverage, abs=0.002)
 
 
+def test_examples_are_refused_however_few_the_known_ones_are():
+    rows = [ScoredRow(0.99, score, True) for score in (-0.9, -0.5, -0.2)]  # a margin of their spread would reach 0.1
+    examples = [ScoredRow(0.9, score, False) for score in (-0.1, 0.0)]
+    fit = fit_thresholds(rows, 0.05, examples)
+    assert -0.2 < fit.thresholds.max_out_of_scope < -0.1
+    assert fit.coverage == 1.0
+    among_them = [ScoredRow(0.9, -0.4, False)] * 9
+    assert fit_thresholds(rows, 0.05, among_them).coverage == 1.0  # too few of them to refuse any
+
+
 def test_examples_count_more_than_stand_ins():
     examples = [ScoredRow(0.5, 0.5 + i / 1000, False) for i in range(500)]
     with_both = fit_thresholds(KNOWN, 0.02, examples, stand_ins=[0.97] * 9)

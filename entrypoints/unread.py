@@ -1,17 +1,22 @@
-"""Output that nobody reads any more, as in ``moe-router … | head -1``: end quietly, as Unix tools do."""
+"""Output that cannot be written: nobody reads it any more, as in ``moe-router … | head -1``, or its disk is full."""
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Final, TextIO
+
+from domain.errors import StorageError
 
 EXIT_UNREAD = 128 + signal.SIGPIPE
 """What a shell reports of a tool that SIGPIPE ended; `set -o pipefail` scripts know it."""
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -20,6 +25,9 @@ def quiet_when_unread() -> Iterator[None]:
 
     SIGPIPE itself stays ignored, as Python has it: it would also end us where a connection of ours breaks, and
     without clearing away what is half written. A pipe that breaks elsewhere is not ours to be quiet about.
+
+    Raises:
+        StorageError: what our output goes to is full.
     """
     try:
         yield
@@ -27,11 +35,21 @@ def quiet_when_unread() -> Iterator[None]:
         unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
         if not unread:  # by another name: click takes every broken pipe for its output and ends without a word
             raise RuntimeError("a pipe or connection broke that is not our output") from error
-        for stream in unread:  # the interpreter flushes them once more at its end, and would complain
-            sink = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(sink, stream.fileno())
-            os.close(sink)
+        for stream in unread:
+            _drop(stream)
         raise SystemExit(EXIT_UNREAD) from None
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _drop(sys.stdout)
+        raise StorageError(f"cannot write the output: {error.strerror}") from error
+
+
+def _drop(stream: TextIO) -> None:
+    """Let a stream go nowhere: the interpreter flushes it once more at its end, and would complain."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, stream.fileno())
+    os.close(sink)
 
 
 def _is_unread(stream: TextIO) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from adapters.files.writable import is_special
 from domain.errors import StorageError
 
 
@@ -19,9 +20,11 @@ def replacing(target: Path) -> Iterator[Path]:
     A symbolic link is followed, so that it keeps pointing where it points.
 
     Raises:
-        StorageError: the file system refused; the message names `target`.
+        StorageError: the file system refused, or `target` is a device or pipe, as /dev/null; the message names it.
     """
     final = target.resolve()
+    if is_special(final):
+        raise StorageError("is a device or pipe, not a file", where=target)
     staged: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

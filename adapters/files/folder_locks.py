@@ -30,6 +30,7 @@ def lock_new_folder(path: Path) -> int | None:
             created = True
         except FileExistsError:
             created = False
+        descriptor = -1
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             if not _lock(descriptor, created):
@@ -41,11 +42,15 @@ def lock_new_folder(path: Path) -> int | None:
                 return descriptor
             os.close(descriptor)  # its maker published or removed it while we waited for the lock
         except FileNotFoundError:  # published or removed between our two calls; make it again
-            continue
+            if descriptor >= 0:
+                os.close(descriptor)
         except BaseException:  # a signal, too
             if created:
                 with suppress(OSError):
                     path.rmdir()
+            if descriptor >= 0:
+                with suppress(OSError):
+                    os.close(descriptor)  # with it goes the lock: a later try in this process must find it free
             raise
 
 

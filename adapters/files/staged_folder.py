@@ -148,7 +148,8 @@ def _reserve_one(target: Path, replaceable: Callable[[Path], bool] | None, repla
     try:
         _check_target(target, replaceable, replace)  # only now: who held the name before us may just have published
     except BaseException:
-        staging.rmdir()
+        with suppress(OSError):
+            staging.rmdir()
         os.close(lock)
         raise
     return StagedFolder(target, staging, replace=replace and replaceable is not None), lock

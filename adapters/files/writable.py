@@ -28,6 +28,8 @@ def check_writable(target: Path, *, folder: bool = False) -> None:
     try:
         with suppress(FileNotFoundError):
             target.lstat()  # is the name itself possible?
+        if is_special(target):
+            raise UsageError("is a device or pipe, not a file", where=target, hint="name a file")
         place = target.resolve().parent  # a symbolic link is followed, as writing follows it
         while not place.exists():
             place = place.parent
@@ -38,3 +40,8 @@ def check_writable(target: Path, *, folder: bool = False) -> None:
         if getattr(error, "errno", None) in _FULL:
             raise StorageError(f"cannot write: {reason}", where=target) from error
         raise UsageError(f"cannot write: {reason}", where=target, hint="choose another place") from error
+
+
+def is_special(target: Path) -> bool:
+    """Tell whether `target` is there and neither file nor folder: a rename would replace it, not fill it."""
+    return target.exists() and not (target.is_file() or target.is_dir())

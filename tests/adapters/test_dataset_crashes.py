@@ -341,3 +341,25 @@ def test_runs_into_one_target_give_one_data_set_and_one_clear_refusal_each(tmp_p
     assert sorted(codes) == [0, 3, 3, 3, 3, 3]
     assert is_complete(tmp_path / "out")
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "gone")])
+def test_a_leftover_that_cannot_be_cleared_keeps_no_lock(tmp_path, monkeypatch, error):
+    leftover = tmp_path / ".set.partial" / "train.jsonl"
+    leftover.parent.mkdir()
+    leftover.write_text("x")
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        fails = iter([error])
+        unlink = Path.unlink
+        patch.setattr(Path, "unlink", lambda path: raises(one) if (one := next(fails, None)) else unlink(path))
+        with suppress(PermissionError):
+            os.close(folder_locks.lock_new_folder(leftover.parent))
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+    descriptor = folder_locks.lock_new_folder(leftover.parent)  # the same process may try again
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def raises(error):
+    raise error

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from adapters.files.atomic_files import write_bytes
 from adapters.files.writable import check_writable
 from domain.errors import StorageError, UsageError
 
@@ -31,6 +32,8 @@ def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path: Path, name: str)
         ("file/new.json", "Not a directory"),
         ("file/deep/new.json", "Not a directory"),
         ("folder", "is a folder, not a file"),
+        ("pipe", "is a device or pipe, not a file"),
+        ("/dev/null", "is a device or pipe, not a file"),
         ("/proc/new.json", "cannot write"),
         ("round/new.json", "cannot write"),
         ("x" * 300 + "/new.json", "File name too long"),
@@ -41,10 +44,11 @@ def test_a_place_that_cannot_is_named(tmp_path: Path, name: str, message: str) -
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "round").symlink_to("round")
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match=message) as caught:
         check_writable(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "round"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "pipe", "round"]
 
 
 def test_a_folder_may_be_named_where_a_folder_is_wanted(tmp_path: Path) -> None:
@@ -58,3 +62,11 @@ def test_a_full_disk_is_no_mistake_of_the_users(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(StorageError, match="No space left"):
         check_writable(tmp_path / "new.json")
+
+
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(StorageError, match=r"pipe: is a device or pipe, not a file$"):
+        write_bytes(pipe, b"figures")
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

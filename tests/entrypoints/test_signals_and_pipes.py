@@ -130,3 +130,18 @@ def test_a_pipe_that_is_not_ours_is_a_bug_with_its_traceback(
     with pytest.raises(RuntimeError, match="not our output"):
         main(["route", "--prompt", "book"])
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["describe", "router-head.safetensors"]])
+def test_output_onto_a_full_disk_is_one_line(place: Path, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "entrypoints", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "moe-router: cannot write the output: No space left on device\n")

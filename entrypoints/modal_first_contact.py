@@ -23,7 +23,7 @@ def require_modal_to_answer() -> None:
         return
     from adapters.modal_cloud.modal_connection import ModalConnection
     from domain.errors import MoeRouterError
-    from entrypoints.cli import exit_code
+    from entrypoints.exit_codes import exit_code
 
     try:
         ModalConnection().open()

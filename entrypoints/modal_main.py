@@ -23,9 +23,10 @@ from domain.chats import as_chat, routing_text
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import MoeRouterError, RemoteError, UsageError
 from domain.training import TrainOptions
-from entrypoints.cli import exit_code, tool_version
 from entrypoints.cli.answer_report import response_lines
+from entrypoints.exit_codes import exit_code
 from entrypoints.modal_places import remote_base_model, remote_environment
+from entrypoints.version import tool_version
 
 
 @frozen

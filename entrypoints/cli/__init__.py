@@ -12,19 +12,13 @@ from typing import Any, NoReturn
 
 import click
 
-from domain.errors import (
-    DataRejectedError,
-    InterruptedRunError,
-    MissingFileError,
-    MoeRouterError,
-    RemoteError,
-    TrainingDivergedError,
-    UsageError,
-)
+from domain.errors import MoeRouterError
 from entrypoints.bootstrap import Application
+from entrypoints.exit_codes import exit_code
 from entrypoints.logs import set_up_logs
 from entrypoints.signals import ProcessInterruption
 from entrypoints.unread import quiet_when_unread
+from entrypoints.version import tool_version
 
 # name: (module, one-line help). The help stands here so that the list prints without importing the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -46,14 +40,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),
     "tensorboard": ("tensorboard", "Serve the training curves."),
 }
-
-EXIT_CODES: tuple[tuple[type[MoeRouterError], int], ...] = (
-    (UsageError, 2),
-    (MissingFileError, 2),
-    (DataRejectedError, 3),
-    (TrainingDivergedError, 4),
-    (RemoteError, 5),
-)
 
 
 class LazyGroup(click.Group):
@@ -87,23 +73,6 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-def tool_version() -> str:
-    """Return the installed version, or "0+source" when run from a bare checkout."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("moe-lora-router")
-    except PackageNotFoundError:
-        return "0+source"
-
-
-def exit_code(error: MoeRouterError) -> int:
-    """Return the exit code of a user's error: 1 unless its kind has its own."""
-    if isinstance(error, InterruptedRunError):
-        return 128 + error.signal_number
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -11,8 +11,8 @@ from application.ports.datasets import Source
 from domain.conversations import TurnChoice
 from domain.labels import check_adapter_name
 from entrypoints.bootstrap import Application
-from entrypoints.cli import tool_version
 from entrypoints.cli.grow_options import grow, grow_options
+from entrypoints.version import tool_version
 
 
 @click.command("add-adapter")

@@ -10,7 +10,7 @@ import click
 
 from domain.errors import TargetExistsError
 from entrypoints.bootstrap import Application
-from entrypoints.cli import tool_version
+from entrypoints.version import tool_version
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,9 +13,9 @@ from domain.conversations import TurnChoice
 from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from entrypoints.bootstrap import Application
-from entrypoints.cli import tool_version
 from entrypoints.cli.generate_report import report_as_json, report_as_text
 from entrypoints.signals import ProcessInterruption
+from entrypoints.version import tool_version
 
 MIB = 1024 * 1024
 

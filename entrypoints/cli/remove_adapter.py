@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from entrypoints.bootstrap import Application
-from entrypoints.cli import tool_version
 from entrypoints.cli.grow_options import grow, grow_options
+from entrypoints.version import tool_version
 
 
 @click.command("remove-adapter")

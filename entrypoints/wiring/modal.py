@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import mutable
 
+from entrypoints.version import tool_version
 from entrypoints.wiring.foundation import Foundation
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
@@ -115,7 +116,6 @@ class ModalParts(Foundation):
         ``MOE_ROUTER_COMMIT_SECONDS`` overrides the least time between commits of checkpoints.
         """
         from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
-        from entrypoints.cli import tool_version
 
         jobs = self.modal_jobs(gpu=gpu, hf_secret=hf_secret)
         every = float(self.environment.get("MOE_ROUTER_COMMIT_SECONDS") or 10.0)

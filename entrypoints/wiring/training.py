@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import mutable
 
+from entrypoints.version import tool_version
 from entrypoints.wiring.modal import ModalParts
 from entrypoints.wiring.routing import RoutingParts
 
@@ -62,7 +63,6 @@ class TrainingParts(RoutingParts, ModalParts):
         from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
         from adapters.router.torch_heads import TorchHeadTrainer
         from application.training.fit_router import FitRouter
-        from entrypoints.cli import tool_version
 
         return FitRouter(
             rows=JsonlDatasetStore(),

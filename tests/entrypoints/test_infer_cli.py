@@ -26,7 +26,8 @@ from domain.errors import (
     UsageError,
 )
 from entrypoints.bootstrap import Application
-from entrypoints.cli import cli, exit_code
+from entrypoints.cli import cli
+from entrypoints.exit_codes import exit_code
 from tests.answering_world import NOTHING, small_router
 from tests.lora_world import NAMES, edit_weights, write_loras
 from tests.modal_world import JobsHere, ModalHere

@@ -142,7 +142,8 @@ class TorchHeadSession:
 
 
 def _copy(tensor: Tensor) -> np.ndarray:
-    return np.array(tensor.detach().numpy())
+    """Return a copy in the layout in which a checkpoint gives it back: the last bits of products depend on it."""
+    return np.array(tensor.detach().numpy(), order="C")
 
 
 def _warm_mlp(problem: HeadProblem) -> StartingPoint:

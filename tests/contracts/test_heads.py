@@ -91,6 +91,14 @@ def test_left_out_logits_are_less_sure_of_the_truth_than_a_head_that_saw_the_row
     np.testing.assert_array_equal(resumed.left_out(session.weights()), session.left_out(session.weights()))
 
 
+def test_weights_have_the_layout_in_which_a_checkpoint_gives_them_back(trainer: Any) -> None:
+    heads, kind = trainer
+    session = heads.start(kind, problem(), 0.01)
+    session.train_step([0, 1, 2])
+    handed_out = [*session.weights().values(), *session.snapshot().values()]
+    assert all(value.flags.c_contiguous for value in handed_out)  # else a resumed run calibrates with other last bits
+
+
 @pytest.mark.parametrize("kind", ["kernel", "linear"])
 def test_with_few_rows_per_label_there_are_no_left_out_logits(kind: str) -> None:
     session = TorchHeadTrainer().start(kind, problem(11), 0.01)

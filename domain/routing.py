@@ -21,10 +21,10 @@ class Reason(StrEnum):
 
 @frozen
 class NearestPrompt:
-    """A training prompt that is close to the one being routed.
+    """A prompt that the router remembers, from training or validation, and that is close to the one being routed.
 
     Attributes:
-        text: the training prompt.
+        text: the remembered prompt.
         adapter: the adapter it belongs to.
         similarity: cosine similarity of the features, -1 to 1.
     """
@@ -40,8 +40,8 @@ class RouteScores:
 
     Attributes:
         probabilities: calibrated probability per label, in label order; sums to 1.
-        out_of_scope: out-of-scope score; the higher, the less the prompt resembles the training prompts.
-        nearest: the nearest training prompts, nearest first.
+        out_of_scope: out-of-scope score; the higher, the less the prompt resembles the remembered prompts.
+        nearest: the nearest remembered prompts, nearest first.
     """
 
     probabilities: tuple[float, ...]
@@ -75,7 +75,7 @@ class RoutingDecision:
         margin: confidence minus the runner-up's probability.
         out_of_scope: out-of-scope score of the prompt.
         thresholds: the limits that applied.
-        nearest: the nearest training prompts, nearest first.
+        nearest: the nearest remembered prompts, nearest first.
     """
 
     adapter: str | None

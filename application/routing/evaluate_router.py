@@ -47,7 +47,7 @@ class WrongRow:
         confidence: its calibrated probability.
         answered: whether the router would have answered with it, instead of abstaining.
         out_of_scope: out-of-scope score.
-        nearest: the nearest training prompt.
+        nearest: the nearest prompt that the router remembers.
         nearest_adapter: its adapter.
         similarity: cosine similarity to it.
     """
@@ -107,6 +107,7 @@ class EvaluateReport:
         flips: by kind of change to the prompt, how often it flips the decision.
         remembered: how many of the rows' prompts the router remembers: it was trained or calibrated on them, so that
             figures on them flatter.
+        examples: how many out-of-scope examples it remembers; figures on those flatter, too.
     """
 
     data_path: Path
@@ -117,6 +118,7 @@ class EvaluateReport:
     out_of_scope: OutOfScopeFigures | None = None
     flips: dict[str, Flips] = field(factory=dict)
     remembered: int = 0
+    examples: int = 0
 
 
 @frozen(eq=False)
@@ -163,6 +165,7 @@ class EvaluateRouter:
             else None,
             flips=self._flips(texts, decisions) if request.robustness else {},
             remembered=self._remembered(texts),
+            examples=self.route.router.n_examples,
         )
 
     def _remembered(self, texts: Sequence[str]) -> int:

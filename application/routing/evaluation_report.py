@@ -49,7 +49,7 @@ def evaluation_values(report: EvaluateReport) -> dict[str, Any]:
         },
     }
     if report.out_of_scope is not None:
-        values["out_of_scope"] = attrs.asdict(report.out_of_scope)
+        values["out_of_scope"] = {**attrs.asdict(report.out_of_scope), "examples_remembered": report.examples}
     if report.flips:
         values["robustness"] = {name: attrs.asdict(flips) for name, flips in report.flips.items()}
     return values

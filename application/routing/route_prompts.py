@@ -17,7 +17,7 @@ class RouteRequest:
 
     Attributes:
         prompts: the raw user texts, without any chat template.
-        nearest: how many of the nearest training prompts to show with each decision, 0 or more.
+        nearest: how many of the nearest remembered prompts to show with each decision, 0 or more.
         disabled: names of adapters that must not be chosen.
     """
 

@@ -41,7 +41,7 @@ should. It is a {card.head} head on pooled hidden states of the base model; it w
 | made | {card.created_at}, version {card.tool_version}, seed {card.seed} |
 | sha256 | `{sha256}` |
 
-The file keeps some of the training prompts, in clear, to tell strange prompts and to show the nearest ones: do not
+The file keeps training and validation prompts, in clear, to tell strange prompts and to show the nearest ones: do not
 publish it when they must stay private.
 
 ```bash

@@ -98,11 +98,12 @@ def _lines(report: EvaluateReport) -> list[tuple[str, str]]:
     ]
     if report.out_of_scope is not None:
         scope = report.out_of_scope
+        known = f" (prompts among the {report.examples} that it was trained with flatter)" if report.examples else ""
         lines.append(
             (
                 "Out of scope",
                 f"AUROC {scope.auroc:.4f} (by confidence alone {scope.confidence_auroc:.4f}), "
-                f"{scope.refused:.1%} of {scope.total} refused",
+                f"{scope.refused:.1%} of {scope.total} refused{known}",
             )
         )
     if report.flips:

@@ -18,7 +18,9 @@ def _lines(report: GrowRouterReport) -> Iterator[str]:
     yield f"Data set {grown.path}: " + ", ".join(f"{count} {split}" for split, count in grown.counts.items())
     yield f"Router   {training.router_path} ({training.steps} steps, stopped: {training.stop_reason})"
     yield ""
-    yield f"Recall on held-out prompts ({report.after.data_path.name})"
+    yield f"Recall on the prompts of {report.after.data_path.name}"
+    if report.after.remembered:
+        yield f"  {report.after.remembered} of these prompts were trained or calibrated on: the figures flatter"
     yield f"  {'adapter':<24} {'before':>8} {'after':>8} {'change':>8}"
     for one in report.changes:
         change = f"{one.after - one.before:+.4f}" if one.before is not None and one.after is not None else "–"
@@ -43,6 +45,7 @@ def report_as_json(report: GrowRouterReport) -> dict[str, Any]:
         "steps": training.steps,
         "stop_reason": training.stop_reason,
         "scored": {"before": str(report.before.data_path), "after": str(report.after.data_path)},
+        "remembered": {"before": report.before.remembered, "after": report.after.remembered},
         "accuracy": {"before": report.before.figures.accuracy, "after": report.after.figures.accuracy},
         "out_of_scope_examples": {"before": report.examples[0], "after": report.examples[1]},
         "recall": {one.adapter: {"before": one.before, "after": one.after} for one in report.changes},

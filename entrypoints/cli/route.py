@@ -32,7 +32,9 @@ CHUNK = 64
     help="File or folder.  [default: ROUTER_OUT, else router-head.safetensors]",
 )
 @click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
-@click.option("--nearest", default=3, metavar="K", help="Show so many of the nearest training prompts.")
+@click.option(
+    "--nearest", default=3, metavar="K", help="Show so many of the nearest prompts that the router remembers."
+)
 @click.option("--disable", "disabled", metavar="NAME", multiple=True, help="An adapter that must not be chosen.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per prompt and line.")
 @click.pass_obj

@@ -111,6 +111,9 @@ def test_out_of_scope_examples_are_given_again_and_survive_an_interruption(
     options = ("--max-tokens", "9", "--target-error", "0.3", "--out-of-scope", str(strangers))
     assert run(*train, *options)[0] == 0
 
+    score = ("evaluate", *OLD, "--no-robustness", "--out-of-scope", str(strangers))
+    assert "of 3 refused (prompts among the 3 that it was trained with flatter)\n" in run(*score)[1]
+    assert json.loads(run(*score, "--json")[1])["out_of_scope"]["examples_remembered"] == 3
     forget = ("remove-adapter", "calendar", *OLD)
     files = sorted(tmp_path.rglob("*.jsonl"))
     code, _, err = run(*forget, "--out-of-scope", "nowhere.txt")
@@ -138,3 +141,17 @@ def test_out_of_scope_examples_are_given_again_and_survive_an_interruption(
     assert (code, "going on from the checkpoint" in err) == (0, True)
     card = json.loads(run("describe", "small.safetensors", "--json")[1])
     assert (card["out_of_scope_examples"], card["max_tokens"], card["target_error"]) == (3, 9, 0.3)
+
+
+def test_without_held_out_rows_the_comparison_says_what_it_was_made_on(run: Run) -> None:
+    paths = [word for name in WORDS for word in (f"--{name}-dataset", f"{name}.jsonl")]
+    assert run("generate", *paths, "--train-samples", "8", "--eval-samples", "0", "--output-dir", "small")[0] == 0
+    assert run("train", "--dataset-dir", "small", "--epochs", "1", "--layers", "1", "--head", "linear")[0] == 0
+    forget = ("remove-adapter", "calendar", *OLD[:2], "--dataset-dir", "small")
+    code, out, _ = run(*forget)
+    assert (code, "Recall on the prompts of val.jsonl\n" in out) == (0, True)
+    told = re.search(
+        r"^  (\d+) of these prompts were trained or calibrated on: the figures flatter$", out, re.MULTILINE
+    )
+    assert told
+    assert int(told[1]) > 0

@@ -52,17 +52,19 @@ def largest_remainder_split(counts: Sequence[int], train_share: float) -> tuple[
 def stratified_folds(labels: Sequence[int], folds: int, limit: int) -> list[list[int]]:
     """Return row numbers in folds for cross-validation, each fold with its share of every label.
 
-    The first rows of each label are taken, about `limit` in all, and dealt to the folds in turn.
+    The first rows of each label are taken, about `limit` in all, and dealt to the folds in turn. A row that is the
+    only one of its label is in no fold: where it were left out, nothing could be known of its label.
 
     Args:
         labels: the rows' labels.
         folds: number of folds at most; fewer when some label has fewer rows, so that no fold lacks a label. With
             fewer than 2 there are none.
-        limit: most rows in all, rounded down to the same number for every label.
+        limit: most rows in all, rounded down to the same number for every label, but one per fold at least.
     """
     rows_of: dict[int, list[int]] = {}
     for row, label in enumerate(labels):
         rows_of.setdefault(label, []).append(row)
+    rows_of = {label: rows for label, rows in rows_of.items() if len(rows) > 1}
     if not rows_of:
         return []
     folds = min(folds, *(len(rows) for rows in rows_of.values()))

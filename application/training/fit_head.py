@@ -97,8 +97,8 @@ def choose_head(
 
     Heads start from a fit of the training rows, so that a start per fold tells them apart. The folds are of training
     rows: the validation rows are too few to choose on, and some kinds look at them as they start. Ties go to the
-    kind that comes first in the trainer's order; a loss that is not a number never wins. With labels of a single
-    row there are no folds, and the validation rows decide.
+    kind that comes first in the trainer's order; a loss that is not a number never wins. The only
+    row of a label is trained on in every fold; where all are, the validation rows decide.
     """
     if options.head != "auto":
         return options.head, heads.start(options.head, problem, options.learning_rate)
@@ -115,9 +115,11 @@ def choose_head(
 
 
 def _without(problem: HeadProblem, fold: list[int], folds: list[list[int]]) -> HeadProblem:
-    """Return the problem of training on the other folds and validating on this one."""
-    others = sorted(row for other in folds if other is not fold for row in other)
+    """Return the problem of validating on this fold and training on the others, and on labels that are in no fold."""
     labels = problem.train_labels
+    dealt = {labels[row] for row in fold}
+    alone = [row for row, label in enumerate(labels) if label not in dealt]
+    others = sorted([*alone, *(row for other in folds if other is not fold for row in other)])
     return evolve(
         problem,
         train_features=problem.train_features[others],

@@ -230,8 +230,8 @@ def test_auto_takes_the_head_with_the_lowest_loss_in_cross_validation(losses: di
             session.loss = losses[kind]
             return session
 
-    numbers = np.arange(14, dtype=np.float32).reshape(7, 2)
-    problem = HeadProblem(numbers, (0, 1, 0, 1, 0, 1, 1), -numbers[:2], (0, 1), 2, 0)
+    numbers = np.arange(16, dtype=np.float32).reshape(8, 2)
+    problem = HeadProblem(numbers, (0, 1, 0, 1, 2, 0, 1, 1), -numbers[:2], (0, 1), 3, 0)
     heard = RecordingObserver()
     kind, session = choose_head(Heads(), problem, evolve(OPTIONS, head="auto"), heard.on_event)
     assert (kind, [event.name for event in of(heard, CandidateScored) if event.chosen]) == (winner, [winner])
@@ -241,6 +241,7 @@ def test_auto_takes_the_head_with_the_lowest_loss_in_cross_validation(losses: di
     assert len(folds) == 9
     for fold in folds:
         assert set(fold.val_labels) == {0, 1}
+        assert fold.train_labels.count(2) == 1  # the only row of its label
         values = [*np.asarray(fold.train_features)[:, 0].tolist(), *np.asarray(fold.val_features)[:, 0].tolist()]
         assert sorted(values) == numbers[:, 0].tolist()  # every training row once, no validation row
     assert choose_head(Heads(), problem, evolve(OPTIONS, head="c"), heard.on_event)[0] == "c"

@@ -54,10 +54,11 @@ def test_folds_are_disjoint_stratified_and_limited(labels, folds, limit):
     dealt = stratified_folds(labels, folds, limit)
     rows = [row for fold in dealt for row in fold]
     assert len(set(rows)) == len(rows)
-    smallest = min((labels.count(label) for label in set(labels)), default=0)
-    assert len(dealt) == (min(folds, smallest) if min(folds, smallest) >= 2 else 0)
-    for label in set(labels) if dealt else ():
+    shared = {label for label in labels if labels.count(label) > 1}
+    assert {labels[row] for row in rows} == shared
+    assert len(dealt) == (min(folds, *map(labels.count, shared)) if shared else 0)
+    for label in shared:
         per_fold = [sum(labels[row] == label for row in fold) for fold in dealt]
         assert min(per_fold) >= 1
         assert max(per_fold) - min(per_fold) <= 1
-        assert sum(per_fold) == min(labels.count(label), max(limit // len(set(labels)), len(dealt)))
+        assert sum(per_fold) == min(labels.count(label), max(limit // len(shared), len(dealt)))

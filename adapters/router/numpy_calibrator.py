@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from adapters.router.bank_fitting import BANK_ROWS, ROWS_PER_ADAPTER, bank_offset, fit_bank, spread, stand_in_scores
 from adapters.router.prompt_bank import PromptBank
+from adapters.router.ridge import one_thread
 from adapters.router.router_heads import Array, head_logits, log_sum_exp, softmax, standardise
 from application.ports import Calibration, LabelledFeatures, UncalibratedRouter
 from domain.abstention import ScoredRow, ThresholdFit, fit_thresholds
@@ -32,6 +33,7 @@ class NumpyRouterCalibrator:
 
     rows_per_adapter: int = ROWS_PER_ADAPTER
 
+    @one_thread()
     def calibrate(
         self,
         router: UncalibratedRouter,

@@ -55,9 +55,12 @@ class JsonlAnswerLog:
 
     Attributes:
         path: the file; made when the first answer comes.
+        setting: what answers, in a word: router, LoRA adapters and options. Each line says it, and a file that was
+            begun with another is not gone on with.
     """
 
     path: Path
+    setting: str = ""
 
     def check(self) -> None:
         """Try whether the file can be appended to, or made; see the port for the contract."""
@@ -92,6 +95,12 @@ class JsonlAnswerLog:
                     where=f"{self.path}:{number}",
                     hint="write to another --output",
                 )
+            if row.get("setting", "") != self.setting:
+                raise DataRejectedError(
+                    "was answered with another router, other LoRA adapters or other options; nothing was changed",
+                    where=f"{self.path}:{number}",
+                    hint="write to another --output, or answer with what was used then",
+                )
             found[str(row["id"])] = str(row["prompt"])
         if whole < len(content):
             if not content[whole:].startswith(b'{"id":'):
@@ -101,7 +110,10 @@ class JsonlAnswerLog:
 
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Append one line with one write."""
-        line = orjson.dumps({"id": row_id, "prompt": text, **answer_object(answer)}, option=orjson.OPT_APPEND_NEWLINE)
+        row = {"id": row_id, "prompt": text, **answer_object(answer)}
+        if self.setting:
+            row["setting"] = self.setting
+        line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as file:

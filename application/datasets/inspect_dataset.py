@@ -99,8 +99,11 @@ class InspectDataset:
             DataRejectedError: it cannot be read.
             UsageError: a number out of range.
         """
-        if not 0 < threshold <= 1 or n_words < 0 or n_pairs < 0:
-            raise UsageError(f"threshold {threshold} is not in 0..1, or a number of words or pairs is negative")
+        if not 0 < threshold <= 1:
+            raise UsageError(f"threshold {threshold} is not above 0 and at most 1")
+        for what, number in (("words", n_words), ("pairs", n_pairs)):
+            if number < 0:
+                raise UsageError(f"{number} {what} cannot be shown: the number is negative")
         labels = self._labels(folder)
         files = {file.name: file for file in self.store.list_files(folder)}
         rows = {

@@ -52,7 +52,7 @@ class AnswerLog(Protocol):
         """Return the prompt's routing text of every answer that is kept, by its id.
 
         Raises:
-            DataRejectedError: what is there are no answers; nothing was changed.
+            DataRejectedError: what is there are no answers, or answers by something else; nothing was changed.
             StorageError: the file system refused.
         """
         ...

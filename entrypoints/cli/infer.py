@@ -69,9 +69,12 @@ def _after_a_signal(options: dict[str, Any]) -> str | None:
 
 def _on_modal(app: Application, options: dict[str, Any]) -> None:
     """Route or answer in a container; its paths are meant, but for those of prompts and answers."""
+    from attrs import evolve
+
     from adapters.modal_cloud.modal_requests import RemoteQuestions
     from domain.answers import GenerationOptions
     from entrypoints.cli.answer_report import print_report
+    from entrypoints.cli.answer_setting import setting
     from entrypoints.modal_places import remote_base_model, remote_environment
 
     path, prompts = router_path(options["router"], remote_environment(app.environment)), _prompts(options)
@@ -94,7 +97,11 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
     remote = {"gpu": options["gpu"], "hf_secret": options["hf_secret"]}
     if options["output"]:
         report = app.answer_file(
-            lambda: app.modal_answering(questions, **remote), options["source"], options["output"], generation
+            lambda: app.modal_answering(questions, **remote),
+            options["source"],
+            options["output"],
+            generation,
+            setting("modal", evolve(questions, prompts=())),
         )
         print_report(report, options["output"], as_json=options["as_json"])
         return
@@ -155,6 +162,7 @@ def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
     from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
     from domain.answers import Fallback, GenerationOptions
     from entrypoints.cli.answer_report import print_report
+    from entrypoints.cli.answer_setting import lora_contents, setting
 
     generation = GenerationOptions(
         options["max_new_tokens"], options["temperature"], options["seed"], tuple(options["stop"])
@@ -171,7 +179,8 @@ def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
         return app.answer_prompts(router, folders, options["base_model"], fallback=fallback, disabled=disabled)
 
     if prompts is None:
-        report = app.answer_file(answering, options["source"], options["output"], generation)
+        used = (router.sha256, lora_contents(folders), generation, options["fallback"], sorted(disabled))
+        report = app.answer_file(answering, options["source"], options["output"], generation, setting(*used))
         print_report(report, options["output"], as_json=options["as_json"])
         return
     answers = answering()(AnswerRequest(prompts, generation))

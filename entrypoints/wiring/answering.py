@@ -59,13 +59,26 @@ class AnsweringParts(RoutingParts):
         return AnswerPrompts(self.route_on(router, base), check.engine, fallback, disabled)
 
     def answer_file(
-        self, answering: Callable[[], AnswerStream], source: Path, output: Path, options: GenerationOptions
+        self,
+        answering: Callable[[], AnswerStream],
+        source: Path,
+        output: Path,
+        options: GenerationOptions,
+        setting: str = "",
     ) -> AnswerFileReport:
-        """Answer a file of prompts into a file of answers; `answering` loads what answers, after all checks."""
+        """Answer a file of prompts into a file of answers.
+
+        Args:
+            answering: loads what answers, after all checks.
+            source: file of prompts.
+            output: file of answers; made, or gone on with.
+            options: how answers are generated.
+            setting: what answers, in a word; a file that was begun with another is refused.
+        """
         from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
         from application.answering.answer_file import AnswerFile, AnswerFileRequest
 
-        run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), answering, self.progress)
+        run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output, setting), answering, self.progress)
         return run(AnswerFileRequest(source, options))
 
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:

@@ -300,6 +300,16 @@ def test_a_file_that_is_answered_needs_no_model(world: World, tmp_path: Path) ->
         f"Answered 0 of 1 prompts into {output}",
         "  1 were answered by an earlier run",
     ]
+    shutil.copytree(world.loras, tmp_path / "moved")
+    moved = [str(each) for each in files[:-1]] + [str(tmp_path / "moved")]
+    assert "1 were answered" in done(CliRunner().invoke(cli, moved, obj=_Unloaded({})))
+    before = output.read_bytes()
+    (tmp_path / "moved" / "calendar" / "system_prompt.txt").write_text("Be brief.")
+    others = [[*moved], [*map(str, files), "--max-new-tokens", "3"], [*map(str, files), "--disable", "calendar"]]
+    for other in others:
+        told = refused(CliRunner().invoke(cli, other, obj=_Unloaded({})), DataRejectedError, 3)
+        assert "answers.jsonl:1: was answered with another router, other LoRA adapters or other options" in told
+        assert output.read_bytes() == before
 
 
 def test_doctor_reports_and_exits(world: World, tmp_path: Path) -> None:

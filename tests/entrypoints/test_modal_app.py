@@ -25,41 +25,56 @@ def base_model(tmp_path_factory):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def volumes(modal_fake, base_model):
-    modal_fake.volumes.create("moe-lora-data").files = {
+def filled(fake, base_model):
+    """Fill the volumes with a data set and a base model, and return them."""
+    fake.volumes.create("moe-lora-data").files = {
         "datasets/routing_1/train.jsonl": rows(0, 8),
         "datasets/routing_1/val.jsonl": rows(8, 12),
         "datasets/routing_1/eval.jsonl": rows(12, 16),
     }
-    checkpoints = modal_fake.volumes.create("moe-lora-checkpoints")
+    checkpoints = fake.volumes.create("moe-lora-checkpoints")
     checkpoints.files = {f"tiny/{name}": content for name, content in base_model.items()}
-    return modal_fake.volumes
+    return fake.volumes
+
+
+@pytest.fixture
+def volumes(modal_fake, base_model):
+    return filled(modal_fake, base_model)
 
 
 @pytest.fixture(scope="module")
-def trained():
-    return {}
-
-
-def test_modal_run_trains_a_router(modal_fake, volumes, trained, monkeypatch):
-    at_the_end = []
-    monkeypatch.setattr(
-        modal_fake.containers, "on_output", lambda _: at_the_end.append(set(volumes.named("routing-output").files))
-    )
-    result = run("modal", "run", "-m", "entrypoints.modal_app", *FLAGS)
+def trained(modal_workspace, base_model):
+    """An uninterrupted training by ``modal run``: what it printed, wrote and asked Modal for."""
+    modal_workspace.volumes.empty()
+    modal_workspace.calls.clear()
+    volumes, at_the_end = filled(modal_workspace, base_model), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            modal_workspace.containers,
+            "on_output",
+            lambda _: at_the_end.append(set(volumes.named("routing-output").files)),
+        )
+        result = run("modal", "run", "-m", "entrypoints.modal_app", *FLAGS)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert [ROUTER in files for files in at_the_end] == [True]  # committed before the caller hears of it
-    assert "Train samples: 24" in result.stdout
-    assert re.search(r"Step +2: eval_loss=\d", result.stdout)
-    assert "TensorBoard logs: /output/tensorboard/router_" in result.stdout
-    assert "✅ Router head saved to /output/router-head.safetensors" in result.stdout
-    output = volumes.named("routing-output")
-    assert any("tfevents" in path for path in output.files)
-    assert not any(".checkpoint" in path for path in output.files)
-    trained["router"] = saved_router(volumes)
-    trained["file"] = output.files[ROUTER]
-    trained["calls"] = list(modal_fake.calls)
+    files = dict(volumes.named("routing-output").files)
+    return {
+        "stdout": result.stdout,
+        "files": files,
+        "at_the_end": at_the_end,
+        "router": saved_router(volumes),
+        "file": files[ROUTER],
+        "calls": list(modal_workspace.calls),
+    }
+
+
+def test_modal_run_trains_a_router(trained):
+    assert [ROUTER in files for files in trained["at_the_end"]] == [True]  # committed before the caller hears of it
+    assert "Train samples: 24" in trained["stdout"]
+    assert re.search(r"Step +2: eval_loss=\d", trained["stdout"])
+    assert "TensorBoard logs: /output/tensorboard/router_" in trained["stdout"]
+    assert "✅ Router head saved to /output/router-head.safetensors" in trained["stdout"]
+    assert any("tfevents" in path for path in trained["files"])
+    assert not any(".checkpoint" in path for path in trained["files"])
 
 
 def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):

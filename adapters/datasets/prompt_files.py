@@ -25,8 +25,8 @@ class PromptFileReader:
                 continue
             try:
                 prompts.append(_prompt(raw, strict))
-            except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-                raise DataRejectedError(f"line {number}: {error}", where=path) from error
+            except ValueError as error:
+                raise DataRejectedError(str(error), where=f"{path}:{number}") from error
         if not prompts:
             raise DataRejectedError("holds no prompts", where=path)
         return prompts
@@ -46,14 +46,17 @@ def _content(path: Path) -> bytes:
 
 def _prompt(raw: bytes, strict: bool) -> str:
     """Return the prompt of one line; raises ValueError when it has none."""
-    text = raw.decode().strip()
+    try:
+        text = raw.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError("is no UTF-8 text; compressed files and other encodings are not read") from None
     if text[0] not in '{"' and not strict:
         return text
     try:
         row: Any = orjson.loads(text)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as error:
         if strict:
-            raise
+            raise ValueError(f"is no JSON value ({error.msg}); one per line is expected") from None
         return text  # plain text that happens to begin with a quotation mark or a brace
     prompt = row if isinstance(row, str) else _from_row(row)
     if not prompt.strip():

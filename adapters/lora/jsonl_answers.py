@@ -142,7 +142,8 @@ def _parsed(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise DataRejectedError(f"invalid JSON: {error}") from error
+        what = f"invalid JSON ({error.msg})"
+        raise DataRejectedError(what, hint='a row is {"prompt": "…"}, or a string in quotation marks') from error
 
 
 def _row(line: bytes, number: str, folder: Path) -> PromptRow:

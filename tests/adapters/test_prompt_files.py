@@ -41,12 +41,12 @@ def test_standard_input_is_read_for_a_dash(monkeypatch):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (b"not json", "line 2"),
-        (b"[1]", "line 2: no 'text', no 'prompt' and no conversation"),
-        (b'{"text": 3}', "line 2: no 'text'"),
-        (b'{"text": " "}', "line 2: the prompt is empty"),
-        (b'"\xff"', "line 2: .*utf-8"),
-        (b'{"conversations": [{"from": "gpt", "value": "x"}]}', "line 2.*none of 1 turns is from the user"),
+        (b"not json", r"p\.jsonl:2: is no JSON value .*one per line"),
+        (b"[1]", "p.jsonl:2: no 'text', no 'prompt' and no conversation"),
+        (b'{"text": 3}', "p.jsonl:2: no 'text'"),
+        (b'{"text": " "}', "p.jsonl:2: the prompt is empty"),
+        (b'"\xff"', "p.jsonl:2: is no UTF-8 text"),
+        (b'{"conversations": [{"from": "gpt", "value": "x"}]}', "p.jsonl:2.*none of 1 turns is from the user"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, bad, message):

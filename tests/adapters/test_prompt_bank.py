@@ -22,7 +22,7 @@ from adapters.router.bank_fitting import (
 from adapters.router.numpy_calibrator import NumpyRouterCalibrator
 from adapters.router.prompt_bank import PromptBank, check_bank_tensors
 from application.ports import LabelledFeatures, UncalibratedRouter
-from domain.abstention import ScoredRow
+from domain.abstention import ScoredRow, fit_thresholds
 from domain.evaluation import auroc
 from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
@@ -176,11 +176,10 @@ def calibration_inputs(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any, 
         return LabelledFeatures(rows[some], tuple(labels[some].tolist()), texts)
 
     seen: dict[str, list[ScoredRow]] = {}
-    plain = __import__("adapters.router.numpy_calibrator", fromlist=["x"]).fit_thresholds
 
     def spy(scored_rows: Any, target: float, strangers: Any, stand_ins: Any) -> Any:
         seen.update(inside=list(scored_rows), outside=list(strangers))
-        return plain(scored_rows, target, strangers, stand_ins)
+        return fit_thresholds(scored_rows, target, strangers, stand_ins)
 
     monkeypatch.setattr("adapters.router.numpy_calibrator.fit_thresholds", spy)
     return router, part(slice(None, None, 2), "t"), part(slice(1, None, 2), "v"), seen

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from application.routing.evaluate_router import EvaluateRequest
+from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
 from application.training.data_paths import evaluation_path, router_path
 from entrypoints.bootstrap import Application
 from entrypoints.cli.backend_options import check_backend
@@ -86,6 +86,16 @@ def command(
             loaded = app.routers.load(router_path(router, app.environment))
             evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
             report = evaluate(EvaluateRequest(scored, out_of_scope, robustness))
+    saved = _save(app, report, output, errors, plots)
+    click.echo(report_as_json(report).decode() if as_json else report_as_text(report), nl=not as_json)
+    for each in saved:
+        click.echo(f"Saved {each}", err=True)
+
+
+def _save(
+    app: Application, report: EvaluateReport, output: Path, errors: Path | None, plots: Path | None
+) -> list[Path]:
+    """Write what was asked for; return the files."""
     app.write_file(output, report_as_json(report))
     saved = [output]
     if errors is not None:
@@ -95,9 +105,7 @@ def command(
         from adapters.metrics.matplotlib_evaluation_plots import plot_evaluation
 
         saved += plot_evaluation(report, plots)
-    click.echo(report_as_json(report).decode() if as_json else report_as_text(report), nl=not as_json)
-    for each in saved:
-        click.echo(f"Saved {each}", err=True)
+    return saved
 
 
 def _data_only(environment: dict[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from attrs import frozen
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds
+from domain.turns import TurnChoice
 
 
 @frozen
@@ -28,6 +29,7 @@ class RouterCard:
         dataset_sha256: hash of the training and validation rows, to tell versions of a router apart.
         created_at: UTC time of training, ISO 8601.
         tool_version: version of this software that trained it.
+        turn: which human turns of a conversation it was trained on, and therefore reads.
     """
 
     labels: LabelMap
@@ -44,3 +46,4 @@ class RouterCard:
     dataset_sha256: str
     created_at: str
     tool_version: str
+    turn: TurnChoice = TurnChoice.FIRST

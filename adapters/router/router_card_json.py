@@ -13,6 +13,7 @@ from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
 from domain.router import RouterCard
 from domain.routing import AbstentionThresholds
+from domain.turns import TurnChoice
 
 _PLAIN: Mapping[str, type] = {
     "head": str,
@@ -39,6 +40,7 @@ def card_to_json(card: RouterCard) -> dict[str, Any]:
         "pooling": str(card.features.pooling),
         "max_tokens": card.features.max_tokens,
         "thresholds": limits,
+        "turn": str(card.turn),
         **{name: getattr(card, name) for name in _PLAIN},
     }
 
@@ -50,7 +52,7 @@ def card_from_json(values: object) -> RouterCard:
         RouterFileError: a key is missing, unknown, of the wrong type or out of range.
     """
     expected = {"labels", "base_model", "layers", "pooling", "max_tokens", "thresholds", *_PLAIN}
-    card = _mapping(values, "card", expected)
+    card = {"turn": "first", **_mapping(values, "card", expected, optional={"turn"})}  # older files do not say it
     base = _mapping(card["base_model"], "base_model", {field.name for field in attrs.fields(BaseModel)})
     limits = _mapping(card["thresholds"], "thresholds", {"min_confidence", "max_out_of_scope"})
     labels = card["labels"]
@@ -74,7 +76,8 @@ def card_from_json(values: object) -> RouterCard:
             _value(card, "pooling", str),
             _value(card, "max_tokens", int),
         )
-        return RouterCard(LabelMap.from_mapping(labels), features, thresholds=_thresholds(limits), **plain)
+        turn = TurnChoice(_value(card, "turn", str))
+        return RouterCard(LabelMap.from_mapping(labels), features, thresholds=_thresholds(limits), turn=turn, **plain)
     except (UsageError, ValueError) as error:
         raise RouterFileError(f"the router's description is not usable: {error}") from error
 
@@ -87,12 +90,14 @@ def _thresholds(limits: Mapping[str, Any]) -> AbstentionThresholds:
     )
 
 
-def _mapping(values: object, what: str, keys: set[str]) -> dict[str, Any]:
+def _mapping(
+    values: object, what: str, keys: set[str], optional: frozenset[str] | set[str] = frozenset()
+) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RouterFileError(f"{what} of the router is {type(values).__name__}, expected an object")
     if missing := sorted(keys - set(values)):
         raise RouterFileError(f"{what} of the router lacks {missing[0]!r}")
-    if unknown := sorted(set(values) - keys):
+    if unknown := sorted(set(values) - keys - optional):
         raise RouterFileError(
             f"{what} of the router has the unknown entry {unknown[0]!r}", hint="a newer version may have written it"
         )

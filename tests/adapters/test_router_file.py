@@ -90,6 +90,11 @@ def test_the_forging_helper_makes_files_that_load(content):
     assert from_bytes(forge(content, lambda document: None)).bank_texts
 
 
+def test_a_file_that_does_not_say_which_turn_it_reads_reads_the_first(content):
+    assert from_bytes(forge(content, lambda d: d["card"].pop("turn"))).card.turn == "first"
+    assert from_bytes(forge(content, lambda d: d["card"].update(turn="last"))).card.turn == "last"
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -107,6 +112,7 @@ def test_the_forging_helper_makes_files_that_load(content):
         (lambda d: d["card"].update(head="mlp"), "lacks the tensor"),
         (lambda d: d["card"].pop("seed"), "lacks 'seed'"),
         (lambda d: d["card"].update(extra=1), "unknown entry 'extra'"),
+        (lambda d: d["card"].update(turn="third"), "'third' is not a valid TurnChoice"),
         (lambda d: d["card"]["base_model"].update(n_layers="4"), "n_layers"),
         (lambda d: d["bank_texts"].pop(), "bank"),
         (lambda d: d.update(bank_texts=[1] * 30), "bank_texts"),

@@ -1,0 +1,89 @@
+"""Which words of a conversation are routed: the one rule for `generate`, `train`, `route`, `infer` and serving.
+
+Callers with a parsed conversation use :func:`domain.chats.routing_text`, those with a row of source data
+:func:`domain.conversations.extract_prompt`; both end here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+
+class TurnChoice(StrEnum):
+    """Which human turns of a conversation make the text that is routed; turns without words do not count.
+
+    Attributes:
+        FIRST: the oldest.
+        LAST: the newest, led by earlier ones for as long as the text has fewer than `SHORT` words.
+        ALL: all of them, one per line, oldest first.
+    """
+
+    FIRST = "first"
+    LAST = "last"
+    ALL = "all"
+
+
+SHORT: Final = 3
+"""Words below which the newest turn ("yes", "commit it") says too little by itself."""
+
+PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
+_INSERTED = re.compile(
+    r"<(system[-_]reminder|environment_details|environment_context|tool_response|tool_result|function_results)>"
+    r".*?</\1>",
+    re.DOTALL,
+)
+_TEXT_PARTS = ("text", "input_text")
+# Scripts that are written without spaces (Thai to Lao, kana, Han): each letter counts as a word.
+_WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+")
+
+
+def plain_text(text: str) -> str:
+    """Return what a person said: no media placeholders, no blocks that programs put in, no surrounding space."""
+    if "<" in text:
+        text = PLACEHOLDER.sub(" ", _INSERTED.sub(" ", text))
+    return text.strip()
+
+
+def join_parts(content: Any) -> str | None:
+    """Return a turn's content as one text; of a list of parts the texts, one per line (no images, no tool results).
+
+    None for content of another kind; null says nothing, so it is an empty text.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        return None
+    texts = []
+    for part in content:
+        if isinstance(part, dict):
+            part = part.get("text") or "" if part.get("type", "text") in _TEXT_PARTS else ""
+        if not isinstance(part, str):
+            return None
+        texts.append(part)
+    return "\n".join(text for text in texts if text)
+
+
+def chosen_text(said: Sequence[str], turn: TurnChoice) -> str:
+    """Return the routed text of a person's turns, given plain and oldest first; "" when none has words."""
+    if len(said) == 1:
+        return said[0]
+    texts = [text for text in said if text]
+    if not texts or turn is TurnChoice.FIRST:
+        return texts[0] if texts else ""
+    if turn is TurnChoice.ALL:
+        return "\n".join(texts)
+    start = len(texts) - 1
+    words = _words(texts[start:])
+    while start and words < SHORT:
+        start -= 1
+        words += _words(texts[start : start + 1])
+    return "\n".join(texts[start:])
+
+
+def _words(texts: Iterable[str]) -> int:
+    return sum(len(_WORD.findall(text)) for text in texts)

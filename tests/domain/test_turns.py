@@ -1,0 +1,63 @@
+"""The one rule for what is routed of a conversation."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
+
+
+@pytest.mark.parametrize(
+    ("said", "routed"),
+    [
+        ([], ""),
+        (["", ""], ""),
+        (["yes"], "yes"),  # there is nothing to widen it with
+        (["Open May 3, please", "thanks for that one"], "thanks for that one"),
+        (["Open May 3, please", "commit it"], "Open May 3, please\ncommit it"),
+        (["Open May 3, please", "yes", "go"], "Open May 3, please\nyes\ngo"),
+        (["first question here", "Open May 3, please", "yes"], "Open May 3, please\nyes"),
+        (["Open May 3, please", "", "yes", ""], "Open May 3, please\nyes"),
+        (["打开五月三日", "好的"], "打开五月三日\n好的"),
+        (["打开五月三日", "不要这个了"], "不要这个了"),  # written without spaces, and not short
+    ],
+)
+def test_the_newest_turn_is_read_with_earlier_ones_while_it_is_short(said, routed):
+    assert chosen_text(said, TurnChoice.LAST) == routed
+
+
+def test_the_first_and_all_turns_pass_over_turns_without_words():
+    assert chosen_text(["", "yes", "now the other"], TurnChoice.FIRST) == "yes"
+    assert chosen_text(["", "yes", "now the other"], TurnChoice.ALL) == "yes\nnow the other"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (" <image>\nclick <b> <video> now ", "click <b> now"),
+        ("<system-reminder>be\nbrief</system-reminder>Pay it<system-reminder>x</system-reminder>", "Pay it"),
+        ("Pay it <environment_details>cwd</environment_details>", "Pay it"),
+        ("<tool_response>{}</tool_response>", ""),
+        ("what does <system-reminder> mean", "what does <system-reminder> mean"),  # it is not closed
+    ],
+)
+def test_placeholders_and_blocks_that_programs_insert_are_not_what_a_person_said(text, plain):
+    assert plain_text(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a", "a"),
+        (None, ""),
+        ([{"type": "text", "text": "a"}, "b", {"text": "c"}, {"type": "input_text", "text": "d"}], "a\nb\nc\nd"),
+        ([{"type": "image_url", "image_url": {}}, {"type": "tool_result", "content": "x", "text": "y"}], ""),
+        ([{"type": "text", "text": None}], ""),
+        ([{"type": "text", "text": 5}], None),
+        ([5], None),
+        (5, None),
+        ({"text": "a"}, None),
+    ],
+)
+def test_parts_are_flattened_to_their_text(content, text):
+    assert join_parts(content) == text

@@ -43,8 +43,9 @@ class JsonlDatasetStore:
             raise MissingFileError(what, where=path, hint="name a file such as train.jsonl") from None
         except OSError as error:
             raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
-        beside = (path.parent / METADATA).is_file()
-        rows = parse_rows(content, path, hint=f"look into it: moe-router verify {path.parent}" if beside else ROW_HINT)
+        in_dataset = (path.parent / METADATA).is_file()
+        hint = f"look into it: moe-router verify {path.parent}" if in_dataset else ROW_HINT
+        rows = parse_rows(content, path, hint=hint)
         if not rows:
             raise DataRejectedError("holds no rows", where=path, hint="generate the data set again")
         return rows

@@ -12,9 +12,9 @@ from application.datasets.dataset_card import dataset_card
 from application.datasets.dataset_metadata import dataset_metadata
 from application.datasets.draw_balanced import Balanced, draw_balanced
 from application.datasets.generation import GenerateReport, GenerateRequest, ValidatedSource
+from application.datasets.validate_sources import validate_source
 from application.ports.datasets import DatasetStore, ReservedDataset, SourceReader
 from application.ports.runtime import Clock, ProgressReporter
-from application.datasets.validate_sources import validate_source
 from domain.datasets import RejectedLine, RoutingDataset
 from domain.samples import RoutingSample
 from domain.sampling import seeded, shuffle

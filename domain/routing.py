@@ -76,6 +76,7 @@ class RoutingDecision:
         out_of_scope: out-of-scope score of the prompt.
         thresholds: the limits that applied.
         nearest: the nearest remembered prompts, nearest first.
+        probabilities: every enabled adapter with its calibrated probability, in label order; they sum to 1.
     """
 
     adapter: str | None
@@ -87,6 +88,7 @@ class RoutingDecision:
     out_of_scope: float
     thresholds: AbstentionThresholds
     nearest: tuple[NearestPrompt, ...] = ()
+    probabilities: tuple[tuple[str, float], ...] = ()
 
 
 def decide(
@@ -119,6 +121,7 @@ def decide(
         out_of_scope=scores.out_of_scope,
         thresholds=thresholds,
         nearest=scores.nearest,
+        probabilities=tuple((labels.name_of(label), share[label]) for label in enabled),
     )
 
 

@@ -26,4 +26,9 @@ def answer_object(answer: Answer) -> dict[str, Any]:
 def decision_object(decision: RoutingDecision) -> dict[str, Any]:
     """Return a decision as plain values; a threshold that never applies is null."""
     limits = {name: value if math.isfinite(value) else None for name, value in asdict(decision.thresholds).items()}
-    return {**asdict(decision), "reason": str(decision.reason), "thresholds": limits}
+    return {
+        **asdict(decision),
+        "reason": str(decision.reason),
+        "thresholds": limits,
+        "probabilities": dict(decision.probabilities),
+    }

@@ -18,7 +18,7 @@ from domain.training import FeaturesReady, TrainingEvent, ValidationScored
 
 T = TypeVar("T")
 
-WIRE_VERSION: Final = 2
+WIRE_VERSION: Final = 3
 """Grows when what travels changes its meaning."""
 
 

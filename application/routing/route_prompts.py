@@ -7,7 +7,7 @@ from attrs import evolve, frozen
 from application.ports import FeatureExtractor, RouterScorer, TrainedRouter
 from domain.errors import MismatchError, UsageError
 from domain.features import BaseModel, FeatureSpec
-from domain.routing import RoutingDecision, decide
+from domain.routing import AbstentionThresholds, RoutingDecision, decide
 from domain.samples import routing_view
 
 
@@ -19,11 +19,13 @@ class RouteRequest:
         prompts: the raw user texts, without any chat template.
         nearest: how many of the nearest remembered prompts to show with each decision, 0 or more.
         disabled: names of adapters that must not be chosen.
+        thresholds: when to abstain, instead of the router's own limits.
     """
 
     prompts: tuple[str, ...]
     nearest: int = 0
     disabled: frozenset[str] = frozenset()
+    thresholds: AbstentionThresholds | None = None
 
 
 @frozen(eq=False)
@@ -59,7 +61,8 @@ class RoutePrompts:
             return []
         rows = self.features.extract([routing_view(text) for text in request.prompts], card.features.taps)
         scores = self.scorer.score(self.router, rows, nearest=request.nearest)
-        return [decide(each, card.labels, card.thresholds, request.disabled) for each in scores]
+        thresholds = request.thresholds or card.thresholds
+        return [decide(each, card.labels, thresholds, request.disabled) for each in scores]
 
 
 def require_same_features(spec: FeatureSpec, extractor: FeatureExtractor) -> None:

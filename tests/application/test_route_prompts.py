@@ -82,3 +82,16 @@ def test_a_renamed_copy_of_the_same_base_model_is_accepted():
     moved = LookedUpFeatures(base=evolve(SPEC.base, name="/elsewhere/tiny"))
     assert RoutePrompts(router_world().assembled(), moved, NumpyRouterScorer())(RouteRequest(("val red 0",)))
     assert FeatureSpec(moved.base, SPEC.layers) != SPEC
+
+
+def test_a_requests_own_limits_replace_the_routers_and_probabilities_are_told() -> None:
+    (decision,) = route("val blue 12", thresholds=AbstentionThresholds(1.0))
+    assert (decision.adapter, decision.best, decision.reason) == (None, "blue", Reason.LOW_CONFIDENCE)
+    (forced,) = route("strange", thresholds=AbstentionThresholds())
+    assert forced.adapter == forced.best
+    shares = dict(decision.probabilities)
+    assert list(shares) == ["red", "green", "blue"]
+    assert shares["blue"] == decision.confidence
+    assert sum(shares.values()) == pytest.approx(1.0)
+    (masked,) = route("val blue 12", disabled=frozenset({"red"}))
+    assert list(dict(masked.probabilities)) == ["green", "blue"]

@@ -1,0 +1,1 @@
+"""Answering requests one by one as they come, behind an endpoint: policy, without any protocol."""

@@ -13,12 +13,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf8")
 
 
-def test_the_embedding_example_runs_as_written(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})
-    assert re.fullmatch(r"calendar confident 0\.\d\d\nbilling confident 0\.\d\d\n", capsys.readouterr().out)
-
-
 def test_it_opens_with_the_two_commands():
     (first,) = re.findall(r"\A# .*?```sh\n(.*?)```", README, re.DOTALL)
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]

@@ -19,6 +19,11 @@ VAL_SHARE = 4
 """One validation row for this many training rows: the 80:20 split that `generate` makes by default."""
 
 
+def training_rows(samples: int) -> int:
+    """Return how many of a route's `samples` rows are trained on; the others are its validation rows."""
+    return samples - samples // (VAL_SHARE + 1)
+
+
 @frozen
 class BenchmarkData:
     """One draw.

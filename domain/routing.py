@@ -100,12 +100,13 @@ def decide(
     """Return the decision for one prompt.
 
     Disabled adapters are masked and the others' probabilities renormalised before anything is compared. Ties
-    go to the lower label. Raises UsageError when `disabled` names an unknown adapter.
+    go to the lower label; a score that is not a number abstains. Raises UsageError when `disabled` names an
+    unknown adapter.
     """
     masked = {labels.label_of(name) for name in disabled}
     enabled = [label for label in range(len(labels)) if label not in masked]
     total = sum(scores.probabilities[label] for label in enabled)
-    share = {label: scores.probabilities[label] / total if total > 0 else 0.0 for label in enabled}
+    share = {label: scores.probabilities[label] / total if total != 0 else 0.0 for label in enabled}
     ranked = sorted(enabled, key=lambda label: (-share[label], label))
     best = ranked[0] if ranked else None
     confidence = share[best] if best is not None else 0.0

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,6 +21,7 @@ import structlog
 from filelock import FileLock
 from safetensors import SafetensorError
 
+from adapters.files.staged_folder import FolderKind, staged_folder
 from application.ports import ProgressReporter, ProgressTask
 from domain.errors import MissingFileError, StorageError
 
@@ -32,6 +31,9 @@ EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FOLDER = "smollm2-135m-instruct-1"  # the number changes when the conversion does
 _MANIFEST = "manifest.json"
+_CONVERTED = FolderKind(
+    "a converted base model", lambda folder: [path.name for path in folder.iterdir() if path.is_dir()]
+)
 _LOG = structlog.get_logger()
 
 
@@ -99,18 +101,11 @@ def _sha256(path: Path) -> str:
 
 
 def _convert(source: Path, target: Path, progress: ProgressReporter | None) -> None:
-    for leftover in target.parent.glob(f".{target.name}-*"):  # of a killed conversion: ours is the lock
-        shutil.rmtree(leftover, ignore_errors=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with staged_folder(target, _CONVERTED, replace=True) as folder:  # what is there is damaged, and we hold the lock
         with _tracked(progress) as task:
-            _write_model(source, stage, task)
-        _write_manifest(stage)
-        if target.exists():  # damaged; nobody else replaces it while the lock is held
-            shutil.rmtree(target)
-        stage.rename(target)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+            _write_model(source, folder.staging, task)
+        _write_manifest(folder.staging)
+        folder.publish()
 
 
 def _write_model(source: Path, stage: Path, task: ProgressTask | None) -> None:

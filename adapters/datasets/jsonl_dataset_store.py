@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 from attrs import asdict, define, frozen
 
-from adapters.files.folder_locks import clear_leftovers
-from adapters.files.staged_folder import StagedFolder, staged_folder
+from adapters.files.regular_files import SpecialFileError, read_regular
+from adapters.files.staged_folder import FolderKind, StagedFolder, other_entries, staged_folder
+from adapters.files.writable import is_special
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError
 from domain.labels import check_adapter_name
+from domain.publishing import manifest_hashes
 from domain.samples import RoutingSample
 from domain.split import Split
 
 METADATA = "metadata.json"
+CARD = "README.md"
+_FILES = frozenset({METADATA, CARD, "data.jsonl", "rejects.jsonl", *(f"{split}.jsonl" for split in Split)})
 
 ROW_HINT = (
     'a row is {"text": "…", "label": 0, "adapter": "NAME", "source_id": "…"}; moe-router generate makes files of them'
@@ -54,7 +58,10 @@ class JsonlDatasetStore:
         """Hash every file of the folder; see the port for the contract."""
         _require_folder(folder)
         try:
-            names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+            entries = sorted(folder.iterdir())
+            if special := [entry.name for entry in entries if is_special(entry)]:
+                raise DataRejectedError(f"{special[0]} is a device or pipe, not a file", where=folder)
+            names = [entry.name for entry in entries if entry.is_file()]
             contents = ((name, (folder / name).read_bytes()) for name in names)
             return tuple(describe_file(name, content) for name, content in contents)
         except OSError as error:
@@ -65,7 +72,9 @@ class JsonlDatasetStore:
         _require_folder(folder)
         path = folder / METADATA
         try:
-            return parse_metadata(path.read_bytes(), path)
+            return parse_metadata(read_regular(path), path)
+        except SpecialFileError as error:
+            raise DataRejectedError(str(error), where=path) from error
         except FileNotFoundError:
             raise MissingFileError("no such file", where=path, hint="is this folder a routing data set?") from None
         except OSError as error:
@@ -74,8 +83,7 @@ class JsonlDatasetStore:
     @contextmanager
     def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[JsonlReservation]:
         """Reserve a folder, and clear away what killed runs left beside it; see the port for the contract."""
-        clear_leftovers(target.parent)
-        with staged_folder(target, unique=unique, replaceable=_is_dataset, replace=replace) as folder:
+        with staged_folder(target, DATASET_FOLDER, unique=unique, replace=replace) as folder:
             yield JsonlReservation(folder)
 
 
@@ -117,7 +125,7 @@ def dataset_contents(dataset: RoutingDataset) -> Iterator[tuple[str, bytes, int 
             yield f"{split}.jsonl", _json_lines(rows), len(rows)
     if dataset.rejects:
         yield "rejects.jsonl", _json_lines(dataset.rejects), len(dataset.rejects)
-    yield "README.md", dataset.card.encode(), None
+    yield CARD, dataset.card.encode(), None
 
 
 def metadata_bytes(dataset: RoutingDataset, files: Sequence[DatasetFile]) -> bytes:
@@ -196,14 +204,20 @@ def _require_folder(folder: Path) -> None:
         raise MissingFileError(what, where=folder, hint="name the folder of a routing data set")
 
 
-def _is_dataset(folder: Path) -> bool:
-    """Tell whether the folder is a routing data set, or empty: --force must not replace anything else."""
-    if not folder.is_dir():
-        return False
-    if not any(folder.iterdir()):
-        return True
-    try:
-        metadata = orjson.loads((folder / METADATA).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return False
-    return isinstance(metadata, dict) and {"dataset_name", "adapters", "samples"} <= metadata.keys()
+def _foreign(folder: Path) -> list[str]:
+    """Return what in the folder is not part of a routing data set; everything, when it is not one.
+
+    A README that is not the one that the manifest knows was written by somebody.
+    """
+    names: frozenset[str] = frozenset()
+    with suppress(FileNotFoundError, SpecialFileError, IsADirectoryError, DataRejectedError):
+        metadata = parse_metadata(read_regular(folder / METADATA), folder)
+        if metadata.keys() >= {"dataset_name", "adapters", "samples"}:
+            names = _FILES - {CARD}
+            card = describe_file(CARD, read_regular(folder / CARD))
+            if manifest_hashes(metadata).get(CARD) == card.sha256:
+                names = _FILES
+    return other_entries(folder, names)
+
+
+DATASET_FOLDER = FolderKind("a routing data set", _foreign, "choose another --output-dir")

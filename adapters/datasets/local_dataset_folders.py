@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+from attrs import evolve
 
-from adapters.files.atomic_files import sync
+from adapters.datasets.jsonl_dataset_store import DATASET_FOLDER
+from adapters.files.atomic_files import staged_file
+from adapters.files.staged_folder import staged_folder
 from application.ports.publishing import LocalFile
-from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError, TargetExistsError
+from domain.errors import DataRejectedError, MissingFileError, StorageError, TargetExistsError
 from domain.publishing import PUBLISHED_FILES, REQUIRED_FILES, manifest_hashes
 
 
@@ -37,26 +38,23 @@ class LocalDatasetFolders:
         return files
 
     @contextmanager
-    def staged(self, target: Path, *, replace: bool) -> Iterator[Path]:
-        """Create beside `target`, flush to disk, then rename; see the port."""
-        if os.path.lexists(target) and not replace:
-            raise TargetExistsError("is already there", where=target, hint="choose another name, or pass --force")
-        try:
-            target.absolute().parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
-        except OSError as error:
-            raise _storage_error(error, target) from error
-        try:
-            yield scratch / "new"
-            _flush(scratch / "new")
-            _swap(scratch / "new", target, scratch / "old")
-            sync(target.absolute().parent)
-        except MoeRouterError:  # some of ours are OSErrors too
-            raise
-        except OSError as error:
-            raise _storage_error(error, target) from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    def staged_folder(self, target: Path, *, replace: bool) -> Iterator[Path]:
+        """Open a folder to put a data set's files into; see the port."""
+        with staged_folder(target, _DOWNLOADED, replace=replace) as folder:
+            yield folder.staging
+            folder.publish()
+
+    @contextmanager
+    def staged_file(self, target: Path, *, replace: bool) -> Iterator[Path]:
+        """Open a file to write to; see the port."""
+        if os.path.lexists(target) and (not replace or target.is_dir()):
+            hint = _DOWNLOADED.hint if target.is_dir() else f"{_DOWNLOADED.hint}, or replace it"
+            raise TargetExistsError("already exists", where=target, hint=hint, replaceable=not target.is_dir())
+        with staged_file(target) as path:
+            yield path
+
+
+_DOWNLOADED = evolve(DATASET_FOLDER, hint="choose another name")
 
 
 def _described(path: Path) -> LocalFile:
@@ -86,25 +84,6 @@ def _require_manifest(dataset_dir: Path, files: tuple[LocalFile, ...]) -> None:
             where=dataset_dir,
             hint="generate the data set again",
         )
-
-
-def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put `new` in the place of `target`; a folder that is replaced comes back when the second rename fails."""
-    if not target.is_dir() or target.is_symlink():
-        new.rename(target)
-        return
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-
-
-def _flush(path: Path) -> None:
-    for each in path.rglob("*") if path.is_dir() else ():
-        sync(each)
-    sync(path)
 
 
 def _storage_error(error: OSError, path: Path) -> StorageError:

@@ -3,63 +3,65 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from adapters.files.leftovers import clear_leftovers, hidden
 from adapters.files.writable import is_special
-from domain.errors import StorageError
+from domain.errors import MoeRouterError, StorageError
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; when the block ends well, it becomes `target` in one rename.
+def staged_file(target: Path) -> Iterator[Path]:
+    """Yield an empty file beside `target` to write to; when the block ends well, it becomes `target` in one rename.
 
-    Missing parent folders are made. When the block fails, `target` is what it was and nothing is left beside it.
-    A symbolic link is followed, so that it keeps pointing where it points.
+    Missing parent folders are made. When the block fails, `target` is what it was and nothing is left beside it; what
+    a killed run left is removed by the next one. A symbolic link is followed, so that it keeps pointing where it
+    points.
 
     Raises:
-        StorageError: the file system refused, or `target` is a device or pipe, as /dev/null; the message names it.
+        StorageError: the file system refused, or `target` is a folder, or a device or pipe, as /dev/null; the message
+            names it.
     """
-    final = target.resolve()
-    if is_special(final):
-        raise StorageError("is a device or pipe, not a file", where=target)
-    staged: Path | None = None
     try:
+        final = target.resolve()
+        if is_special(final):
+            raise StorageError("is a device or pipe, not a file", where=target)
         final.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{final.name[:100]}.", suffix=".part", dir=final.parent)
-        staged = Path(name)
-        os.close(handle)
-        yield staged
-        sync(staged)
-        staged.chmod(0o666 & ~_umask())  # mkstemp makes it private to its owner
-        staged.replace(final)
-        sync(final.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write: {error.strerror or error}", where=target) from error
-    finally:
-        if staged is not None:
-            with suppress(OSError):
-                staged.unlink(missing_ok=True)
+        clear_leftovers(final.parent)
+        with hidden(final, folder=False) as staged:
+            yield staged
+            sync(staged)
+            os.replace(staged, final)  # noqa: PTH105 - a call of os: the tests let it fail by name
+            sync(final.parent)
+    except MoeRouterError:  # some of them are OSErrors, too
+        raise
+    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links in a circle
+        raise StorageError(f"cannot write: {getattr(error, 'strerror', None) or error}", where=target) from error
 
 
 def write_bytes(target: Path, content: bytes) -> None:
     """Write `content` to `target`: complete or not at all; raises StorageError."""
-    with replacing(target) as staged:
-        staged.write_bytes(content)
+    with staged_file(target) as staged:
+        write_all(staged, content, os.O_TRUNC)
+
+
+def write_all(path: Path, content: bytes, flags: int) -> None:
+    """Open with `flags` beside those for writing, and write everything."""
+    descriptor = os.open(path, os.O_WRONLY | flags, 0o666)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:
     """Force a file's or folder's content to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        os.close(descriptor)

@@ -74,7 +74,8 @@ class InMemoryDatasetStore:
             number += 1
             path = target.with_name(f"{target.name}_{number}")
         if path in self.folders and METADATA not in self.folders[path]:
-            raise TargetExistsError("is no routing data set, so it is not replaced", where=path)
+            names = ", ".join(sorted(self.folders[path]))
+            raise TargetExistsError(f"it holds what is not part of a routing data set: {names}", where=path)
         self._reserved.add(path)
         try:
             yield InMemoryReservation(self, path)

@@ -96,13 +96,25 @@ class InMemoryDatasetFolders:
         )
 
     @contextmanager
-    def staged(self, target: Path, *, replace: bool) -> Iterator[Path]:
-        """Give a path in a temporary folder and remember what lies there at the end; see the port."""
-        if target in self.received and not replace:
-            raise TargetExistsError("is already there", where=target)
+    def staged_folder(self, target: Path, *, replace: bool) -> Iterator[Path]:
+        """Give a temporary folder and remember what lies there at the end; see the port."""
+        there = self.received.get(target, {})
+        self._refuse(target, replace=replace, kept=bool(there) and "metadata.json" not in there)
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+            found = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
+            self.received[target] = {str(path.relative_to(scratch)): path.read_bytes() for path in found}
+
+    @contextmanager
+    def staged_file(self, target: Path, *, replace: bool) -> Iterator[Path]:
+        """Give a temporary file and remember its content; see the port."""
+        self._refuse(target, replace=replace, kept="" not in self.received.get(target, {"": b""}))
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "new"
+            path.touch()
             yield path
-            found = sorted(path.rglob("*")) if path.is_dir() else [path]
-            relative = {each: "" if each == path else str(each.relative_to(path)) for each in found}
-            self.received[target] = {relative[each]: each.read_bytes() for each in found if each.is_file()}
+            self.received[target] = {"": path.read_bytes()}
+
+    def _refuse(self, target: Path, *, replace: bool, kept: bool) -> None:
+        if target in self.received and (kept or not replace):
+            raise TargetExistsError("already exists", where=target)

@@ -14,8 +14,7 @@ import orjson
 import torch
 from safetensors.torch import save
 
-from adapters.files.staged_folder import staged_folder
-from domain.errors import TargetExistsError
+from adapters.files.staged_folder import FolderKind, other_entries, staged_folder
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -44,18 +43,16 @@ def save_lora_folder(
         replace: whether a LoRA adapter that is there may be replaced.
 
     Raises:
-        TargetExistsError: there is something already (and `replace` is off, or it is no LoRA adapter).
+        TargetExistsError: there is something already (and `replace` is off, or it is more than a LoRA adapter).
         StorageError: the file system refused.
     """
-    if target.exists() and not (replace and is_lora_folder(target)):
-        raise TargetExistsError("already exists", where=target, hint="choose another folder")
     files = {
         CONFIG_FILE: orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS),
         WEIGHTS_FILE: _weights(tensors, {"format": "pt", FINGERPRINT_KEY: fingerprint}),
     }
     if system_prompt is not None:
         files[SYSTEM_FILE] = system_prompt.encode()
-    with staged_folder(target, replaceable=is_lora_folder if replace else None) as folder:
+    with staged_folder(target, _KIND, replace=replace) as folder:
         for name, content in files.items():
             folder.write(name, content)
         folder.publish()
@@ -64,6 +61,13 @@ def save_lora_folder(
 def is_lora_folder(folder: Path) -> bool:
     """Tell whether a LoRA adapter in peft's format lies in this folder."""
     return (folder / CONFIG_FILE).is_file()
+
+
+_FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE, SYSTEM_FILE})
+_KIND = FolderKind(
+    "a LoRA adapter's folder",
+    lambda folder: other_entries(folder, _FILES if is_lora_folder(folder) else frozenset()),
+)
 
 
 def _weights(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> bytes:

@@ -6,26 +6,30 @@ the folder refuses one that says anything else.
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from adapters.files.staged_folder import staged_folder
+from adapters.files.regular_files import SpecialFileError, read_regular
+from adapters.files.staged_folder import FolderKind, other_entries, staged_folder
 from adapters.router.router_bytes import FORMAT, from_bytes, to_bytes
 from adapters.router.router_card_json import card_to_json
 from application.ports import TrainedRouter
 from application.routing.router_model_card import model_card
-from domain.errors import RouterFileError, StorageError, TargetExistsError
+from domain.errors import RouterFileError
 
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 MODEL_TYPE: Final = "moe_lora_router"
-_FILES: Final = frozenset({WEIGHTS, CONFIG, "README.md", ".gitattributes"})
+CARD: Final = "README.md"
+_CARD_HASH: Final = "model_card_sha256"
 
 
 def write_folder(router: TrainedRouter, target: Path) -> None:
-    """Write the folder: complete or not at all; an earlier router's folder, or an empty one, is replaced.
+    """Write the folder: complete or not at all; a folder that holds an earlier router alone, or nothing, is replaced.
 
     Raises:
         TargetExistsError: something else is there.
@@ -34,23 +38,13 @@ def write_folder(router: TrainedRouter, target: Path) -> None:
     weights = to_bytes(router)
     sha256 = from_bytes(weights).sha256
     assert sha256 is not None
-    check_replaceable(target)
-    try:
-        with staged_folder(target, replaceable=_is_router_folder) as folder:
-            folder.write(WEIGHTS, weights)
-            options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            folder.write(CONFIG, orjson.dumps(config(router, sha256), option=options))
-            folder.write("README.md", model_card(router.card, sha256).encode())
-            folder.publish()
-    except (StorageError, TargetExistsError) as error:  # its hints are about data sets
-        raise type(error)(error.what, where=target) from error
-
-
-def check_replaceable(folder: Path) -> None:
-    """Raise TargetExistsError unless nothing but a router, or nothing at all, is under the name."""
-    if folder.exists() and not _is_router_folder(folder):
-        kind = "a folder with other files" if folder.is_dir() else "a file, and a router without suffix is a folder"
-        raise TargetExistsError(f"is {kind}; it is not replaced", where=folder)
+    text = model_card(router.card, sha256).encode()
+    content = config(router, sha256) | {_CARD_HASH: hashlib.sha256(text).hexdigest()}
+    with staged_folder(target, ROUTER_FOLDER, replace=True) as folder:
+        folder.write(WEIGHTS, weights)
+        folder.write(CONFIG, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        folder.write(CARD, text)
+        folder.publish()
 
 
 def config(router: TrainedRouter, sha256: str) -> dict[str, Any]:
@@ -89,6 +83,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _is_router_folder(folder: Path) -> bool:
-    """Tell whether nothing but a router, or nothing at all, is in the folder."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= _FILES
+def _foreign(folder: Path) -> list[str]:
+    """Return what in the folder is not part of a router; everything, when it is not one.
+
+    A README that is not the one that ``config.json`` knows was written by somebody.
+    """
+    names: set[str] = set()
+    with suppress(FileNotFoundError, IsADirectoryError, SpecialFileError, ValueError):
+        found = orjson.loads(read_regular(folder / CONFIG))
+        if isinstance(found, dict) and found.get("model_type") == MODEL_TYPE:
+            names = {WEIGHTS, CONFIG}
+            if found.get(_CARD_HASH) == hashlib.sha256(read_regular(folder / CARD)).hexdigest():
+                names.add(CARD)
+    return other_entries(folder, frozenset(names))
+
+
+ROUTER_FOLDER: Final = FolderKind("a router", _foreign, "choose another name; one without a suffix is a folder")

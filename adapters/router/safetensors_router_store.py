@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adapters.files.atomic_files import write_bytes
+from adapters.files.staged_folder import check_replaceable
 from adapters.files.writable import check_writable
 from adapters.router.router_bytes import from_bytes, header_end, read_document, to_bytes
-from adapters.router.router_folder import CONFIG, WEIGHTS, check_config, check_replaceable, write_folder
+from adapters.router.router_folder import CONFIG, ROUTER_FOLDER, WEIGHTS, check_config, write_folder
 from application.ports import TrainedRouter
 from domain.errors import MissingFileError, RouterFileError, StorageError, UsageError
 
@@ -30,7 +31,7 @@ class SafetensorsRouterStore:
         _check_name(target)
         for path in self._written(target):
             if path.is_dir() or not path.suffix:
-                check_replaceable(path)
+                check_replaceable(path, ROUTER_FOLDER)
 
     def replaced_by(self, target: Path) -> tuple[Path, ...]:
         """Return the files or the folder that are there already; see the port for the contract."""

@@ -12,7 +12,7 @@ from attrs import frozen
 from application.ports.publishing import DatasetFolders, RemoteDatasetStore, RemoteFile
 from application.ports.routers import RouterStore
 from application.ports.runtime import ProgressReporter, ProgressTask
-from domain.errors import DataRejectedError, RemoteError
+from domain.errors import DataRejectedError, RemoteError, RouterFileError
 from domain.publishing import PUBLISHED_FILES, REQUIRED_FILES, manifest_hashes, remote_folder
 
 
@@ -73,10 +73,9 @@ class DownloadDataset:
             raise DataRejectedError(f"lacks {', '.join(missing)}", where=where, hint="publish it again")
         wanted = {name: there[name] for name in PUBLISHED_FILES if name in there}
         with (
-            self.folders.staged(request.target, replace=request.force) as staged,
+            self.folders.staged_folder(request.target, replace=request.force) as staged,
             self.progress.track(f"Downloading {request.name}", sum(file.size for file in wanted.values())) as task,
         ):
-            staged.mkdir()
             hashes = {name: _fetch(self.store, file, staged / name, task) for name, file in wanted.items()}
             return DownloadReport(request.target, hashes, _check_manifest(staged, hashes, where))
 
@@ -104,12 +103,16 @@ class DownloadRouter:
             hint = "train one with `moe-router train --backend modal`"
             raise RemoteError("no such router", where=f"{self.store.volume}:{name}", hint=hint)
         with (
-            self.folders.staged(request.target, replace=request.force) as staged,
+            self.folders.staged_file(request.target, replace=request.force) as staged,
             self.progress.track(f"Downloading {name}", file.size) as task,
         ):
             digest = _fetch(self.store, file, staged, task)
             if not name.endswith(".pt"):
-                self.routers.load(staged)
+                try:
+                    self.routers.load(staged)
+                except RouterFileError as error:  # not where it was staged
+                    where = f"{self.store.volume}:{name}"
+                    raise RouterFileError(error.what, where=where, hint=error.hint) from error
         # A .pt file is an export for others: checking it would mean to unpickle it, which this software never does.
         verified = "its size on the volume" if name.endswith(".pt") else "the hashes inside the router file"
         return DownloadReport(request.target, {Path(name).name: digest}, verified)
@@ -117,7 +120,7 @@ class DownloadRouter:
 
 def _fetch(store: RemoteDatasetStore, file: RemoteFile, target: Path, task: ProgressTask) -> str:
     digest, size = hashlib.sha256(), 0
-    with target.open("xb") as stream:
+    with target.open("wb") as stream:
         for block in store.read(file.path):
             stream.write(block)
             digest.update(block)

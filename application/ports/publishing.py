@@ -47,13 +47,23 @@ class DatasetFolders(Protocol):
         """
         ...
 
-    def staged(self, target: Path, *, replace: bool) -> AbstractContextManager[Path]:
-        """Open a path to create a file or folder at; it becomes `target` when the context ends without an error.
+    def staged_folder(self, target: Path, *, replace: bool) -> AbstractContextManager[Path]:
+        """Open an empty folder for a data set's files; it becomes `target` when the context ends without an error.
 
         Until then, and for ever when there is an error, `target` stays as it was.
 
         Raises:
-            TargetExistsError: `target` is there and `replace` is false.
+            TargetExistsError: `target` is there and `replace` is false, or it is not a routing data set, or holds
+                anything else.
+            StorageError: the file system refused.
+        """
+        ...
+
+    def staged_file(self, target: Path, *, replace: bool) -> AbstractContextManager[Path]:
+        """Open an empty file, as `staged_folder`.
+
+        Raises:
+            TargetExistsError: `target` is there and `replace` is false, or it is a folder.
             StorageError: the file system refused.
         """
         ...

@@ -4,23 +4,26 @@ The method is SQLite's: fail the N-th file-system operation for N = 1, 2, 3 … 
 """
 
 import errno
+import fcntl
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
-from adapters.files import folder_locks, staged_folder
+from adapters.files import leftovers, renames
 from application.datasets.verify_dataset import VerifyDataset
 from domain.errors import MoeRouterError, StorageError, TargetExistsError
 from tests.dataset_world import generate, rows_of
 
 ROWS = {"a": rows_of("a", 9), "b": [*rows_of("b", 9), []]}
 OPERATIONS = ("mkdir", "open", "write", "fsync", "rename", "close", "rmdir", "unlink")
+STEPS = range(1, 500, 1 if os.environ.get("MOE_ROUTER_FAULTS") == "all" else 4)
+"""Every call in `make faults`; every fourth in `make test`."""
 WRITING = ("mkdir", "open", "write", "fsync", "rename")
 
 
@@ -43,7 +46,7 @@ class Saboteur:
     def install(self, setattr_: Callable[[object, str, object], None]) -> None:
         for name in self.operations:
             setattr_(os, name, self._wrapped(name, getattr(os, name)))
-        setattr_(staged_folder, "_exchange", self._wrapped("rename", staged_folder._exchange))
+        setattr_(renames, "_renameat2", self._wrapped("rename", renames._renameat2))
 
     def _wrapped(self, name, original):
         def call(*args, **kwargs):
@@ -83,7 +86,7 @@ def run_killed_at(step, target, **options):
 
 
 def test_killed_at_any_call_the_data_set_is_complete_or_absent(tmp_path):
-    for step in range(1, 500):
+    for step in STEPS:
         target = tmp_path / str(step) / "sets" / "out"
         target.parent.parent.mkdir()
         ended = run_killed_at(step, target)
@@ -96,12 +99,12 @@ def test_killed_at_any_call_the_data_set_is_complete_or_absent(tmp_path):
         assert [one.name for one in target.parent.iterdir()] == ["out"], f"killed at call {step}"
         if ended:
             break
-    assert 30 < step < 499
+    assert 30 < step < 490
 
 
 def test_killed_while_replacing_the_old_or_the_new_data_set_is_complete(tmp_path):
     seen = set()
-    for step in range(1, 500):
+    for step in STEPS:
         target = tmp_path / str(step) / "out"
         run(target, seed=1)
         ended = run_killed_at(step, target, seed=2, replace=True)
@@ -113,7 +116,7 @@ def test_killed_while_replacing_the_old_or_the_new_data_set_is_complete(tmp_path
         if ended:
             break
     assert seen == {1, 2}
-    assert step < 499
+    assert step < 490
 
 
 @pytest.mark.parametrize("permanent", [False, True])
@@ -123,7 +126,7 @@ def test_any_failing_call_gives_one_clear_line_and_leaves_nothing(tmp_path, monk
         if not (permanent and name == "open" and not args[1] & os.O_CREAT):  # a full disk still lets itself be read
             raise OSError(number, os.strerror(number))
 
-    for step in range(1, 500):
+    for step in STEPS:
         target = tmp_path / str(step) / "sets" / "out"
         target.parent.parent.mkdir()
         at = (lambda count, step=step: count >= step) if permanent else (lambda count, step=step: count == step)
@@ -143,12 +146,12 @@ def test_any_failing_call_gives_one_clear_line_and_leaves_nothing(tmp_path, monk
             assert list(target.parent.parent.iterdir()) == [], f"failed at call {step}"
         if succeeded:
             break
-    assert 15 < step < 499
+    assert 15 < step < 490
 
 
 def test_everything_is_synced_before_the_name_appears_and_the_manifest_is_written_last(tmp_path, monkeypatch):
     log, names = [], {}
-    real = {name: getattr(os, name) for name in ("open", "fsync", "rename")}
+    real = {"open": os.open, "fsync": os.fsync, "rename": renames._renameat2}
 
     def opened(path, *args, **kwargs):
         descriptor = real["open"](path, *args, **kwargs)
@@ -161,19 +164,20 @@ def test_everything_is_synced_before_the_name_appears_and_the_manifest_is_writte
         log.append(f"sync {names[descriptor]}")
         real["fsync"](descriptor)
 
-    def renamed(old, new):
+    def renamed(*names):
         log.append("rename")
-        real["rename"](old, new)
+        return real["rename"](*names)
 
     monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(renames, "_renameat2", renamed)
     run(tmp_path / "out")
     created = [entry.removeprefix("create ") for entry in log if entry.startswith("create ")]
     assert created[-1] == "metadata.json"
     assert set(created) == {one.name for one in (tmp_path / "out").iterdir()}
-    assert log[: 2 * len(created)] == [f"{what} {name}" for name in created for what in ("create", "sync")]
-    assert log[2 * len(created) :] == ["sync .out.partial", "rename", f"sync {tmp_path.name}"]
+    staging, synced = log[2 * len(created)], sorted(f"sync {name}" for name in created)
+    assert log == [*(f"create {name}" for name in created), *synced, staging, "rename", f"sync {tmp_path.name}"]
+    assert staging.startswith("sync .out.")
 
 
 def test_short_writes_are_written_on(tmp_path, monkeypatch):
@@ -211,8 +215,10 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
 
 def test_a_name_that_is_too_long_is_one_line(tmp_path):
     with pytest.raises(StorageError, match="too long"):
-        run(tmp_path / ("x" * 255))
+        run(tmp_path / ("x" * 256))
     assert list(tmp_path.iterdir()) == []
+    run(tmp_path / ("é" * 127))
+    assert is_complete(tmp_path / ("é" * 127))
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -234,38 +240,80 @@ def test_an_empty_folder_is_taken_only_with_force(tmp_path):
     assert is_complete(tmp_path / "out")
 
 
+@pytest.fixture
+def two_steps(monkeypatch):
+    """A system without renameat2."""
+    monkeypatch.setattr(renames, "_renameat2", lambda *_: False)
+
+
 def test_without_an_atomic_exchange_replacing_still_works(tmp_path, monkeypatch):
     class OldLibrary:
         def __init__(self, *_args, **_options):
             pass
 
     run(tmp_path / "out", seed=1)
-    monkeypatch.setattr(staged_folder.ctypes, "CDLL", OldLibrary)
+    monkeypatch.setattr(renames.ctypes, "CDLL", OldLibrary)
     run(tmp_path / "out", seed=2, replace=True)
     assert JsonlDatasetStore().read_metadata(tmp_path / "out")["seed"] == 2
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(TargetExistsError):
+        run(tmp_path / "out")
 
 
-def test_what_killed_runs_left_under_default_names_is_cleared_by_the_next_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "datasets").mkdir()
-    dead, living, other = (
-        tmp_path / "datasets" / name
-        for name in (".routing_20250101_000000.partial", ".old_20250101_000000_2.partial", ".notes.partial")
-    )
-    for folder in (dead, living, other):
+@pytest.mark.usefixtures("two_steps")
+def test_killed_between_two_renames_the_old_data_set_comes_back_with_the_next_run(tmp_path):
+    seen = set()
+    for step in STEPS:
+        target = tmp_path / str(step) / "out"
+        run(target, seed=1)
+        ended = run_killed_at(step, target, seed=2, replace=True)
+        leftovers.clear_leftovers(target.parent)
+        assert is_complete(target), f"killed at call {step}"
+        seen.add(JsonlDatasetStore().read_metadata(target)["seed"])
+        assert [one.name for one in target.parent.iterdir()] == ["out"]
+        if ended:
+            break
+    assert seen == {1, 2}
+
+
+@pytest.mark.usefixtures("two_steps")
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), KeyboardInterrupt()])
+def test_whatever_ends_a_replacement_between_two_renames_the_old_one_is_put_back(tmp_path, monkeypatch, error):
+    run(tmp_path / "out", seed=1)
+    real = os.rename
+
+    def rename(old, new):
+        if Path(new) == tmp_path / "out" and "partial" in str(old):
+            raise error
+        real(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises((StorageError, KeyboardInterrupt)):
+        run(tmp_path / "out", seed=2, replace=True)
+    assert JsonlDatasetStore().read_metadata(tmp_path / "out")["seed"] == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_killed_runs_left_is_cleared_by_the_next_run_and_nothing_else(tmp_path):
+    living = tmp_path / ".other.0123456789abcdef.moe-partial"
+    dead = [
+        tmp_path / f".{name}.0123456789abcdef.moe-{role}" for name in ("out", "old") for role in ("partial", "gone")
+    ]
+    users = [tmp_path / name for name in (".out.partial", ".out.0123456789abcdef.partial", "out.moe-partial")]
+    for folder in (living, *dead, *users):
         folder.mkdir()
         (folder / "train.jsonl").write_text("half")
-    (tmp_path / "datasets" / ".routing_20250101_000001.partial").write_text("a file")
-    descriptor = folder_locks.lock_new_folder(living)  # as a run does that is at work
-    (living / "train.jsonl").write_text("half")
-    report = run(None)
-    assert is_complete(report.path)
-    names = {".old_20250101_000000_2.partial", ".notes.partial", ".routing_20250101_000001.partial"}
-    assert {one.name for one in (tmp_path / "datasets").iterdir()} == {report.path.name, *names}
-    assert (living / "train.jsonl").read_text() == "half"
+    (tmp_path / ".report.json.0123456789abcdef.moe-partial").write_text("half")
+    os.mkfifo(tmp_path / ".pipe.0123456789abcdef.moe-partial")
+    descriptor = os.open(living, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as a run holds it that is at work
+    run(tmp_path / "out")
+    assert is_complete(tmp_path / "out")
+    kept = {".pipe.0123456789abcdef.moe-partial", living.name, *(path.name for path in users)}
+    assert {one.name for one in tmp_path.iterdir()} == {"out", *kept}
+    assert all((path / "train.jsonl").read_text() == "half" for path in (living, *users))
     os.close(descriptor)
-    run(tmp_path / "datasets" / "named")
+    run(tmp_path / "named")
     assert not living.exists()
 
 
@@ -273,62 +321,51 @@ def test_a_run_killed_anywhere_under_a_default_name_leaves_nothing_after_the_nex
     monkeypatch.chdir(tmp_path)
     for step in (3, 6, 9, 12):
         assert not run_killed_at(step, None)
-    assert list((tmp_path / "datasets").glob(".*.partial"))
+    assert list((tmp_path / "datasets").glob(".*"))
     run(tmp_path / "datasets" / "named")
     assert not list((tmp_path / "datasets").glob(".*"))
 
 
-def test_a_folder_that_was_just_made_is_not_lost_to_who_clears_leftovers(tmp_path, monkeypatch):
-    """Between mkdir and its lock a new folder looks like a leftover; its maker makes it again."""
-    folder = tmp_path / ".routing_20250101_000000.partial"
-    plain, cleared = os.open, []
+def test_what_was_just_made_is_not_lost_to_who_clears_leftovers(tmp_path, monkeypatch):
+    """Between mkdir and its lock a new folder looks like a leftover; its maker makes another."""
+    real, cleared = os.mkdir, []
 
-    def open_(path, *args, **options):
-        if Path(path) == folder and not cleared:
-            cleared.append(True)
-            folder_locks.clear_leftovers(tmp_path)
-            assert not folder.exists()
-        return plain(path, *args, **options)
+    def mkdir(path, *args, **options):
+        real(path, *args, **options)
+        if "moe-partial" in str(path) and not cleared:
+            cleared.append(path)
+            leftovers.clear_leftovers(tmp_path)
+            assert not path.exists()
 
-    monkeypatch.setattr(os, "open", open_)
-    descriptor = folder_locks.lock_new_folder(folder)
-    assert descriptor is not None
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    run(tmp_path / "out")
     assert cleared
-    assert folder.is_dir()
-    os.close(descriptor)
+    assert is_complete(tmp_path / "out")
 
 
-def test_runs_in_the_same_second_all_succeed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("lock", [lambda *_: None, lambda *_: raises(OSError(errno.ENOLCK, "no locks"))])
+def test_where_locks_mean_nothing_a_living_run_is_not_taken_for_a_leftover(tmp_path, monkeypatch, lock):
+    monkeypatch.setattr(fcntl, "flock", lock)
+    store = JsonlDatasetStore()
+    with store.reserve(tmp_path / "first"):
+        run(tmp_path / "second")
+        assert len(list(tmp_path.glob(".first.*"))) == 1
+    run(tmp_path / "second", replace=True, seed=2)
+    assert [one.name for one in tmp_path.iterdir()] == ["second"]
+
+
+def race(tmp_path, seeds, work):
+    """Run `work` in one process per seed, started together; return their exit codes."""
     children = []
     reading, writing = os.pipe()
-    for _ in range(6):
-        child = os.fork()
-        if not child:
-            code = 1
-            with suppress(BaseException):
-                os.close(writing)
-                os.read(reading, 1)  # the end of the pipe is the common start
-                run(None)
-                code = 0
-            os._exit(code)
-        children.append(child)
-    os.close(writing)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
-    os.close(reading)
-    names = sorted(one.name for one in (tmp_path / "datasets").iterdir())
-    assert names == ["routing_20251124_123456", *(f"routing_20251124_123456_{number}" for number in range(2, 7))]
-    assert all(is_complete(tmp_path / "datasets" / name) for name in names)
-
-
-def test_runs_into_one_target_give_one_data_set_and_one_clear_refusal_each(tmp_path):
-    children = []
-    for seed in range(6):
+    for seed in seeds:
         child = os.fork()
         if not child:
             code = 1
             try:
-                run(tmp_path / "out", seed=seed)
+                os.close(writing)
+                os.read(reading, 1)  # the end of the pipe is the common start
+                work(seed)
                 code = 0
             except TargetExistsError:
                 code = 3
@@ -337,28 +374,106 @@ def test_runs_into_one_target_give_one_data_set_and_one_clear_refusal_each(tmp_p
             finally:
                 os._exit(code)
         children.append(child)
+    os.close(writing)
     codes = [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
-    assert sorted(codes) == [0, 3, 3, 3, 3, 3]
+    os.close(reading)
+    return codes
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("atomic", [True, False])
+def test_runs_that_replace_one_target_at_once_leave_one_complete_data_set(tmp_path, monkeypatch, locks, atomic):
+    run(tmp_path / "out", seed=100)
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # granted to everyone
+    if not atomic:
+        monkeypatch.setattr(renames, "_renameat2", lambda *_: False)
+    for turn in range(6):
+        seeds = range(turn * 4, turn * 4 + 4)
+        codes = race(tmp_path, seeds, lambda seed: run(tmp_path / "out", seed=seed, replace=True))
+        assert is_complete(tmp_path / "out")
+        assert 0 in codes
+        assert set(codes) <= {0, 3, 4}
+    monkeypatch.undo()
+    leftovers.clear_leftovers(tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+FOREIGN = ("sources/calendar.jsonl", "router-head.safetensors", ".DS_Store")
+
+
+def test_what_is_not_part_of_the_data_set_keeps_it_from_being_replaced(tmp_path):
+    for name in FOREIGN:
+        target = tmp_path / name.replace("/", "-") / "out"
+        run(target, seed=1)
+        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).write_text("mine")
+        with pytest.raises(TargetExistsError, match=re.escape(name.split("/")[0])):
+            run(target, seed=2, replace=True)
+        assert (target / name).read_text() == "mine"
+        assert JsonlDatasetStore().read_metadata(target)["seed"] == 1
+
+
+def test_a_readme_that_somebody_wrote_is_kept(tmp_path):
+    run(tmp_path / "out")
+    (tmp_path / "out" / "README.md").write_text("my notes")
+    with pytest.raises(TargetExistsError, match=r"README\.md"):
+        run(tmp_path / "out", replace=True)
+    assert (tmp_path / "out" / "README.md").read_text() == "my notes"
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_what_is_put_into_a_data_set_while_it_is_replaced_is_given_back(tmp_path, monkeypatch, atomic):
+    run(tmp_path / "out", seed=1)
+    real, added = renames._renameat2, []
+
+    def renameat2(source, target, flags):
+        if not added and target == tmp_path / "out":
+            added.append(True)
+            (tmp_path / "out" / "thesis.tex").write_text("words")
+        return atomic and real(source, target, flags)
+
+    monkeypatch.setattr(renames, "_renameat2", renameat2)
+    with pytest.raises(TargetExistsError, match=r"thesis\.tex"):
+        run(tmp_path / "out", seed=2, replace=True)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "words"
+    assert JsonlDatasetStore().read_metadata(tmp_path / "out")["seed"] == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_name_that_appears_while_a_run_works_is_not_replaced(tmp_path):
+    store = JsonlDatasetStore()
+    with store.reserve(tmp_path / "out") as reserved:
+        (tmp_path / "out").mkdir()
+        with pytest.raises(TargetExistsError):
+            reserved.folder.publish()
+    assert list((tmp_path / "out").iterdir()) == []
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_runs_in_the_same_second_all_succeed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert race(tmp_path, [1] * 6, lambda _: run(None)) == [0] * 6
+    names = sorted(one.name for one in (tmp_path / "datasets").iterdir())
+    assert names == ["routing_20251124_123456", *(f"routing_20251124_123456_{number}" for number in range(2, 7))]
+    assert all(is_complete(tmp_path / "datasets" / name) for name in names)
+
+
+def test_runs_into_one_target_give_one_data_set_and_one_clear_refusal_each(tmp_path):
+    assert sorted(race(tmp_path, range(6), lambda seed: run(tmp_path / "out", seed=seed))) == [0, 3, 3, 3, 3, 3]
     assert is_complete(tmp_path / "out")
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "gone")])
-def test_a_leftover_that_cannot_be_cleared_keeps_no_lock(tmp_path, monkeypatch, error):
-    leftover = tmp_path / ".set.partial" / "train.jsonl"
-    leftover.parent.mkdir()
-    leftover.write_text("x")
+def test_what_cannot_be_cleared_keeps_no_lock_and_stops_nobody(tmp_path, monkeypatch):
     opened = len(list(Path("/proc/self/fd").iterdir()))
+    (tmp_path / ".set.0123456789abcdef.moe-partial").mkdir()
     with monkeypatch.context() as patch:
-        fails = iter([error])
-        unlink = Path.unlink
-        patch.setattr(Path, "unlink", lambda path: raises(one) if (one := next(fails, None)) else unlink(path))
-        with suppress(PermissionError):
-            os.close(folder_locks.lock_new_folder(leftover.parent))
+        patch.setattr(os, "rename", lambda *_: raises(PermissionError(13, "Permission denied")))
+        run(tmp_path / "out")
     assert len(list(Path("/proc/self/fd").iterdir())) == opened
-    descriptor = folder_locks.lock_new_folder(leftover.parent)  # the same process may try again
-    assert descriptor is not None
-    os.close(descriptor)
+    assert leftovers.clear_leftovers(tmp_path) == set()
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
 def raises(error):

@@ -166,7 +166,7 @@ def test_leftovers_of_a_killed_conversion_are_removed(
     tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "_write_model", lambda _source, stage, _task: (stage / "x").write_text("x"))
-    leftover = tmp_path / "cache/base-models" / f".{embedded._FOLDER}-killed"
+    leftover = tmp_path / "cache/base-models" / f".{embedded._FOLDER}.0123456789abcdef.moe-partial"
     leftover.mkdir(parents=True)
     folder = ensure_embedded_base(tmp_path / "cache")
     assert folder.is_dir()

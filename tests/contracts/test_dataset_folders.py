@@ -61,45 +61,65 @@ def test_an_absent_folder_is_refused(world):
         world.folders.publishable(world.root / "none")
 
 
-def test_what_is_staged_appears_at_the_end(world):
+def put(world, target, files, *, replace=False):
+    with world.folders.staged_folder(target, replace=replace) as staged:
+        for name, content in files.items():
+            (staged / name).write_bytes(content)
+        assert staged != target
+
+
+def test_a_folder_appears_at_the_end(world):
     target = world.root / "deep" / "target"
-    with world.folders.staged(target, replace=False) as staged:
-        staged.mkdir()
+    with world.folders.staged_folder(target, replace=False) as staged:
         (staged / "one").write_bytes(b"1")
         assert world.arrived(target) is None
     assert world.arrived(target) == {"one": b"1"}
 
 
-def test_a_single_file_can_be_staged(world):
-    with world.folders.staged(world.root / "file", replace=False) as staged:
-        staged.write_bytes(b"1")
-    assert world.arrived(world.root / "file") == {"": b"1"}
+def test_a_single_file_appears_at_the_end(world):
+    target = world.root / "file"
+    for content in (b"1", b"2"):
+        with world.folders.staged_file(target, replace=content == b"2") as staged:
+            staged.write_bytes(content)
+            assert (world.arrived(target) is None) == (content == b"1")
+    assert world.arrived(target) == {"": b"2"}
 
 
-def break_off(folders, target):
-    with folders.staged(target, replace=True) as staged:
-        staged.mkdir()
-        (staged / "one").write_bytes(b"new")
+def break_off(staged, name):
+    with staged as path:
+        (path / name if name else path).write_bytes(b"new")
         raise KeyError
 
 
 def test_an_error_leaves_the_target_as_it_was(world):
-    target = world.root / "target"
-    with world.folders.staged(target, replace=False) as staged:
-        staged.mkdir()
-        (staged / "one").write_bytes(b"old")
+    files = dataset_files()
+    put(world, world.root / "target", files)
     with pytest.raises(KeyError):
-        break_off(world.folders, target)
-    assert world.arrived(target) == {"one": b"old"}
+        break_off(world.folders.staged_folder(world.root / "target", replace=True), "one")
+    with pytest.raises(KeyError):
+        break_off(world.folders.staged_file(world.root / "file", replace=True), "")
+    assert world.arrived(world.root / "target") == files
+    assert world.arrived(world.root / "file") is None
     assert [each.name for each in world.root.iterdir()] in ([], ["target"])
 
 
-def test_a_target_that_is_there_is_replaced_only_when_asked(world):
-    target = world.root / "target"
-    for number in (1, 2):
-        with world.folders.staged(target, replace=number == 2) as staged:
-            staged.mkdir()
-            (staged / f"file{number}").write_bytes(b"x")
-    assert world.arrived(target) == {"file2": b"x"}
-    with pytest.raises(TargetExistsError), world.folders.staged(target, replace=False):
+def test_a_data_set_that_is_there_is_replaced_only_when_asked(world):
+    target, newer = world.root / "target", {**dataset_files(), "val.jsonl": b"newer"}
+    put(world, target, dataset_files())
+    with pytest.raises(TargetExistsError):
+        put(world, target, newer)
+    put(world, target, newer, replace=True)
+    assert world.arrived(target) == newer
+
+
+def test_what_is_not_a_data_set_is_not_replaced(world):
+    put(world, world.root / "folder", {"letter.txt": b"dear"})
+    with world.folders.staged_file(world.root / "file", replace=False) as staged:
+        staged.write_bytes(b"1")
+    for target in (world.root / "folder", world.root / "file"):
+        with pytest.raises(TargetExistsError):
+            put(world, target, dataset_files(), replace=True)
+    with pytest.raises(TargetExistsError), world.folders.staged_file(world.root / "folder", replace=True):
         pytest.fail("opened")
+    assert world.arrived(world.root / "folder") == {"letter.txt": b"dear"}
+    assert world.arrived(world.root / "file") == {"": b"1"}

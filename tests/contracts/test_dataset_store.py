@@ -120,7 +120,7 @@ def test_replacing_swaps_the_whole_data_set(place):
 
 def test_what_is_no_data_set_is_not_replaced(place):
     place.put(place.root / "out" / "letter.txt", b"dear")
-    with pytest.raises(TargetExistsError, match="no routing data set"):
+    with pytest.raises(TargetExistsError, match=r"not part of a routing data set: letter\.txt"):
         save(place, replace=True)
     with pytest.raises(TargetExistsError, match="already exists") as caught:
         save(place)

@@ -61,6 +61,10 @@ class DataRejectedError(MoeRouterError, ValueError):
     """Data that was read but cannot be used: no usable rows, a failed verification."""
 
 
+class TooLongError(DataRejectedError):
+    """A prompt with more tokens than the base model takes."""
+
+
 class RouterFileError(DataRejectedError):
     """A router file that is damaged, incomplete, not a router at all, or unsafe to load."""
 
@@ -79,6 +83,14 @@ class TrainingDivergedError(MoeRouterError, ArithmeticError):
 
 class RemoteError(MoeRouterError, ConnectionError):
     """The remote side (Modal, a network) failed, refused or did not answer."""
+
+
+class BusyError(MoeRouterError, RuntimeError):
+    """So many requests wait that another one is refused; it may come again later."""
+
+
+class AnswerTimeoutError(MoeRouterError, TimeoutError):
+    """An answer was not finished in the time that it had."""
 
 
 class InterruptedRunError(MoeRouterError, RuntimeError):

@@ -6,42 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from attrs import define, field
 
-from application.routing.route_prompts import RouteRequest
 from application.serving.choose_answerer import Choice, ChooseAnswerer, ChooseRequest
 from application.serving.sessions import Sessions
 from application.serving.wishes import parse_wishes
 from domain.chats import Chat, Message
-from domain.errors import DataRejectedError, RemoteError, UsageError
-from domain.labels import LabelMap
-from domain.routing import AbstentionThresholds, RouteScores, RoutingDecision, decide
-
-LABELS = LabelMap(("calendar", "claims", "code"))
-LIMITS = AbstentionThresholds(0.5, 0.5)
-WORDS = {"meeting": 0, "claim": 1, "function": 2}
-
-
-@define
-class WordRouter:
-    """Knows one word per adapter; anything else is out of scope."""
-
-    labels: LabelMap = LABELS
-    thresholds: AbstentionThresholds = LIMITS
-    sha256: str = "a" * 64
-    base_name: str = "base"
-    asked: list[str] = field(factory=list)
-    broken: bool = False
-
-    async def route(self, request: RouteRequest) -> RoutingDecision:
-        text = request.prompts[0]
-        self.asked.append(text)
-        if self.broken:
-            raise RemoteError("the model is gone")
-        hits = [label for word, label in WORDS.items() if word in text]
-        shares = tuple((0.9 if label in hits else 0.05) for label in range(3)) if hits else (0.34, 0.33, 0.33)
-        scores = RouteScores(tuple(s / sum(shares) for s in shares), 0.0 if hits else 1.0)
-        return decide(scores, self.labels, request.thresholds or self.thresholds, request.disabled)
+from domain.errors import DataRejectedError, UsageError
+from tests.serving_world import LABELS, WordRouter
 
 
 def chat(*turns: str) -> Chat:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 from attrs import frozen
 
@@ -40,6 +41,13 @@ class GenerationOptions:
 
 GREEDY = GenerationOptions()
 """The most likely answer, with the command line's defaults."""
+
+
+class Finish(StrEnum):
+    """Why an answer ended: the model ended it (or a stop string came), or it was as long as allowed."""
+
+    STOP = "stop"
+    LENGTH = "length"
 
 
 class FallbackKind(StrEnum):
@@ -90,6 +98,23 @@ STRICT = Fallback()
 
 
 @frozen
+class AnswerPolicy:
+    """Who may answer a request.
+
+    Attributes:
+        fallback: who speaks when the router abstains or fails, or its choice is missing.
+        disabled: adapters that are not to answer.
+    """
+
+    fallback: Fallback = STRICT
+    disabled: frozenset[str] = frozenset()
+
+
+CHOSEN_ONLY = AnswerPolicy()
+"""The adapter that the router chose, and the base model where it chose none."""
+
+
+@frozen
 class Speaker:
     """Who answers a prompt.
 
@@ -102,9 +127,7 @@ class Speaker:
     fallback: str | None = None
 
 
-def check_available(
-    labels: LabelMap, available: Collection[str], fallback: Fallback, disabled: frozenset[str] = frozenset()
-) -> None:
+def check_available(labels: LabelMap, available: Collection[str], policy: AnswerPolicy = CHOSEN_ONLY) -> None:
     """Raise unless every answer that the router can ask for has somebody to give it.
 
     Raises:
@@ -112,6 +135,7 @@ def check_available(
             given at all and no fallback stands in.
         LoraAdapterError: some LoRA adapters were given, another one is missing, and no fallback stands in.
     """
+    fallback, disabled = policy.fallback, policy.disabled
     for name in disabled:
         labels.label_of(name)
     if fallback.adapter in disabled:
@@ -125,19 +149,28 @@ def check_available(
     if missing and not available and not fallback.stands_in:
         raise UsageError(
             "no LoRA adapter was given to answer with",
-            hint="--lora NAME=PATH for each, or --lora-dir DIR with all of them; or --fallback base, and the base "
-            "model answers everything",
+            hint="give a folder for each, or let the base model answer everything as the fallback",
         )
     if missing and not fallback.stands_in:
         raise LoraAdapterError(
             f"no LoRA adapter for {', '.join(missing)}, which the router may choose",
-            hint=f"given: {', '.join(sorted(available)) or 'none'}; name its folder with --lora {missing[0]}=PATH, "
-            "or allow --fallback base",
+            hint=f"given: {', '.join(sorted(available)) or 'none'}; give its folder, disable it, or allow a fallback",
         )
 
 
-def choose_speaker(decision: RoutingDecision, available: Collection[str], fallback: Fallback) -> Speaker:
+def choose_speaker(
+    decision: RoutingDecision,
+    available: Collection[str],
+    fallback: Fallback,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> Speaker:
     """Return who answers.
+
+    Args:
+        decision: the router's.
+        available: the LoRA adapters that can answer.
+        fallback: who speaks for one that cannot.
+        refused: why some of those that cannot were refused.
 
     Raises:
         LoraAdapterError: the chosen LoRA adapter is missing and no fallback stands in.
@@ -147,18 +180,17 @@ def choose_speaker(decision: RoutingDecision, available: Collection[str], fallba
         return speaker_without_choice(explain(decision), fallback)
     if decision.adapter in available:
         return Speaker(decision.adapter)
-    why = f"LoRA adapter {decision.adapter} was not given"
+    reason = refused.get(decision.adapter)
+    why = f"LoRA adapter {decision.adapter} {f'is refused: {reason}' if reason else 'was not given'}"
     if not fallback.stands_in:
-        raise LoraAdapterError(why, hint=f"--lora {decision.adapter}=PATH, or --fallback base")
+        raise LoraAdapterError(why, hint="give its folder, or allow a fallback")
     return Speaker(fallback.adapter, why)
 
 
 def speaker_without_choice(why: str, fallback: Fallback) -> Speaker:
     """Return who answers when the router chose nobody; raises DataRejectedError when that is to be an error."""
     if fallback.kind is FallbackKind.ERROR:
-        raise DataRejectedError(
-            f"the router chose no adapter: {why}", hint="--fallback base lets the base model answer"
-        )
+        raise DataRejectedError(f"the router chose no adapter: {why}", hint="a fallback could answer")
     return Speaker(fallback.adapter, why)
 
 

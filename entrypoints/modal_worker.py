@@ -201,22 +201,24 @@ def _evaluate(app: ContainerApplication, asked: RemoteEvaluation) -> dict[str, A
 def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
     from application.answering.answer_prompts import AnswerRequest
     from application.routing.route_prompts import RouteRequest
-    from domain.answers import Fallback
+    from domain.answers import AnswerPolicy, Fallback
     from domain.chats import routing_text
 
-    router, disabled = app.routers.load(asked.router), frozenset(asked.disabled)
+    router = app.routers.load(asked.router)
+    policy = AnswerPolicy(Fallback.parse(asked.fallback), frozenset(asked.disabled))
     if asked.route_only:
         route = app.route_prompts(router, base_model=asked.base_model)
         texts = tuple(routing_text(prompt.chat) for prompt in asked.prompts)
-        return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=disabled)))))
-    fallback = Fallback.parse(asked.fallback)
+        return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=policy.disabled)))))
     for name in asked.loras:
-        if name != fallback.adapter:
+        if name != policy.fallback.adapter:
             router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
     folders = _lora_folders(asked)
-    answering = app.answer_prompts(router, folders, asked.base_model, fallback=fallback, disabled=disabled)
+    answering = app.answer_prompts(router, folders, asked.base_model, policy=policy)
     answers: dict[int, Answer] = {}
-    for index, answer in answering.stream(AnswerRequest(asked.prompts, asked.options)):
+    for index, answer in answering.stream(AnswerRequest(asked.prompts, asked.options, policy)):
+        if isinstance(answer, MoeRouterError):
+            raise answer
         app.updates.send({"kind": "answer", "index": index, **to_wire(answer)})
         answers[index] = answer
     return to_wire(RemoteAnswers(answers=tuple(answers[index] for index in range(len(asked.prompts)))))

@@ -10,16 +10,16 @@ from attrs import define, field
 from application.answering.answers import Answer
 from application.ports.answer_files import PromptRow
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
-from domain.answers import GenerationOptions
+from domain.answers import Finish, GenerationOptions
 from domain.chats import routing_text, with_system
-from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, UsageError
+from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, MoeRouterError, UsageError
 from domain.features import BaseModel
 from domain.lora import LoraFacts, ModuleShapes
 
 
 @define
 class InMemoryAnswerEngine:
-    """An :class:`application.ports.AnswerEngine` and :class:`application.ports.LoraProbe` that repeats the prompt.
+    """An answer engine and LoRA host (:mod:`application.ports.answering`) that repeats the prompt.
 
     Its answers are ``calendar: <prompt>``, or ``base: <prompt>`` from the bare base model; a word is a token.
 
@@ -27,26 +27,33 @@ class InMemoryAnswerEngine:
         adapters: the LoRA adapters that it pretends to hold.
         systems: the system turns of some of them; it says them too.
         without_effect: those of them that answer as the base model does.
+        unloadable: folders whose LoRA adapters cannot be loaded.
         requests: everything that it was asked, in order.
     """
 
-    adapters: tuple[str, ...] = field(converter=tuple)
+    adapters: tuple[str, ...] = field(default=(), converter=tuple)
     systems: Mapping[str, str] = field(factory=dict)
     without_effect: Collection[str] = ()
+    unloadable: Collection[str] = ()
     requests: list[GenerationRequest] = field(factory=list, init=False)
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions
-    ) -> Iterator[tuple[int, Generation]]:
+    ) -> Iterator[tuple[int, Generation | MoeRouterError]]:
         """Answer from the last to the first; see the port for the contract."""
-        for request in requests:
-            if request.adapter is not None and request.adapter not in self.adapters:
-                raise UsageError(f"LoRA adapter {request.adapter!r} is not loaded")
-            if request.images:
-                raise UsageError("base model in-memory sees no images", hint="leave --image out")
         self.requests.extend(requests)
         for index in reversed(range(len(requests))):
-            yield index, self._say(requests[index], options)
+            yield index, self._refusal(requests[index]) or self._say(requests[index], options)
+
+    def load(self, name: str, folder: Path) -> None:
+        """Pretend to hold one more; see the port for the contract."""
+        if folder.name in self.unloadable:
+            raise LoraAdapterError("does not fit", where=folder)
+        self.adapters = (*self.adapters, name)
+
+    def unload(self, name: str) -> None:
+        """Hold one less."""
+        self.adapters = tuple(each for each in self.adapters if each != name)
 
     def distances(self) -> LoraDistances:
         """Return distance 1 between any two, and 0 where a LoRA adapter is to have no effect."""
@@ -55,6 +62,13 @@ class InMemoryAnswerEngine:
             self.adapters, tuple(states), tuple(tuple(abs(one - other) for other in states) for one in states)
         )
 
+    def _refusal(self, request: GenerationRequest) -> MoeRouterError | None:
+        if request.adapter is not None and request.adapter not in self.adapters:
+            return UsageError(f"LoRA adapter {request.adapter!r} is not loaded")
+        if request.images:
+            return UsageError("base model in-memory sees no images", hint="leave the images out")
+        return None
+
     def _say(self, request: GenerationRequest, options: GenerationOptions) -> Generation:
         chat = with_system(request.chat, self.systems.get(request.adapter or ""))
         system = "".join(f"[{message.content}] " for message in chat if message.role == "system")
@@ -62,7 +76,7 @@ class InMemoryAnswerEngine:
         cuts = [text.index(stop) for stop in options.stop if stop in text]
         words = (text[: min(cuts)] if cuts else text).split(" ")
         kept = words[: options.max_new_tokens]
-        finish = "stop" if len(kept) == len(words) else "length"
+        finish = Finish.STOP if len(kept) == len(words) else Finish.LENGTH
         return Generation(" ".join(kept).strip(), len(kept), finish)
 
 

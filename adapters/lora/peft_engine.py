@@ -19,12 +19,12 @@ from adapters.lora.chat_format import prompt_tokens, render_prompt
 from adapters.lora.generation_control import EndOfRow, RowDraws, cut_at, row_seed
 from adapters.lora.lora_folder import SYSTEM_FILE
 from adapters.lora.mixed_batch import mixed_batch
-from adapters.lora.peft_loading import inject, inner_name
+from adapters.lora.peft_loading import inject, inner_name, remove
 from adapters.lora.vision_inputs import vision_inputs
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
-from domain.answers import GenerationOptions
+from domain.answers import Finish, GenerationOptions
 from domain.chats import Chat, as_chat, routing_text, with_system
-from domain.errors import DataRejectedError, UsageError
+from domain.errors import DataRejectedError, MoeRouterError, UsageError
 
 CPU_TOKEN_BUDGET = 4096
 GPU_TOKEN_BUDGET = 65536
@@ -33,7 +33,7 @@ PROBE_PROMPT = "Answer the request in one line."
 
 @define(eq=False)
 class PeftEngine:
-    """An :class:`application.ports.AnswerEngine` and :class:`application.ports.LoraProbe`.
+    """An :class:`application.ports.answering.AnswerEngine` and :class:`application.ports.answering.LoraHost`.
 
     The LoRA layers are put into the base model that was given, so that one copy serves routing (which bypasses
     them, see :mod:`adapters.base_model.peft_bypass`) and generation. Rows of a batch are padded on the left. Holds
@@ -41,16 +41,16 @@ class PeftEngine:
 
     Attributes:
         base: the base model; carries the LoRA layers from here on.
-        folders: the LoRA adapters by name, checked before (:class:`application.CheckLoraAdapters`).
+        folders: LoRA adapters to begin with, by name; :class:`application.CheckLoraAdapters` loads what is sound.
         token_budget: most tokens of one batch, padding and the tokens to be generated included; None takes
             4,096 on a CPU and 65,536 on a GPU.
     """
 
     base: LoadedBase
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Path] = field(factory=dict)
     token_budget: int | None = None
     _model: Any = field(init=False, repr=False)
-    _systems: dict[str, str] = field(init=False, repr=False)
+    _systems: dict[str, str | None] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Load the LoRA adapters.
@@ -61,28 +61,46 @@ class PeftEngine:
         """
         if self.base.kind == "encoder" or not self.base.is_whole:
             raise DataRejectedError("this base model cannot generate answers", where=self.base.info.name)
-        with self.base.lock:
-            self._model = inject(self.base, self.folders)
-        self._systems = {
-            name: (folder / SYSTEM_FILE).read_text("utf-8")
-            for name, folder in self.folders.items()
-            if (folder / SYSTEM_FILE).is_file()
-        }
+        self._model = self.base.model
+        for name, folder in self.folders.items():
+            self.load(name, folder)
 
     @property
     def adapters(self) -> tuple[str, ...]:
         """The LoRA adapters that can answer."""
-        return tuple(self.folders)
+        return tuple(self._systems)
+
+    def load(self, name: str, folder: Path) -> None:
+        """Put one LoRA adapter into the base model; see the port for the contract."""
+        system = (folder / SYSTEM_FILE).read_text("utf-8") if (folder / SYSTEM_FILE).is_file() else None
+        render_prompt(self.base.tokenizer, with_system(as_chat(PROBE_PROMPT), system))
+        with self.base.lock:
+            self._model = inject(self._model, name, folder)
+        self._systems[name] = system
+
+    def unload(self, name: str) -> None:
+        """Take one LoRA adapter out again; see the port for the contract."""
+        with self.base.lock:
+            remove(self._model, name)
+        del self._systems[name]
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions
-    ) -> Iterator[tuple[int, Generation]]:
+    ) -> Iterator[tuple[int, Generation | MoeRouterError]]:
         """Yield answers as batches finish, longest prompts first; see the port for the contract."""
-        rendered = [self._render(request) for request in requests]
-        texts = [index for index, request in enumerate(requests) if not request.images]
-        ids = [prompt_tokens(self.base.tokenizer, rendered[index]) for index in texts]
-        for index, row in zip(texts, ids, strict=True):
-            self._check_length(len(row), requests[index], options)
+        rendered: dict[int, str] = {}
+        rows: dict[int, list[int]] = {}
+        for index, request in enumerate(requests):
+            try:
+                rendered[index] = self._render(request)
+                if not request.images:
+                    rows[index] = prompt_tokens(self.base.tokenizer, rendered[index])
+                    self._check_length(len(rows[index]), request, options)
+            except MoeRouterError as error:
+                rendered.pop(index, None)
+                rows.pop(index, None)
+                yield index, error
+        texts, ids = list(rows), list(rows.values())
         budget = self.token_budget or (CPU_TOKEN_BUDGET if self.base.device.type == "cpu" else GPU_TOKEN_BUDGET)
         for batch in length_sorted_batches([len(row) + options.max_new_tokens for row in ids], budget):
             batch.sort(key=lambda position: requests[texts[position]].adapter or "")  # neighbours, see mixed_batch
@@ -91,21 +109,25 @@ class PeftEngine:
             names = [requests[index].adapter for index in chosen]
             seeds = [row_seed(options.seed, rendered[index]) for index in chosen]
             yield from zip(chosen, self._run(inputs, names, seeds, options), strict=True)
-        for index, request in enumerate(requests):
-            if request.images:
-                inputs = vision_inputs(self.base, self._chat(request), request.images)
-                self._check_length(inputs["input_ids"].shape[1], request, options)
-                seeds = [row_seed(options.seed, rendered[index])]
-                yield index, self._run(inputs, [request.adapter], seeds, options)[0]
+        for index in rendered.keys() - rows.keys():
+            try:
+                yield index, self._with_images(requests[index], rendered[index], options)
+            except MoeRouterError as error:
+                yield index, error
+
+    def _with_images(self, request: GenerationRequest, rendered: str, options: GenerationOptions) -> Generation:
+        inputs = vision_inputs(self.base, self._chat(request), request.images)
+        self._check_length(inputs["input_ids"].shape[1], request, options)
+        return self._run(inputs, [request.adapter], [row_seed(options.seed, rendered)], options)[0]
 
     def distances(self) -> LoraDistances:
         """Return how far the LoRA adapters' logits lie apart on one fixed prompt, all in one batch."""
         text = render_prompt(self.base.tokenizer, as_chat(PROBE_PROMPT))
         ids = prompt_tokens(self.base.tokenizer, text)
-        names: list[str | None] = [None, *self.folders]
+        names: list[str | None] = [None, *self.adapters]
         inputs = self._padded([ids] * len(names))
         with self.base.lock, torch.inference_mode():
-            adapter_names = {"adapter_names": [inner_name(name) for name in names]} if self.folders else {}
+            adapter_names = {"adapter_names": [inner_name(name) for name in names]} if self.adapters else {}
             logits = self._model(**inputs, **adapter_names, use_cache=False, logits_to_keep=1).logits
         states = logits[:, -1].float()  # (1 + adapters, vocabulary)
         apart = (states[:, None] - states[None]).abs().amax(dim=2) / states[0].std().clamp(min=1e-12)
@@ -113,7 +135,7 @@ class PeftEngine:
         return LoraDistances(self.adapters, tuple(rows[0][1:]), tuple(tuple(row[1:]) for row in rows[1:]))
 
     def _chat(self, request: GenerationRequest) -> Chat:
-        if request.adapter is not None and request.adapter not in self.folders:
+        if request.adapter is not None and request.adapter not in self._systems:
             raise UsageError(f"LoRA adapter {request.adapter!r} is not loaded")
         return with_system(request.chat, self._systems.get(request.adapter or ""))
 
@@ -127,7 +149,7 @@ class PeftEngine:
                 f"a prompt of {tokens} tokens and {options.max_new_tokens} new ones are more than the base model's "
                 f"{limit}",
                 where=f"prompt {shorten(routing_text(request.chat), 60, placeholder='…')!r}",
-                hint="shorten the prompt, or lower --max-new-tokens",
+                hint="shorten the prompt, or ask for fewer new tokens",
             )
 
     def _padded(self, rows: Sequence[list[int]]) -> dict[str, torch.Tensor]:
@@ -177,7 +199,7 @@ class PeftEngine:
         text: str = self.base.tokenizer.decode(kept, skip_special_tokens=True)
         text, stopped = cut_at(text, options.stop)
         used = len(kept) + (end is not None)
-        return Generation(text.strip(), used, "stop" if stopped or end is not None else "length")
+        return Generation(text.strip(), used, Finish.STOP if stopped or end is not None else Finish.LENGTH)
 
     @property
     def _ends(self) -> set[int]:

@@ -12,16 +12,16 @@ from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
 from application.ports import ProgressReporter
 from application.ports.answer_files import AnswerLog, PromptRow, PromptRowReader
-from domain.answers import GREEDY, GenerationOptions
+from domain.answers import CHOSEN_ONLY, GREEDY, AnswerPolicy, GenerationOptions
 from domain.chats import routing_text
-from domain.errors import DataRejectedError
+from domain.errors import DataRejectedError, MoeRouterError
 
 
 class AnswerStream(Protocol):
     """Answers prompts, here (:class:`application.answering.answer_prompts.AnswerPrompts`) or elsewhere."""
 
-    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
-        """Yield ``(index, answer)`` for every prompt, in any order, each as soon as it is known."""
+    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
+        """Yield ``(index, answer)``, or an error in place of one, for every prompt, each as soon as it is known."""
         ...
 
 
@@ -32,10 +32,12 @@ class AnswerFileRequest:
     Attributes:
         source: file of prompts.
         options: how answers are generated.
+        policy: who may answer.
     """
 
     source: Path
     options: GenerationOptions = GREEDY
+    policy: AnswerPolicy = CHOSEN_ONLY
 
 
 @frozen
@@ -92,7 +94,9 @@ class AnswerFile:
         fallbacks = tokens = 0
         with self.progress.track("Answering prompts", len(waiting)) as task:
             prompts = tuple(row.prompt for row in waiting)
-            for index, answer in answer_prompts.stream(AnswerRequest(prompts, request.options)):
+            for index, answer in answer_prompts.stream(AnswerRequest(prompts, request.options, request.policy)):
+                if isinstance(answer, MoeRouterError):
+                    raise answer
                 self.log.append(waiting[index].id, routing_text(prompts[index].chat), answer)
                 name = answer.adapter or "base"
                 by_adapter[name] = by_adapter.get(name, 0) + 1
@@ -108,6 +112,6 @@ class AnswerFile:
                 raise DataRejectedError(
                     f"id {row.id!r} was answered before, with another prompt",
                     where=source,
-                    hint="write to another --output, or give the prompts other ids",
+                    hint="write to another file, or give the prompts other ids",
                 )
         return [row for row in rows if row.id not in finished]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from application.answering.answers import Answer, Prompt
 from application.ports.answering import AnswerEngine, Generation, GenerationRequest
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.answers import (
+    CHOSEN_ONLY,
     GREEDY,
-    STRICT,
-    Fallback,
+    AnswerPolicy,
     GenerationOptions,
     Speaker,
     check_available,
@@ -20,7 +20,7 @@ from domain.answers import (
     speaker_without_choice,
 )
 from domain.chats import routing_text
-from domain.errors import DataRejectedError, MoeRouterError
+from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 
 
@@ -31,10 +31,12 @@ class AnswerRequest:
     Attributes:
         prompts: the prompts.
         options: how answers are generated.
+        policy: who may answer.
     """
 
     prompts: tuple[Prompt, ...]
     options: GenerationOptions = GREEDY
+    policy: AnswerPolicy = CHOSEN_ONLY
 
 
 @frozen
@@ -49,59 +51,85 @@ class AnswerPrompts:
 
     Attributes:
         route: routes prompts on the base model's own states.
-        engine: generates on the same base model.
-        fallback: who speaks when the router abstains or fails, or its choice is missing.
-        disabled: adapters that are not to answer.
+        engine: generates answers.
+        refused: LoRA adapters that the engine does not hold because a check refused them, and why.
     """
 
     route: RoutePrompts
     engine: AnswerEngine
-    fallback: Fallback = STRICT
-    disabled: frozenset[str] = frozenset()
-
-    def __attrs_post_init__(self) -> None:
-        """Raise unless there is a LoRA adapter, or a fallback, for every choice; see `check_available`."""
-        check_available(self.route.router.card.labels, self.engine.adapters, self.fallback, self.disabled)
+    refused: Mapping[str, str] = field(factory=dict)
 
     def __call__(self, request: AnswerRequest) -> list[Answer]:
-        """Return one answer per prompt, in order; for errors see `stream`."""
+        """Return one answer per prompt, in order; raises the first error that stands in place of one."""
         found = dict(self.stream(request))
-        return [found[index] for index in range(len(request.prompts))]
+        answers = []
+        for index in range(len(request.prompts)):
+            answer = found[index]
+            if isinstance(answer, MoeRouterError):
+                raise answer
+            answers.append(answer)
+        return answers
 
-    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
+    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
         """Route all prompts in one pass, then yield ``(index, answer)`` as mixed batches finish, in any order.
 
+        A prompt that cannot be answered gives its error in place of an answer, and touches no other: it has no text,
+        is too long, or the router abstains on it and that was asked to be an error.
+
         Raises:
-            DataRejectedError: a prompt without text or that is too long; an abstention, if that is an error.
+            UsageError, LoraAdapterError: the request's policy cannot hold; see `check_available`.
         """
-        routed = self._route(request.prompts)
+        check_available(self.route.router.card.labels, self.engine.adapters, request.policy)
+        routed: dict[int, _Routed] = {}
+        for index, each in enumerate(self._route(request.prompts, request.policy)):
+            if isinstance(each, MoeRouterError):
+                yield index, each
+            else:
+                routed[index] = each
+        asked = list(routed)
         generations = self.engine.generate(
             [
-                GenerationRequest(prompt.chat, each.speaker.adapter, prompt.images)
-                for prompt, each in zip(request.prompts, routed, strict=True)
+                GenerationRequest(prompt.chat, routed[index].speaker.adapter, prompt.images)
+                for index, prompt in enumerate(request.prompts)
+                if index in routed
             ],
             request.options,
         )
-        for index, generation in generations:
-            yield index, _answer(routed[index], generation)
+        for position, generation in generations:
+            index = asked[position]
+            if isinstance(generation, MoeRouterError):
+                yield index, generation
+            else:
+                yield index, _answer(routed[index], generation)
 
-    def _route(self, prompts: Sequence[Prompt]) -> list[_Routed]:
-        texts = tuple(routing_text(prompt.chat) for prompt in prompts)
+    def _route(self, prompts: Sequence[Prompt], policy: AnswerPolicy) -> list[_Routed | MoeRouterError]:
+        """Route all at once; when that fails each alone, so that one bad prompt decides for itself only."""
         try:
-            decisions = self.route(RouteRequest(texts, disabled=self.disabled))
+            texts = tuple(routing_text(prompt.chat) for prompt in prompts)
+            decisions = self.route(RouteRequest(texts, disabled=policy.disabled))
         except MoeRouterError as error:
-            if not self.fallback.stands_in:
-                raise
-            speaker = speaker_without_choice(f"the router failed: {error.what}", self.fallback)
-            return [_Routed(None, speaker) for _ in prompts]
-        return [_Routed(each, self._speaker(each, text)) for each, text in zip(decisions, texts, strict=True)]
+            if len(prompts) == 1:
+                return [self._unrouted(prompts[0], error, policy)]
+            return [each for prompt in prompts for each in self._route((prompt,), policy)]
+        return [self._speaker(each, text, policy) for each, text in zip(decisions, texts, strict=True)]
 
-    def _speaker(self, decision: RoutingDecision, text: str) -> Speaker:
+    def _unrouted(self, prompt: Prompt, error: MoeRouterError, policy: AnswerPolicy) -> _Routed | MoeRouterError:
+        """Return who answers where routing failed; a prompt without text is nobody's."""
         try:
-            return choose_speaker(decision, self.engine.adapters, self.fallback)
-        except DataRejectedError as error:
+            routing_text(prompt.chat)
+        except MoeRouterError as empty:
+            return empty
+        if not policy.fallback.stands_in:
+            return error
+        return _Routed(None, speaker_without_choice(f"the router failed: {error.what}", policy.fallback))
+
+    def _speaker(self, decision: RoutingDecision, text: str, policy: AnswerPolicy) -> _Routed | MoeRouterError:
+        try:
+            speaker = choose_speaker(decision, self.engine.adapters, policy.fallback, self.refused)
+        except MoeRouterError as error:
             shown = text if len(text) <= 60 else text[:60] + "…"
-            raise type(error)(error.what, where=f"prompt {shown!r}", hint=error.hint) from error
+            return type(error)(error.what, where=f"prompt {shown!r}", hint=error.hint)
+        return _Routed(decision, speaker)
 
 
 def _answer(routed: _Routed, generation: Generation) -> Answer:

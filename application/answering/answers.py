@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from domain.answers import Finish
 from domain.chats import Chat
 from domain.routing import RoutingDecision
 
@@ -33,7 +34,7 @@ class Answer:
         fallback: why it is not the router's confident choice; None when it is.
         text: what was said.
         tokens: generated tokens.
-        finish: "stop" or "length", see :class:`application.ports.answering.Generation`.
+        finish: why it ended.
     """
 
     decision: RoutingDecision | None
@@ -41,4 +42,4 @@ class Answer:
     fallback: str | None
     text: str
     tokens: int
-    finish: str
+    finish: Finish

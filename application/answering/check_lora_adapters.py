@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
-from application.ports.answering import AnswerEngine, LoraProbe
+from application.ports.answering import LoraHost, LoraProbe
 from application.ports.lora import LoraInspector
 from domain.errors import LoraAdapterError, MoeRouterError
 from domain.lora import LoraFacts, effect_problems, find_problems, find_warnings
@@ -44,28 +43,27 @@ class LoraDiagnosis:
         return not self.problems
 
 
-class ProbingEngine(AnswerEngine, LoraProbe, Protocol):
-    """An engine that can also be probed."""
-
-
-@frozen(eq=False)
+@frozen
 class LoraCheck:
     """Outcome of a check.
 
     Attributes:
         base_name: the base model that they were checked against.
         diagnoses: one per LoRA adapter, in the order given.
-        engine: holds those that the probe ran on, ready to answer; use it after `require_sound`.
     """
 
     base_name: str
     diagnoses: tuple[LoraDiagnosis, ...]
-    engine: AnswerEngine = field(repr=False)
 
     @property
     def sound(self) -> bool:
         """Whether every LoRA adapter is."""
         return all(each.sound for each in self.diagnoses)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The LoRA adapters that are not sound, each with its first problem."""
+        return {each.name: each.problems[0] for each in self.diagnoses if not each.sound}
 
     def require_sound(self) -> None:
         """Raise LoraAdapterError that names every refused LoRA adapter with its first problem."""
@@ -74,30 +72,36 @@ class LoraCheck:
             raise LoraAdapterError(
                 "; ".join(f"LoRA adapter {each.name} is refused: {each.problems[0]}" for each in bad),
                 where=bad[0].folder if len(bad) == 1 else None,
-                hint="moe-router doctor shows everything",
+                hint="the doctor shows everything",
             )
 
 
 @frozen(eq=False)
 class CheckLoraAdapters:
-    """Checks files first, so that only what fits is put into the base model; then runs one batch.
+    """Checks files first, so that only what fits is put into the base model; then runs what is in it.
 
     Attributes:
         inspector: reads the folders; knows the base model.
-        load: puts LoRA adapters (by name) into the base model; called once, with those whose files are sound.
+        host: takes the LoRA adapters whose files are sound; afterwards it holds the sound ones, ready to answer.
     """
 
     inspector: LoraInspector
-    load: Callable[[Mapping[str, Path]], ProbingEngine]
+    host: LoraHost
 
     def __call__(self, folders: Mapping[str, Path]) -> LoraCheck:
         """Check the LoRA adapters; never raises for a bad one."""
         diagnoses = {name: self._read(name, folder) for name, folder in folders.items()}
-        fitting = {name: folders[name] for name, each in diagnoses.items() if each.sound}
-        engine = self.load(fitting)
-        if fitting:
-            diagnoses.update(_probed(diagnoses, engine))
-        return LoraCheck(self.inspector.base.name, tuple(diagnoses.values()), engine)
+        loaded = []
+        for name, each in diagnoses.items():
+            if each.sound:
+                diagnoses[name] = self._loaded(each)
+                loaded += [name] if diagnoses[name].sound else []
+        if loaded:
+            diagnoses.update(_probed(diagnoses, self.host))
+        for name in loaded:
+            if not diagnoses[name].sound:
+                self.host.unload(name)
+        return LoraCheck(self.inspector.base.name, tuple(diagnoses.values()))
 
     def _read(self, name: str, folder: Path) -> LoraDiagnosis:
         try:
@@ -108,6 +112,13 @@ class CheckLoraAdapters:
         base = self.inspector.base
         problems = find_problems(facts, base, self.inspector.modules)
         return LoraDiagnosis(name, folder, facts, problems, find_warnings(facts, base))
+
+    def _loaded(self, diagnosis: LoraDiagnosis) -> LoraDiagnosis:
+        try:
+            self.host.load(diagnosis.name, diagnosis.folder)
+        except MoeRouterError as error:
+            return evolve(diagnosis, problems=(error.what,))
+        return diagnosis
 
 
 def _probed(diagnoses: Mapping[str, LoraDiagnosis], probe: LoraProbe) -> dict[str, LoraDiagnosis]:

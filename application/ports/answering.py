@@ -1,15 +1,18 @@
-"""The ports that answer prompts with one loaded base model and the LoRA adapters on it."""
+"""The ports that answer prompts, and that hold the LoRA adapters which do so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from attrs import frozen
 
-from domain.answers import GenerationOptions
+from domain.answers import Finish, GenerationOptions
 from domain.chats import Chat
+from domain.errors import MoeRouterError
+
+_Result = TypeVar("_Result")
 
 
 @frozen
@@ -32,18 +35,18 @@ class Generation:
     """What was generated for one request.
 
     Attributes:
-        text: the answer, without stop string and special tokens.
+        text: the answer, without stop string and end mark.
         tokens: number of generated tokens, the end mark included.
-        finish: "stop" (the model ended, or a stop string came) or "length" (the token limit).
+        finish: why it ended.
     """
 
     text: str
     tokens: int
-    finish: str
+    finish: Finish
 
 
 class AnswerEngine(Protocol):
-    """Generates answers with the base model and LoRA adapters that it holds; one copy of the base in memory.
+    """Generates answers with a base model and the LoRA adapters that it holds.
 
     The contract:
 
@@ -51,6 +54,7 @@ class AnswerEngine(Protocol):
     - An answer depends on its request and the options only: not on the other requests, their order or the batch
       (to float32 rounding where two tokens are equally likely).
     - A LoRA adapter's own system turn (see its folder) leads chats that bring none; the base model gets none.
+    - A request that cannot be answered gives its error in place of an answer; the others are answered.
     """
 
     @property
@@ -60,14 +64,77 @@ class AnswerEngine(Protocol):
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions
-    ) -> Iterator[tuple[int, Generation]]:
+    ) -> Iterator[tuple[int, Generation | MoeRouterError]]:
         """Yield ``(index of the request, its answer)`` as batches finish: each index once, in any order.
 
-        Raises:
-            UsageError: a LoRA adapter that is not held, or images for a base model that sees none.
-            DataRejectedError: a request that the base model cannot take (too long, refused by its template).
-            MissingFileError: an image that is not there.
+        In place of an answer stands:
+
+        - UsageError: a LoRA adapter that is not held, or images for a base model that sees none.
+        - DataRejectedError: a request that the base model cannot take (too long, refused by its template).
+        - MissingFileError: an image that is not there.
         """
+        ...
+
+
+@frozen
+class AnswerPiece:
+    """What was added to an answer that is still growing.
+
+    Attributes:
+        text: the text that was added; may be empty.
+        tokens: tokens generated so far, the end mark included.
+        finish: why the answer ended; None in every piece but the last.
+    """
+
+    text: str
+    tokens: int
+    finish: Finish | None = None
+
+
+class StreamingEngine(Protocol):
+    """Answers many callers at once, token by token.
+
+    The contract:
+
+    - Joined, the texts of a request's pieces are the text that :meth:`AnswerEngine.generate` gives for it, and the
+      last piece, and only that, has a finish.
+    - A caller that stops iterating (cancelled, or the iterator closed) frees its place; the others go on.
+    - The queue is bounded: what finds it full is refused at once.
+    - An error ends one request. When the engine itself fails, all callers get an error, those after it included.
+    """
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The LoRA adapters that can answer."""
+        ...
+
+    def stream(
+        self, request: GenerationRequest, options: GenerationOptions, *, timeout: float | None = None
+    ) -> AsyncIterator[AnswerPiece]:
+        """Yield the answer as it grows.
+
+        Args:
+            request: what to answer, and who answers.
+            options: how the answer is generated; each request has its own.
+            timeout: seconds from now to the end of the answer, waiting included.
+
+        Raises:
+            BusyError: too many requests wait already.
+            AnswerTimeoutError: the time is over.
+            UsageError: the engine is closed.
+            MoeRouterError: what :class:`AnswerEngine` gives in place of an answer.
+        """
+        ...
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """Run other work that needs the model, such as routing, where and when that is safe; return its result.
+
+        Raises what the work raises; BusyError and UsageError as `stream` does.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End all answers (their callers get UsageError) and give the model free, in bounded time."""
         ...
 
 
@@ -90,8 +157,24 @@ class LoraDistances:
 
 
 class LoraProbe(Protocol):
-    """Runs LoRA adapters on a fixed prompt, all in one batch."""
+    """Runs the LoRA adapters that it holds on a fixed prompt."""
 
     def distances(self) -> LoraDistances:
         """Return the distances of every LoRA adapter that is held."""
+        ...
+
+
+class LoraHost(LoraProbe, Protocol):
+    """A base model that takes LoRA adapters one by one, and can lose each again."""
+
+    def load(self, name: str, folder: Path) -> None:
+        """Take one LoRA adapter, so that it can answer; nothing is changed when that fails.
+
+        Raises:
+            LoraAdapterError: its weights do not go where its configuration says, or it cannot answer a plain prompt.
+        """
+        ...
+
+    def unload(self, name: str) -> None:
+        """Lose one LoRA adapter; the others and the base model stay as they are."""
         ...

@@ -147,13 +147,12 @@ def _answer(app: Application, console: Console, router: Path, loras: Path) -> No
     """Answer every prompt through the adapter that the router picks, on one loaded base model."""
     from application.answering.answer_prompts import AnswerRequest
     from application.answering.answers import Prompt
-    from domain.answers import STRICT
     from domain.chats import as_chat
 
     _heading(console, 5, "New prompts, each answered through the adapter that the router picks")
     trained = app.routers.load(router)
     folders = {name: loras / name for name in trained.card.labels.names}
-    answering = app.answer_prompts(trained, folders, fallback=STRICT)
+    answering = app.answer_prompts(trained, folders)
     prompts = tuple(Prompt(as_chat(prompt)) for prompt in PROMPTS.values())
     answers = answering(AnswerRequest(prompts))
     for answer, prompt in zip(answers, PROMPTS.values(), strict=True):

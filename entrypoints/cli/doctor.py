@@ -29,7 +29,7 @@ def command(
     folders = lora_folders(loras, lora_dir)
     if not folders:
         raise UsageError("no LoRA adapter to check", hint="use --lora NAME=PATH or --lora-dir DIR")
-    check = app.check_lora_adapters(app.load_base(base_model))(folders)
+    check, _ = app.check_lora_adapters(app.load_base(base_model), folders)
     if as_json:
         import orjson
 

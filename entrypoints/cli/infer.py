@@ -160,30 +160,30 @@ def _print_decisions(path: Path, prompts: Sequence[Any], decisions: Sequence[Any
 
 def _answer(app: Application, path: Path, options: dict[str, Any]) -> None:
     from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
-    from domain.answers import Fallback, GenerationOptions
+    from domain.answers import AnswerPolicy, Fallback, GenerationOptions
     from entrypoints.cli.answer_report import print_report
     from entrypoints.cli.answer_setting import lora_contents, setting
 
     generation = GenerationOptions(
         options["max_new_tokens"], options["temperature"], options["seed"], tuple(options["stop"])
     )
-    fallback, disabled = Fallback.parse(options["fallback"]), frozenset(options["disable"])
+    policy = AnswerPolicy(Fallback.parse(options["fallback"]), frozenset(options["disable"]))
     folders = lora_folders(options["loras"], options["lora_dir"])
     prompts = None if options["output"] else _prompts(options)
     router = app.routers.load(path)
     for name in lora_folders(options["loras"], None):
-        if name != fallback.adapter:
+        if name != policy.fallback.adapter:
             router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
 
     def answering() -> AnswerPrompts:
-        return app.answer_prompts(router, folders, options["base_model"], fallback=fallback, disabled=disabled)
+        return app.answer_prompts(router, folders, options["base_model"], policy=policy)
 
     if prompts is None:
-        used = (router.sha256, lora_contents(folders), generation, options["fallback"], sorted(disabled))
-        report = app.answer_file(answering, options["source"], options["output"], generation, setting(*used))
+        used = (router.sha256, lora_contents(folders), generation, options["fallback"], sorted(policy.disabled))
+        report = app.answer_file(answering, options["source"], options["output"], generation, setting(*used), policy)
         print_report(report, options["output"], as_json=options["as_json"])
         return
-    answers = answering()(AnswerRequest(prompts, generation))
+    answers = answering()(AnswerRequest(prompts, generation, policy))
     _print_answers(path, prompts, answers, as_json=options["as_json"])
 
 

@@ -12,27 +12,29 @@ from entrypoints.wiring.routing import RoutingParts
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.base_model.transformers_base import LoadedBase
+    from adapters.lora.peft_engine import PeftEngine
     from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
     from application.answering.answer_file import AnswerFileReport, AnswerStream
     from application.answering.answer_prompts import AnswerPrompts
-    from application.answering.check_lora_adapters import CheckLoraAdapters
+    from application.answering.check_lora_adapters import LoraCheck
     from application.ports import (
         TrainedRouter,
     )
-    from domain.answers import Fallback, GenerationOptions
+    from domain.answers import AnswerPolicy, GenerationOptions
 
 
 @mutable(slots=False)
 class AnsweringParts(RoutingParts):
     """Answering through LoRA adapters, checking them, and fine-tuning small ones."""
 
-    def check_lora_adapters(self, base: LoadedBase) -> CheckLoraAdapters:
-        """The use case that proves LoRA adapters; it puts the sound ones into the base model."""
+    def check_lora_adapters(self, base: LoadedBase, folders: Mapping[str, Path]) -> tuple[LoraCheck, PeftEngine]:
+        """Prove LoRA adapters (folders by name); return the findings, and an engine that holds the sound ones."""
         from adapters.lora.lora_inspection import SafetensorsLoraInspector
         from adapters.lora.peft_engine import PeftEngine
         from application.answering.check_lora_adapters import CheckLoraAdapters
 
-        return CheckLoraAdapters(SafetensorsLoraInspector(base), lambda folders: PeftEngine(base, folders))
+        engine = PeftEngine(base)
+        return CheckLoraAdapters(SafetensorsLoraInspector(base), engine)(folders), engine
 
     def answer_prompts(
         self,
@@ -40,23 +42,26 @@ class AnsweringParts(RoutingParts):
         folders: Mapping[str, Path],
         base_model: str | None = None,
         *,
-        fallback: Fallback | None = None,
-        disabled: frozenset[str] = frozenset(),
+        policy: AnswerPolicy | None = None,
     ) -> AnswerPrompts:
         """The use case that answers prompts: one base model loaded, every LoRA adapter checked.
 
-        Of `folders` (by name) those are loaded that the router or the fallback may ask for.
+        Of `folders` (by name) those are loaded that the router or the fallback may ask for under `policy`. One that
+        is refused is an error unless a fallback stands in for it.
         """
         from application.answering.answer_prompts import AnswerPrompts
-        from domain.answers import STRICT, check_available
+        from domain.answers import CHOSEN_ONLY, check_available
 
-        fallback, labels = fallback or STRICT, router.card.labels
-        wanted = {*labels.names, fallback.adapter} - disabled
-        check_available(labels, folders, fallback, disabled)  # before anything slow
+        policy, labels = policy or CHOSEN_ONLY, router.card.labels
+        wanted = {*labels.names, policy.fallback.adapter} - policy.disabled
+        check_available(labels, folders, policy)  # before anything slow
         base = self.router_base(router, base_model)
-        check = self.check_lora_adapters(base)({name: path for name, path in folders.items() if name in wanted})
-        check.require_sound()
-        return AnswerPrompts(self.route_on(router, base), check.engine, fallback, disabled)
+        check, engine = self.check_lora_adapters(
+            base, {name: path for name, path in folders.items() if name in wanted}
+        )
+        if not policy.fallback.stands_in or policy.fallback.adapter in check.refused:
+            check.require_sound()
+        return AnswerPrompts(self.route_on(router, base), engine, check.refused)
 
     def answer_file(
         self,
@@ -65,6 +70,7 @@ class AnsweringParts(RoutingParts):
         output: Path,
         options: GenerationOptions,
         setting: str = "",
+        policy: AnswerPolicy | None = None,
     ) -> AnswerFileReport:
         """Answer a file of prompts into a file of answers.
 
@@ -74,12 +80,14 @@ class AnsweringParts(RoutingParts):
             output: file of answers; made, or gone on with.
             options: how answers are generated.
             setting: what answers, in a word; a file that was begun with another is refused.
+            policy: who may answer.
         """
         from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
         from application.answering.answer_file import AnswerFile, AnswerFileRequest
+        from domain.answers import CHOSEN_ONLY
 
         run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output, setting), answering, self.progress)
-        return run(AnswerFileRequest(source, options))
+        return run(AnswerFileRequest(source, options, policy or CHOSEN_ONLY))
 
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:
         """Fine-tuning of small LoRA adapters on a base model that is loaded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from adapters.router.numpy_scorer import NumpyRouterScorer
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
 from application.answering.answers import Answer, Prompt
 from application.routing.route_prompts import RoutePrompts
-from domain.answers import GenerationOptions
+from domain.answers import AnswerPolicy, GenerationOptions
 from domain.chats import as_chat
-from domain.errors import DataRejectedError, UsageError
+from domain.errors import BusyError, DataRejectedError, UsageError
 from domain.labels import DEFAULT_LABELS
 from tests.answering_world import WORDS, small_route, small_router
 from tests.lora_world import NAMES, write_loras
@@ -127,6 +128,63 @@ def test_a_cancelled_caller_costs_nothing(slow: AnswerPrompts) -> None:
 
     assert asyncio.run(main()).adapter == "calendar"
     assert [size for _, size in batches] == [1]
+
+
+class _DyingEngine(InMemoryAnswerEngine):
+    """Lets through what no handler of errors stops."""
+
+    def generate(self, *arguments: Any) -> Any:
+        if any("die" in request.chat[0].content for request in arguments[0]):
+            raise SystemExit("the model is gone")
+        yield from super().generate(*arguments)
+
+
+def test_the_thread_survives_what_no_handler_stops() -> None:
+    with closing(AsyncAnswerEngine(AnswerPrompts(small_route(), _DyingEngine(DEFAULT_LABELS.names)))) as engine:
+        with pytest.raises(SystemExit):
+            engine.submit("die").result(10)
+        assert engine.submit("book").result(10).adapter == "calendar"
+
+
+def test_the_queue_is_bounded(slow: AnswerPrompts) -> None:
+    with closing(AsyncAnswerEngine(slow, max_batch=1, max_waiting=2)) as engine:
+        futures = [engine.submit("book")]
+        with pytest.raises(BusyError, match="2 prompts wait already"):
+            futures += [engine.submit("book") for _ in range(9)]
+    assert all(future.result().adapter == "calendar" for future in futures)
+
+
+class _StuckEngine(InMemoryAnswerEngine):
+    def generate(self, *arguments: Any) -> Any:
+        stuck.wait(20)
+        yield from super().generate(*arguments)
+
+
+stuck = threading.Event()
+
+
+def test_closing_ends_in_bounded_time_and_every_caller_hears_of_it() -> None:
+    stuck.clear()
+    engine = AsyncAnswerEngine(
+        AnswerPrompts(small_route(), _StuckEngine(DEFAULT_LABELS.names)), max_batch=1, close_seconds=0.05
+    )
+    futures = [engine.submit("book") for _ in range(3)]
+    engine.close()
+    for future in futures:
+        with pytest.raises(UsageError, match="closed"):
+            future.result(0)
+    stuck.set()
+
+
+def test_callers_have_policies_of_their_own(slow: AnswerPrompts) -> None:
+    async def main() -> list[Answer]:
+        async with AsyncAnswerEngine(slow) as engine:
+            policies = (AnswerPolicy(), AnswerPolicy(disabled=frozenset({"calendar"})))
+            return await asyncio.gather(*(engine.answer("book", policy=policy) for policy in policies * 2))
+
+    found = [answer.adapter for answer in asyncio.run(main())]
+    assert found[::2] == ["calendar"] * 2
+    assert "calendar" not in found[1::2]
 
 
 def test_closing_answers_what_is_queued_and_refuses_what_comes_after(slow: AnswerPrompts) -> None:

@@ -11,7 +11,7 @@ from attrs import evolve
 from adapters.in_memory.answers import InMemoryAnswerEngine
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
 from application.answering.answers import Answer, Prompt
-from domain.answers import Fallback, GenerationOptions
+from domain.answers import AnswerPolicy, Fallback, GenerationOptions
 from domain.chats import Message, as_chat
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, UsageError
 from domain.labels import DEFAULT_LABELS
@@ -23,8 +23,8 @@ WIDE = GenerationOptions(max_new_tokens=500)
 
 
 def ask(*texts: str, engine: Any = None, route: Any = None, **options: Any) -> list[Answer]:
-    use_case = AnswerPrompts(route or small_route(), engine or InMemoryAnswerEngine(ALL), **options)
-    return use_case(AnswerRequest(tuple(Prompt(as_chat(text)) for text in texts), WIDE))
+    use_case = AnswerPrompts(route or small_route(), engine or InMemoryAnswerEngine(ALL))
+    return use_case(AnswerRequest(tuple(Prompt(as_chat(text)) for text in texts), WIDE, AnswerPolicy(**options)))
 
 
 def test_each_prompt_is_answered_by_the_adapter_that_the_router_chose() -> None:
@@ -95,6 +95,53 @@ def test_a_router_that_fails_is_an_error_or_answered_by_the_fallback() -> None:
     (answer,) = ask("anything", route=route, fallback=Fallback.parse("base"))
     assert (answer.decision, answer.adapter) == (None, None)
     assert answer.fallback == "the router failed: features are not finite"
+
+
+class _ChokingFeatures:
+    """Fails every batch that has a certain prompt in it."""
+
+    def __init__(self, features: Any) -> None:
+        self.inner = features
+        self.base, self.max_tokens = features.base, features.max_tokens
+
+    def extract(self, texts: Any, taps: Any) -> Any:
+        if any("choke" in text for text in texts):
+            raise DataRejectedError("cannot be read")
+        return self.inner.extract(texts, taps)
+
+
+@pytest.mark.parametrize("bad", ["choke", "<image>"])
+def test_one_prompt_that_cannot_be_routed_decides_for_itself_only(bad: str) -> None:
+    route = small_route()
+    use_case = AnswerPrompts(evolve(route, features=_ChokingFeatures(route.features)), InMemoryAnswerEngine(ALL))
+    texts = (TEXTS[0], bad, *TEXTS[1:])
+    for fallback in (None, "base"):
+        policy = AnswerPolicy(Fallback.parse(fallback))
+        request = AnswerRequest(tuple(Prompt(as_chat(text)) for text in texts), WIDE, policy)
+        found = dict(use_case.stream(request))
+        neighbours = [found.pop(index) for index in (0, 2, 3)]
+        assert [(each.adapter, each.fallback) for each in neighbours if isinstance(each, Answer)] == [
+            (name, None) for name in ALL
+        ]
+        if bad == "choke" and fallback == "base":
+            assert isinstance(found[1], Answer)
+            assert found[1].fallback == "the router failed: cannot be read"
+        else:
+            assert isinstance(found[1], DataRejectedError)
+            with pytest.raises(DataRejectedError):
+                use_case(request)
+
+
+def test_a_refused_adapter_says_why_the_fallback_answers() -> None:
+    engine = InMemoryAnswerEngine(ALL[:2])
+    use_case = AnswerPrompts(small_route(), engine, {ALL[2]: "its B matrices are zero"})
+    prompts = tuple(Prompt(as_chat(text)) for text in TEXTS)
+    answers = use_case(AnswerRequest(prompts, WIDE, AnswerPolicy(Fallback.parse("base"))))
+    assert [answer.fallback for answer in answers] == [
+        None,
+        None,
+        f"LoRA adapter {ALL[2]} is refused: its B matrices are zero",
+    ]
 
 
 def test_chats_are_routed_on_the_newest_turn_of_the_user_and_answered_whole() -> None:

@@ -72,14 +72,13 @@ def test_the_check_runs_only_what_fits_and_refuses_what_has_no_effect() -> None:
     folders = {name: Path(name) for name in ("good", "foreign", "dead", "gone")}
     facts = {Path(name): FACTS for name in ("good", "dead")}
     facts[Path("foreign")] = evolve(FACTS, kind="LOHA")
-    loaded: list[Any] = []
+    facts[Path("unfit")] = FACTS
+    folders["unfit"] = Path("unfit")
+    host = InMemoryAnswerEngine(without_effect=("dead",), unloadable=("unfit",))
 
-    def load(fitting: Any) -> InMemoryAnswerEngine:
-        loaded.append(dict(fitting))
-        return InMemoryAnswerEngine(tuple(fitting), without_effect=("dead",))
-
-    check = CheckLoraAdapters(InMemoryLoraInspector(BASE, MODULES, facts), load)(folders)
-    assert loaded == [{"good": Path("good"), "dead": Path("dead")}]
-    assert [each.sound for each in check.diagnoses] == [True, False, False, False]
+    check = CheckLoraAdapters(InMemoryLoraInspector(BASE, MODULES, facts), host)(folders)
+    assert host.adapters == ("good",)
+    assert [each.sound for each in check.diagnoses] == [True, False, False, False, False]
+    assert check.diagnoses[4].problems == ("does not fit",)
     assert check.diagnoses[3].problems == ("no such folder",)
     assert (check.diagnoses[0].nearest, check.diagnoses[0].effect) == ("dead", 1.0)

@@ -32,7 +32,7 @@ from application.ports import TrainingObserver, TrainReport
 from application.ports.datasets import Source
 from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
 from application.routing.route_prompts import RoutePrompts, RouteRequest
-from domain.answers import Fallback, GenerationOptions
+from domain.answers import AnswerPolicy, Fallback, GenerationOptions
 from domain.chats import Message, as_chat, routing_text
 from domain.errors import (
     DataRejectedError,
@@ -195,15 +195,9 @@ async def open_answering(
     else:
         folders = lora_folders((), Path(loras))
     trained = app.routers.load(Path(router))
-    answering = await asyncio.to_thread(
-        app.answer_prompts,
-        trained,
-        folders,
-        base_model,
-        fallback=Fallback.parse(fallback),
-        disabled=frozenset(disabled),
-    )
-    async with AsyncAnswerEngine(answering, max_batch) as answers:
+    policy = AnswerPolicy(Fallback.parse(fallback), frozenset(disabled))
+    answering = await asyncio.to_thread(app.answer_prompts, trained, folders, base_model, policy=policy)
+    async with AsyncAnswerEngine(answering, max_batch, policy) as answers:
         yield answers
 
 

@@ -43,12 +43,14 @@ class AsyncAnswerEngine:
     Attributes:
         answer_prompts: the use case; nobody else may use it meanwhile.
         max_batch: most prompts of one batch.
+        policy: who may answer the prompts of callers that do not say.
         max_waiting: most prompts that wait; more are refused.
         close_seconds: what is queued when the engine closes is answered for so long, then refused.
     """
 
     answer_prompts: AnswerPrompts
     max_batch: int = 16
+    policy: AnswerPolicy = CHOSEN_ONLY
     max_waiting: int = 1024
     close_seconds: float = 30.0
     _jobs: deque[_Job] = field(factory=deque, init=False)
@@ -63,7 +65,7 @@ class AsyncAnswerEngine:
         *,
         images: Sequence[Path] = (),
         options: GenerationOptions = GREEDY,
-        policy: AnswerPolicy = CHOSEN_ONLY,
+        policy: AnswerPolicy | None = None,
     ) -> Answer:
         """Answer one prompt; cancelling the caller takes a prompt that still waits out of the queue.
 
@@ -77,7 +79,7 @@ class AsyncAnswerEngine:
         *,
         images: Sequence[Path] = (),
         options: GenerationOptions = GREEDY,
-        policy: AnswerPolicy = CHOSEN_ONLY,
+        policy: AnswerPolicy | None = None,
     ) -> Future[Answer]:
         """Queue one prompt and return its future answer, for callers without an event loop.
 
@@ -85,7 +87,7 @@ class AsyncAnswerEngine:
             UsageError: the engine is closed.
             BusyError: too many prompts wait.
         """
-        job = _Job(Prompt(as_chat(prompt), tuple(images)), options, policy, Future())
+        job = _Job(Prompt(as_chat(prompt), tuple(images)), options, policy or self.policy, Future())
         with self._change:
             if self._closed:
                 raise _closed()

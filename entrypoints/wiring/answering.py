@@ -49,6 +49,8 @@ class AnsweringParts(RoutingParts):
         Of `folders` (by name) those are loaded that the router or the fallback may ask for under `policy`. One that
         is refused is an error unless a fallback stands in for it.
         """
+        import structlog
+
         from application.answering.answer_prompts import AnswerPrompts
         from domain.answers import CHOSEN_ONLY, check_available
 
@@ -61,6 +63,8 @@ class AnsweringParts(RoutingParts):
         )
         if not policy.fallback.stands_in or policy.fallback.adapter in check.refused:
             check.require_sound()
+        for name, problem in check.refused.items():
+            structlog.get_logger().warning("lora_adapter.refused", adapter=name, problem=problem)
         return AnswerPrompts(self.route_on(router, base), engine, check.refused)
 
     def answer_file(

@@ -136,8 +136,17 @@ def test_missing_and_disabled_adapters(world: World) -> None:
 def test_a_bad_adapter_is_refused_at_the_start(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.loras, tmp_path / "loras")
     edit_weights(tmp_path / "loras" / "claim-window", lambda each: {name: 0 * each[name] for name in each})
-    result = infer(world, "--prompt", "book a table", "--lora-dir", tmp_path / "loras", "--fallback", "base")
-    assert "LoRA adapter claim-window is refused: all its B or A" in refused(result, LoraAdapterError, 3)
+    arguments = (*PROMPTS, "--lora-dir", tmp_path / "loras", "--json")
+    for more in ((), ("--fallback", "error"), ("--fallback", "claim-window")):
+        message = refused(infer(world, *arguments, *more), LoraAdapterError, 3)
+        assert "LoRA adapter claim-window is refused: all its B or A" in message
+    speakers = (("--fallback", "base"), [NAMES[0], None, NAMES[2]]), (("--disable", "claim-window"), None)
+    for more, expected in speakers:
+        answers = json.loads(done(infer(world, *arguments, *more)))["answers"]
+        names = [each["adapter"] for each in answers]
+        assert names == expected or (expected is None and "claim-window" not in names)
+        if expected:
+            assert answers[1]["fallback"].startswith("LoRA adapter claim-window is refused: all its B or A")
 
 
 def test_route_only_needs_no_lora_adapter(world: World) -> None:
@@ -257,7 +266,7 @@ class _Unloaded(Application):
     ("arguments", "kind", "words"),
     [
         (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu and --hf-secret belong to --backend modal"),
-        (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (--lora NAME=PATH"),
+        (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (give a folder"),
         (("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"), UsageError, "the fallback 'foo' is no LoRA"),
         (("--prompt", "a", "--fallback", "calendar"), UsageError, "given: none"),
         (("--input", "none.jsonl", "--output", "a.jsonl"), MissingFileError, "none.jsonl: no such file"),

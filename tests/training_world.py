@@ -94,7 +94,8 @@ def world(files: Mapping[Path, Any] | None = None, checkpoints: Any = None, inte
     interruption = ScriptedInterruption(at=interrupt_at)
     reader = Files({TRAIN: rows(6, 1), VAL: rows(3, 2)} if files is None else files)
 
-    def extractors(_base_model: str | None, *, max_tokens: int, **_: object) -> InMemoryFeatureExtractor:
+    def extractors(base_model: str | None, *, max_tokens: int, **_: object) -> InMemoryFeatureExtractor:
+        extractor.base = evolve(extractor.base, fingerprint=base_model or "tiny-v1")
         extractor.max_tokens = max_tokens
         return extractor
 

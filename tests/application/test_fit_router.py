@@ -299,12 +299,18 @@ def test_another_job_never_resumes_a_checkpoint() -> None:
         {"options": evolve(OPTIONS, learning_rate=0.04)},
         {"options": evolve(OPTIONS, early_stop=EarlyStopPolicy(patience=4))},
         {"train_path": Path("other/train.jsonl")},
+        {"out_of_scope_path": None},
+        {"out_of_scope_path": Path("other/oos.txt")},
+        {"base_model": "another"},
     ):
+        oos, other = Path("oos.txt"), Path("other/oos.txt")
         files = {TRAIN: rows(6, 1), VAL: rows(3, 2), Path("other/train.jsonl"): rows(6, 5)}
+        files |= {oos: ["sing", "dance"], other: ["sing", "whistle"]}
+        first = evolve(JOB, out_of_scope_path=oos)
         store = InMemoryCheckpointStore()
         with pytest.raises(InterruptedRunError):
-            world(files, checkpoints=store, interrupt_at=9).trainer.train(JOB, RecordingObserver())
-        job = evolve(JOB, **change)
+            world(files, checkpoints=store, interrupt_at=9).trainer.train(first, RecordingObserver())
+        job = evolve(first, **change)
         mixed, clean = world(files, checkpoints=store), world(files)
         heard = RecordingObserver()
         mixed.trainer.train(job, heard)

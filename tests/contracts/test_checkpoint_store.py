@@ -27,6 +27,10 @@ def checkpoint(key: str = "a", value: float = 1.5) -> Checkpoint:
     return Checkpoint(key, VALUES, tensors)
 
 
+def bits(checkpoint: Checkpoint) -> dict[str, tuple[Any, ...]]:
+    return {name: (each.dtype, each.shape, each.tobytes()) for name, each in checkpoint.tensors.items()}
+
+
 def test_what_was_saved_comes_back_bit_for_bit(store: Any, tmp_path: Path) -> None:
     folder = tmp_path / "r.safetensors.checkpoint"
     store.save(folder, "head", checkpoint(value=1.0))
@@ -34,9 +38,7 @@ def test_what_was_saved_comes_back_bit_for_bit(store: Any, tmp_path: Path) -> No
     store.save(folder, "features", checkpoint(value=9.0))
     found = store.load(folder, "head", "a")
     assert found.values == VALUES
-    assert {n: (t.dtype, t.shape, t.tobytes()) for n, t in found.tensors.items()} == {
-        n: (t.dtype, t.shape, t.tobytes()) for n, t in checkpoint().tensors.items()
-    }
+    assert bits(found) == bits(checkpoint())
 
 
 def test_another_key_another_name_and_another_folder_find_nothing(store: Any, tmp_path: Path) -> None:
@@ -61,12 +63,13 @@ def test_every_cut_and_every_flipped_byte_counts_as_absent(tmp_path: Path) -> No
     store.save(tmp_path, "head", checkpoint())
     file = tmp_path / "head.safetensors"
     whole = file.read_bytes()
-    for position in range(0, len(whole), 3):
+    for position in range(len(whole)):
         file.write_bytes(whole[:position])
         assert store.load(tmp_path, "head", "a") is None, position
         file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         found = store.load(tmp_path, "head", "a")
-        assert found is None or found.values == VALUES, position  # white space in the header may change
+        same = found is None or (found.values, bits(found)) == (VALUES, bits(checkpoint()))
+        assert same, position  # white space in the header may change, nothing that is read
     file.write_bytes(whole)
     assert store.load(tmp_path, "head", "a") is not None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from attrs import evolve
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
 from adapters.in_memory.training import InMemoryMetricsLog, ScriptedInterruption
@@ -42,10 +42,11 @@ def test_clocks_tell_a_time_with_a_zone_that_never_runs_backwards(clock):
 
 
 @pytest.fixture(params=["rich on a terminal", "rich elsewhere", "recording"])
-def progress(request):
+def progress(request, monkeypatch):
     if request.param == "recording":
         return RecordingProgressReporter()
-    return RichProgressReporter(Console(file=io.StringIO(), force_terminal=request.param == "rich on a terminal"))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if request.param == "rich on a terminal" else "0")  # what rich goes by
+    return RichProgressReporter()
 
 
 @pytest.mark.parametrize("total", [3, 0, None])
@@ -55,7 +56,10 @@ def test_progress_takes_any_steps_and_never_writes_to_stdout(progress, total, ca
         outer.advance(5)
     with progress.track("another", total):
         pass
-    assert capsys.readouterr().out == ""
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    drawn = isinstance(progress, RichProgressReporter) and progress.console.is_terminal
+    assert ("outer" in shown.err, "another" in shown.err) == (drawn, drawn)  # the bars are on stderr, or nowhere
 
 
 def test_progress_passes_the_works_own_errors_on(progress):
@@ -63,12 +67,23 @@ def test_progress_passes_the_works_own_errors_on(progress):
         raise KeyError("the work's own")
 
 
+def evaluated_steps(log: Any, folder: Path) -> list[int]:
+    """Return what a log holds of a run's evaluations, whatever form it keeps them in."""
+    if isinstance(log, InMemoryMetricsLog):
+        return [event.step for run in log.runs[folder] for event in run.events if isinstance(event, Evaluated)]
+    return [each.step for each in EventAccumulator(str(folder)).Reload().Scalars("loss/eval")]
+
+
 @pytest.mark.parametrize("log", [TensorboardMetricsLog(), InMemoryMetricsLog()], ids=["tensorboard", "in-memory"])
-def test_metrics_logs_take_every_event_and_a_resumed_run(log, tmp_path, capsys):
-    for from_step in (0, 41):
-        with log.open(tmp_path / "deep" / "run", from_step=from_step) as observer:
-            for event in EVENTS:
-                observer.on_event(event)
+def test_metrics_logs_keep_every_event_of_a_run_and_of_its_resumption(log, tmp_path, capsys):
+    folder = tmp_path / "deep" / "run"
+    with log.open(folder) as observer:
+        for event in EVENTS:
+            observer.on_event(event)
+    assert evaluated_steps(log, folder) == [20, 40]
+    with log.open(folder, from_step=41) as observer:
+        observer.on_event(evolve(EVENTS[2], step=60))
+    assert evaluated_steps(log, folder) == [20, 40, 60]
     assert capsys.readouterr().out == ""
 
 

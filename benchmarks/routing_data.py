@@ -43,8 +43,16 @@ class BenchmarkData:
     out_of_scope: tuple[str, ...]
 
 
-def draw(data: Path, *, per_route: int, test_per_route: int, out_of_scope: int, seed: int) -> BenchmarkData:
-    """Draw the rows of one column of the table.
+def draw(
+    data: Path,
+    *,
+    per_route: int,
+    test_per_route: int,
+    out_of_scope: int,
+    seed: int,
+    val_per_route: int | None = None,
+) -> BenchmarkData:
+    """Draw the rows of one column of the table: `per_route` rows to train on, and a quarter more for validation.
 
     Draws are nested: the 8 rows of a route are among its 50, these among its 200. Texts that also stand in the
     test rows are left out of training and validation.
@@ -59,7 +67,7 @@ def draw(data: Path, *, per_route: int, test_per_route: int, out_of_scope: int, 
     routes = tuple(folder.name for folder in folders)
     test = _draw_split(folders, "test", test_per_route, seed, avoid=frozenset())
     held_out = frozenset(normalise_text(row.text) for row in test)
-    val = _draw_split(folders, "val", -(-per_route // VAL_SHARE), seed, avoid=held_out)
+    val = _draw_split(folders, "val", val_per_route or -(-per_route // VAL_SHARE), seed, avoid=held_out)
     held_out |= frozenset(normalise_text(row.text) for row in val)
     train = _draw_split(folders, "train", per_route, seed, avoid=held_out)
     strangers = _read(data / "out-of-scope-test.jsonl")

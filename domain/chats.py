@@ -1,8 +1,8 @@
-"""A conversation with a language model: turns of a system, a user and an assistant."""
+"""A conversation with a language model: turns of a system, a user, an assistant and its tools."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -10,25 +10,43 @@ from typing import Any
 from attrs import field, frozen
 
 from domain.errors import DataRejectedError
+from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
 
 ROLES: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("system", "developer"), "system"),
         **dict.fromkeys(("user", "human"), "user"),
-        **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bot", "bing"), "assistant"),
-        **dict.fromkeys(("tool", "function", "observation", "tool_response", "function_response"), "tool"),
+        **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bot", "bing", "ai"), "assistant"),
+        **dict.fromkeys(("function_call", "tool_call"), "assistant"),
+        **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+        **dict.fromkeys(("tool_response", "function_response", "tool_result"), "tool"),
     }
 )
 """Every speaker that ShareGPT and OpenAI-style rows name, by the role that chat templates know."""
 
-_PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
+_CALLERS = ("function_call", "tool_call")
 
 
 def _role(name: str) -> str:
     known = ROLES.get(name.strip().casefold())
     if known is None:
-        raise DataRejectedError(f"unknown speaker {name[:40]!r}", hint="use system, user or assistant")
+        raise DataRejectedError(f"unknown speaker {name[:40]!r}", hint="use system, user, assistant or tool")
     return known
+
+
+@frozen
+class ToolCall:
+    """One call that the assistant makes.
+
+    Attributes:
+        name: the tool.
+        arguments: its arguments, a JSON object as text.
+        id: what the tool's answer refers to, if anything.
+    """
+
+    name: str
+    arguments: str = "{}"
+    id: str | None = None
 
 
 @frozen
@@ -37,11 +55,17 @@ class Message:
 
     Attributes:
         role: "system", "user", "assistant" or "tool"; the names in `ROLES` are translated.
-        content: its text.
+        content: its text; empty where an assistant only calls tools.
+        tool_calls: what the assistant calls.
+        tool_call_id: of a tool's turn, which call it answers.
+        name: of a tool's turn, which tool it is.
     """
 
     role: str = field(converter=_role)
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 Chat = tuple[Message, ...]
@@ -60,47 +84,88 @@ def with_system(chat: Chat, system: str | None) -> Chat:
     return (Message("system", system), *chat)
 
 
-def routing_text(chat: Chat) -> str:
-    """Return the text that the router reads: the newest turn of the user, without media placeholders.
+def routing_text(chat: Sequence[Message], turn: TurnChoice = TurnChoice.LAST) -> str:
+    """Return the text that the router reads: what the user said, by the rule of `turn`.
+
+    Media placeholders, reminders that programs put into turns, and the tools' answers are not read.
+
+    Args:
+        chat: the conversation, oldest turn first.
+        turn: the rule that the router was trained with: :attr:`domain.router.RouterCard.turn`.
 
     Raises:
         DataRejectedError: the user says nothing in this chat.
     """
-    said = [strip_media(message.content) for message in chat if message.role == "user"]
-    if not said or not said[-1]:
+    text = chosen_text([plain_text(message.content) for message in chat if message.role == "user"], turn)
+    if not text:
         raise DataRejectedError("the prompt has no text to route on", hint="give a user turn with text")
-    return said[-1]
-
-
-def strip_media(text: str) -> str:
-    """Return the text without ``<image>``, ``<video>`` and ``<audio>`` placeholders and surrounding space."""
-    return _PLACEHOLDER.sub(" ", text).strip() if "<" in text else text.strip()
+    return text
 
 
 def parse_turns(turns: Any) -> Chat:
     """Return the chat in a parsed list of turns: ``from``/``value`` (ShareGPT) or ``role``/``content`` (OpenAI).
 
-    Content may be a list of parts; its texts are joined by line breaks, other kinds of parts are left out.
+    A field that is null is absent. Content may be a list of parts; its texts are joined by line breaks, other kinds
+    of parts are left out. Only an assistant that calls tools, and a tool, may say nothing.
 
     Raises:
         DataRejectedError: it is no such list; the message names the turn.
     """
     if not isinstance(turns, list) or not turns:
         raise DataRejectedError("the conversation is not a non-empty list of turns")
-    chat = []
-    for number, turn in enumerate(turns, start=1):
-        role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
-        content = _text(turn.get("value", turn.get("content"))) if isinstance(turn, dict) else None
-        if not isinstance(role, str) or content is None:
-            raise DataRejectedError(f"turn {number} has no speaker or no text")
-        chat.append(Message(role, content))
-    return tuple(chat)
+    return tuple(_message(turn, f"turn {number}") for number, turn in enumerate(turns, start=1))
 
 
-def _text(content: Any) -> str | None:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
+def first_present(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return the first of these fields that is there and not null, or None."""
+    return next((value for name in names if (value := row.get(name)) is not None), None)
+
+
+def _message(turn: Any, where: str) -> Message:
+    if not isinstance(turn, dict):
+        raise DataRejectedError(f"{where} is a {type(turn).__name__}, not an object")
+    speaker = first_present(turn, ("from", "role"))
+    if not isinstance(speaker, str):
+        raise DataRejectedError(f"{where} names no speaker")
+    role, said = _role(speaker), first_present(turn, ("value", "content"))
+    calls = _tool_calls(turn, where)
+    if not calls and speaker.strip().casefold() in _CALLERS and (found := _written_calls(said)):
+        calls, said = found, None
+    content = join_parts("" if said is None and (role in ("assistant", "tool")) else said)
+    if content is None:
+        raise DataRejectedError(f"{where} has no text")
+    return Message(role, content, calls, _name(turn, "tool_call_id"), _name(turn, "name") if role == "tool" else None)
+
+
+def _tool_calls(turn: Mapping[str, Any], where: str) -> tuple[ToolCall, ...]:
+    """Return OpenAI's ``tool_calls``, or its older ``function_call``."""
+    calls = turn.get("tool_calls") or [call for call in (turn.get("function_call"),) if call]
+    found = [_tool_call(call) for call in calls] if isinstance(calls, list) else [None]
+    if None in found:
+        raise DataRejectedError(f"{where} has a tool call without a name")
+    return tuple(call for call in found if call is not None)
+
+
+def _written_calls(said: Any) -> tuple[ToolCall, ...]:
+    """Return the calls that a ShareGPT ``function_call`` turn has as JSON text; none when it is other text."""
+    try:
+        value = json.loads(said)
+    except (TypeError, ValueError):
+        return ()
+    found = [_tool_call(call) for call in (value if isinstance(value, list) else [value])]
+    return tuple(call for call in found if call is not None) if None not in found else ()
+
+
+def _tool_call(call: Any) -> ToolCall | None:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name or not isinstance(function, dict):
         return None
-    parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-    return "\n".join(part for part in parts if isinstance(part, str))
+    arguments = first_present(function, ("arguments", "parameters"))
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    return ToolCall(name, text, _name(call, "id"))
+
+
+def _name(values: Mapping[str, Any], key: str) -> str | None:
+    value = values.get(key)
+    return value if isinstance(value, str) and value else None

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from attrs import field, frozen
 
-from domain.samples import normalise_text
-
-
-class TurnChoice(StrEnum):
-    """Which human turns of a conversation make the routing text."""
-
-    FIRST = "first"
-    LAST = "last"
-    ALL = "all"
+from domain.chats import ROLES, first_present
+from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
 
 
 class Layout(StrEnum):
@@ -57,18 +49,12 @@ class Rejection:
     detail: str
 
 
-USER_ROLES = frozenset({"human", "user"})
-OTHER_ROLES = frozenset(
-    (
-        *("system", "developer", "gpt", "assistant", "model", "chatgpt", "bot", "bing"),
-        *("tool", "tool_call", "tool_response", "function", "function_call", "function_response"),
-        *("observation", "ipython"),
-    )
-)
-# Looking up an enum's member costs 0.1 us in Python 3.11, several times per row of millions.
-_COLUMNS, _FIRST, _ALL = Layout.COLUMNS, TurnChoice.FIRST, TurnChoice.ALL
-
-PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
+USER_ROLES = frozenset(name for name, role in ROLES.items() if role == "user")
+OTHER_ROLES = frozenset(ROLES) - USER_ROLES
+_COLUMNS, _LAST = (
+    Layout.COLUMNS,
+    TurnChoice.LAST,
+)  # looking up an enum's member costs 0.1 us in Python 3.11, per row of millions
 
 
 @frozen
@@ -107,22 +93,21 @@ class RowFormat:
 DEFAULT_FORMAT = RowFormat()
 
 
-def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice = TurnChoice.FIRST) -> str | Rejection:
-    """Return the routing text of one parsed row, or why it has none.
+def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice = TurnChoice.LAST) -> str | Rejection:
+    """Return the routing text of one parsed row, or why it has none; see :mod:`domain.turns` for what is read.
 
-    Every turn's role is checked, so that an unknown speaker is never silently taken for the user or skipped.
-    Media placeholders (``<image>``, ``<video>``, ``<audio>``) are taken out and surrounding space is stripped.
+    Every turn's role is checked, so that an unknown speaker is never silently taken for the user or skipped. A field
+    that is null is absent.
     """
     if type(row) is not dict:
         return Rejection(RejectReason.NOT_AN_OBJECT, f"the row is a {type(row).__name__}, not an object")
     if fmt.layout is _COLUMNS:
         return _from_columns(row, fmt)
     for column in fmt.columns:
-        if column in row:
+        if (turns := row.get(column)) is not None:
             break
     else:
         return Rejection(RejectReason.NO_CONVERSATION, f"no {' or '.join(map(repr, fmt.columns))}")
-    turns = row[column]
     if type(turns) is not list:
         return Rejection(RejectReason.CONVERSATION_NOT_A_LIST, f"{column!r} is a {type(turns).__name__}")
     if not turns:
@@ -132,11 +117,7 @@ def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice =
         return found
     if not found:
         return Rejection(RejectReason.NO_HUMAN_TURN, f"none of {len(turns)} turns is from the user")
-    if turn is not _ALL:
-        return _clean(found[0 if turn is _FIRST else -1])
-    texts = [_clean(content) for content in found]
-    usable = [text for text in texts if isinstance(text, str)]
-    return "\n".join(usable) if usable else texts[0]
+    return _routed(found, turn)
 
 
 def row_id(row: Any) -> str | None:
@@ -157,7 +138,7 @@ def _user_contents(turns: list[Any], fmt: RowFormat) -> list[Any] | Rejection:
                 contents.append(turn[content_tag])
     except (LookupError, TypeError):
         return _user_contents_in_any_form(turns, fmt)
-    return contents
+    return _user_contents_in_any_form(turns, fmt) if None in contents else contents
 
 
 def _user_contents_in_any_form(turns: list[Any], fmt: RowFormat) -> list[Any] | Rejection:
@@ -165,7 +146,7 @@ def _user_contents_in_any_form(turns: list[Any], fmt: RowFormat) -> list[Any] | 
     for number, turn in enumerate(turns, start=1):
         if type(turn) is not dict:
             return Rejection(RejectReason.MALFORMED_TURN, f"turn {number} is a {type(turn).__name__}")
-        role = _first_present(turn, fmt.role_tags)
+        role = first_present(turn, fmt.role_tags)
         if type(role) is not str:
             tags = " or ".join(fmt.role_tags)
             return Rejection(RejectReason.MALFORMED_TURN, f"turn {number} names no speaker in {tags}")
@@ -173,52 +154,26 @@ def _user_contents_in_any_form(turns: list[Any], fmt: RowFormat) -> list[Any] | 
         if from_user is None:
             return Rejection(RejectReason.UNKNOWN_ROLE, f"turn {number} is from {role[:40]!r}")
         if from_user:
-            contents.append(_first_present(turn, fmt.content_tags))
+            contents.append(first_present(turn, fmt.content_tags))
     return contents
 
 
-def _first_present(turn: dict[str, Any], tags: tuple[str, ...]) -> Any:
-    for tag in tags:
-        if tag in turn:
-            return turn[tag]
-    return None
-
-
-def _clean(content: Any) -> str | Rejection:
-    """Return the text of one human turn, given as text or as a list of content parts."""
-    if type(content) is list:
-        content = _join_parts(content)
-    if type(content) is not str:
-        return Rejection(RejectReason.MALFORMED_TURN, f"the human turn's content is a {type(content).__name__}")
-    content = content.removeprefix("<image>")  # where it nearly always stands; spares the search
-    if "<" in content:
-        content = PLACEHOLDER.sub(" ", content)
-    text: str = content.strip()
-    if not text or not (text.isascii() or normalise_text(text)):
-        return Rejection(RejectReason.EMPTY_TEXT, "the human turn has no text")
-    return text
-
-
-def _join_parts(parts: list[Any]) -> str | None:
-    """Join the text parts by line breaks; parts of other kinds (images, audio) say nothing to a text router."""
-    texts = []
-    for part in parts:
-        if type(part) is str:
-            texts.append(part)
-        elif type(part) is not dict:
-            return None
-        elif part.get("type", "text") in ("text", "input_text") and "text" in part:
-            if type(part["text"]) is not str:
-                return None
-            texts.append(part["text"])
-    return "\n".join(texts)
+def _routed(contents: list[Any], turn: TurnChoice) -> str | Rejection:
+    """Return the text that is routed of the human turns' contents, each a text or a list of content parts."""
+    said = []
+    for content in contents:
+        text = join_parts(content)
+        if text is None:
+            return Rejection(RejectReason.MALFORMED_TURN, f"the human turn's content is a {type(content).__name__}")
+        said.append(plain_text(text))
+    return chosen_text(said, turn) or Rejection(RejectReason.EMPTY_TEXT, "the human turn has no text")
 
 
 def _from_columns(row: dict[str, Any], fmt: RowFormat) -> str | Rejection:
     first, *others = fmt.columns
-    if first not in row:
+    if row.get(first) is None:
         return Rejection(RejectReason.NO_CONVERSATION, f"no {first!r}")
     values = [row[first], *(row[name] for name in others if row.get(name) is not None)]
     if any(type(value) is not str for value in values):
         return Rejection(RejectReason.MALFORMED_TURN, f"{' and '.join(fmt.columns)} are not all texts")
-    return _clean("\n".join(value for value in values if value.strip()))
+    return _routed(["\n".join(value for value in values if value.strip())], _LAST)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
+from domain.samples import normalise_text
+
 
 class TurnChoice(StrEnum):
     """Which human turns of a conversation make the text that is routed; turns without words do not count.
@@ -29,7 +31,7 @@ class TurnChoice(StrEnum):
 SHORT: Final = 3
 """Words below which the newest turn ("yes", "commit it") says too little by itself."""
 
-PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
+_PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
 _INSERTED = re.compile(
     r"<(system[-_]reminder|environment_details|environment_context|tool_response|tool_result|function_results)>"
     r".*?</\1>",
@@ -40,22 +42,34 @@ _TEXT_PARTS = ("text", "input_text")
 _WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+")
 
 
+def has_placeholder(text: str) -> bool:
+    """Tell whether ``<image>``, ``<video>`` or ``<audio>`` stands in the text."""
+    return _PLACEHOLDER.search(text) is not None
+
+
+def strip_media(text: str) -> str:
+    """Return the text without ``<image>``, ``<video>`` and ``<audio>`` placeholders and surrounding space."""
+    return _PLACEHOLDER.sub(" ", text).strip() if "<" in text else text.strip()
+
+
 def plain_text(text: str) -> str:
-    """Return what a person said: no media placeholders, no blocks that programs put in, no surrounding space."""
+    """Return what a person said: no media placeholders, no blocks that programs put in, no surrounding space.
+
+    A text that shows nothing (zero-width characters only) is "".
+    """
     if "<" in text:
-        text = PLACEHOLDER.sub(" ", _INSERTED.sub(" ", text))
-    return text.strip()
+        text = strip_media(_INSERTED.sub(" ", text))
+    text = text.strip()
+    return text if text.isascii() or normalise_text(text) else ""
 
 
 def join_parts(content: Any) -> str | None:
     """Return a turn's content as one text; of a list of parts the texts, one per line (no images, no tool results).
 
-    None for content of another kind; null says nothing, so it is an empty text.
+    None for content of another kind.
     """
     if isinstance(content, str):
         return content
-    if content is None:
-        return ""
     if not isinstance(content, list):
         return None
     texts = []

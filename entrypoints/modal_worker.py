@@ -208,7 +208,7 @@ def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
     policy = AnswerPolicy(Fallback.parse(asked.fallback), frozenset(asked.disabled))
     if asked.route_only:
         route = app.route_prompts(router, base_model=asked.base_model)
-        texts = tuple(routing_text(prompt.chat) for prompt in asked.prompts)
+        texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in asked.prompts)
         return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=policy.disabled)))))
     for name in asked.loras:
         if name != policy.fallback.adapter:

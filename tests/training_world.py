@@ -26,6 +26,7 @@ from domain.errors import MissingFileError
 from domain.features import BaseModel
 from domain.samples import RoutingSample
 from domain.training import TrainOptions
+from domain.turns import TurnChoice
 
 WORDS = {
     "calendar": ["click", "day", "month", "date", "december", "january", "week", "schedule", "picker"],
@@ -66,7 +67,13 @@ class Files:
             raise MissingFileError("no such file", where=path)
         return list(self.content[path])
 
-    read_prompts = read_rows
+    def read_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> list[Any]:
+        return self.read_rows(path)
+
+    def read_metadata(self, folder: Path) -> dict[str, Any]:
+        if folder / "metadata.json" not in self.content:
+            raise MissingFileError("no such file", where=folder)
+        return dict(self.content[folder / "metadata.json"])
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Prompts in JSON Lines or plain text files, or from standard input."""
+"""Prompts in JSON Lines or plain text files, or from standard input: one reader for `route`, `infer` and training."""
 
 from __future__ import annotations
 
@@ -8,28 +8,53 @@ from typing import Any
 
 import orjson
 
-from domain.conversations import Rejection, extract_prompt
+from application.answering.answers import Prompt
+from application.ports.answer_files import PromptRow
+from domain.chats import Chat, as_chat, first_present, parse_turns, routing_text
 from domain.errors import DataRejectedError, MissingFileError, StorageError
+from domain.turns import TurnChoice
+
+_KEYS = ("prompt", "text", "messages", "conversations")
 
 
 class PromptFileReader:
-    """A :class:`application.ports.PromptReader` on the local file system."""
+    """A :class:`application.ports.PromptReader` and ``PromptRowReader`` on the local file system.
 
-    def read_prompts(self, path: Path) -> list[str]:
+    A line is a JSON string, or an object with one of ``prompt``, ``text``, ``messages`` and ``conversations`` (the
+    first of these that is not null: a text, or a list of turns); it may have an ``id`` (string or number) and
+    ``images`` (paths, relative to the file). Except in ``.jsonl`` and ``.json`` files it may also be plain text.
+    """
+
+    def read_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> list[str]:
         """Read one file, or standard input for ``-``; see the port for the contract."""
-        strict = path.suffix in (".jsonl", ".json")
-        prompts = []
-        # Split at \n only: U+2028 and its like are not line ends.
-        for number, raw in enumerate(_content(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-            if not raw.strip():
-                continue
-            try:
-                prompts.append(_prompt(raw, strict))
-            except ValueError as error:
-                raise DataRejectedError(str(error), where=f"{path}:{number}") from error
-        if not prompts:
-            raise DataRejectedError("holds no prompts", where=path)
-        return prompts
+        return [routing_text(row.prompt.chat, turn) for _, row in _rows(path)]
+
+    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
+        """Read one file; see the port for the contract."""
+        rows: dict[str, PromptRow] = {}
+        for number, row in _rows(path):
+            if row.id in rows:
+                raise DataRejectedError(f"id {row.id!r} comes twice", where=f"{path}:{number}")
+            rows[row.id] = row
+        return list(rows.values())
+
+
+def _rows(path: Path) -> list[tuple[int, PromptRow]]:
+    strict = path.suffix in (".jsonl", ".json")
+    rows = []
+    # Split at \n only: U+2028 and its like are not line ends.
+    for number, raw in enumerate(_content(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not raw.strip():
+            continue
+        try:
+            row = _row(_parsed(raw, strict), number, path.parent)
+            routing_text(row.prompt.chat)
+        except DataRejectedError as error:
+            raise DataRejectedError(error.what, where=f"{path}:{number}", hint=error.hint) from error
+        rows.append((number, row))
+    if not rows:
+        raise DataRejectedError("holds no prompts", where=path)
+    return rows
 
 
 def _content(path: Path) -> bytes:
@@ -44,32 +69,42 @@ def _content(path: Path) -> bytes:
         raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
 
 
-def _prompt(raw: bytes, strict: bool) -> str:
-    """Return the prompt of one line; raises ValueError when it has none."""
+def _parsed(raw: bytes, strict: bool) -> Any:
+    """Return the JSON value of one line, or its text where plain text is allowed."""
     try:
         text = raw.decode().strip()
     except UnicodeDecodeError:
-        raise ValueError("is no UTF-8 text; compressed files and other encodings are not read") from None
+        raise DataRejectedError(
+            "is no UTF-8 text", hint="compressed files and other encodings are not read"
+        ) from None
     if text[0] not in '{"' and not strict:
         return text
     try:
-        row: Any = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        if strict:
-            raise ValueError(f"is no JSON value ({error.msg}); one per line is expected") from None
-        return text  # plain text that happens to begin with a quotation mark or a brace
-    prompt = row if isinstance(row, str) else _from_row(row)
-    if not prompt.strip():
-        raise ValueError("the prompt is empty")
-    return prompt
+        if not strict:
+            return text  # plain text that happens to begin with a quotation mark or a brace
+        raise DataRejectedError(
+            f"is no JSON value ({error.msg})", hint='one per line is expected: {"prompt": "…"}, or a string'
+        ) from None
 
 
-def _from_row(row: Any) -> str:
-    if isinstance(row, dict):
-        for key in ("text", "prompt"):
-            if isinstance(row.get(key), str):
-                return str(row[key])
-    found = extract_prompt(row)
-    if isinstance(found, Rejection):
-        raise ValueError(f"no 'text', no 'prompt' and no conversation: {found.detail}")
-    return found
+def _row(row: Any, number: int, folder: Path) -> PromptRow:
+    if isinstance(row, str):
+        return PromptRow(str(number), Prompt(as_chat(row)))
+    if not isinstance(row, dict):
+        raise DataRejectedError(f"the row is a {type(row).__name__}, not an object or a string")
+    row_id = number if row.get("id") is None else row["id"]
+    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
+        raise DataRejectedError("the id is no string and no whole number")
+    images = row.get("images") or []
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise DataRejectedError("'images' is no list of paths")
+    return PromptRow(str(row_id), Prompt(_chat(row), tuple(folder / image for image in images)))
+
+
+def _chat(row: dict[str, Any]) -> Chat:
+    said = first_present(row, _KEYS)
+    if said is None:
+        raise DataRejectedError("the row has no 'prompt', 'text', 'messages' or 'conversations'")
+    return as_chat(said) if isinstance(said, str) else parse_turns(said)

@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import define, field
 
 from domain.errors import DataRejectedError, MissingFileError
+from domain.turns import TurnChoice
 
 
 @define
@@ -19,7 +20,7 @@ class InMemoryPromptReader:
 
     files: dict[Path, list[str]] = field(factory=dict)
 
-    def read_prompts(self, path: Path) -> list[str]:
+    def read_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> list[str]:
         """Return the prompts under `path`."""
         if path not in self.files:
             raise MissingFileError("no such file", where=path)

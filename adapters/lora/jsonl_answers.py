@@ -1,4 +1,4 @@
-"""Prompts to answer, and their answers, in JSON Lines files."""
+"""Answers in JSON Lines files."""
 
 from __future__ import annotations
 
@@ -12,39 +12,8 @@ from attrs import frozen
 
 from adapters.files.writable import check_writable
 from adapters.lora.answer_json import answer_object
-from application.answering.answers import Answer, Prompt
-from application.ports.answer_files import PromptRow
-from domain.chats import as_chat, parse_turns, routing_text
-from domain.errors import DataRejectedError, MissingFileError, StorageError, UsageError
-
-_TEXT_KEYS = ("prompt", "text")
-_CHAT_KEYS = ("messages", "conversations")
-
-
-class JsonlPromptRowReader:
-    """A :class:`application.ports.answer_files.PromptRowReader` for JSON Lines files.
-
-    A row is an object with ``prompt`` or ``text`` (a string), or ``messages`` or ``conversations`` (a chat); it may
-    have an ``id`` (string or number) and ``images`` (paths, relative to the file). A row may be a bare string.
-    """
-
-    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
-        """Read one file; see the port for the contract."""
-        rows: dict[str, PromptRow] = {}
-        for number, line in enumerate(_read(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = _row(line, str(number), path.parent)
-                routing_text(row.prompt.chat)
-            except DataRejectedError as error:
-                raise DataRejectedError(error.what, where=f"{path}:{number}", hint=error.hint) from error
-            if row.id in rows:
-                raise DataRejectedError(f"id {row.id!r} comes twice", where=f"{path}:{number}")
-            rows[row.id] = row
-        if not rows:
-            raise DataRejectedError("holds no prompts", where=path)
-        return list(rows.values())
+from application.answering.answers import Answer
+from domain.errors import DataRejectedError, StorageError, UsageError
 
 
 @frozen
@@ -86,8 +55,8 @@ class JsonlAnswerLog:
         found = {}
         for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
             try:
-                row = _parsed(line)
-            except ValueError:
+                row: Any = orjson.loads(line)
+            except orjson.JSONDecodeError:
                 row = None
             if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
                 raise DataRejectedError(
@@ -126,45 +95,3 @@ class JsonlAnswerLog:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"cannot write: {error.strerror or error}", where=self.path) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
-        raise MissingFileError(what, where=path) from error
-    except OSError as error:
-        raise StorageError(f"cannot read: {error.strerror}", where=path) from error
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        what = f"invalid JSON ({error.msg})"
-        raise DataRejectedError(what, hint='a row is {"prompt": "…"}, or a string in quotation marks') from error
-
-
-def _row(line: bytes, number: str, folder: Path) -> PromptRow:
-    row = _parsed(line)
-    if isinstance(row, str):
-        return PromptRow(number, Prompt(as_chat(row)))
-    if not isinstance(row, dict):
-        raise DataRejectedError("the row is no object and no string")
-    row_id = row.get("id", number)
-    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
-        raise DataRejectedError("the id is no string and no whole number")
-    images = row.get("images", [])
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise DataRejectedError("'images' is no list of paths")
-    for key in _TEXT_KEYS:
-        if isinstance(row.get(key), str):
-            chat = as_chat(row[key])
-            break
-    else:
-        key = next((key for key in _CHAT_KEYS if key in row), None)  # type: ignore[assignment]
-        if key is None:
-            raise DataRejectedError("the row has no 'prompt', 'text', 'messages' or 'conversations'")
-        chat = parse_turns(row[key])
-    return PromptRow(str(row_id), Prompt(chat, tuple(folder / image for image in images)))

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from attrs import evolve
 
-from domain.chats import Chat, Message, parse_turns, strip_media
+from domain.chats import Chat, first_present, parse_turns
 from domain.errors import DataRejectedError, MissingFileError
+from domain.turns import strip_media
 
 
 def read_chats(path: Path) -> list[Chat]:
@@ -29,7 +31,7 @@ def read_chats(path: Path) -> list[Chat]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             chat = _chat(line, f"{path}:{number}")
-            if any(message.role == "assistant" and message.content for message in chat):
+            if any(message.role == "assistant" and (message.content or message.tool_calls) for message in chat):
                 chats.append(chat)
     if not chats:
         raise DataRejectedError("no row with an answer of the assistant to learn from", where=path)
@@ -41,9 +43,9 @@ def _chat(line: bytes, where: str) -> Chat:
         row: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise DataRejectedError(f"invalid JSON: {error}", where=where) from error
-    turns = row.get("conversations", row.get("messages")) if isinstance(row, dict) else None
+    turns = first_present(row, ("conversations", "messages")) if isinstance(row, dict) else None
     try:
         chat = parse_turns(turns)
     except DataRejectedError as error:
         raise DataRejectedError(error.what, where=where, hint=error.hint) from error
-    return tuple(Message(message.role, strip_media(message.content)) for message in chat)
+    return tuple(evolve(message, content=strip_media(message.content)) for message in chat)

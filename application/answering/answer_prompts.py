@@ -105,7 +105,7 @@ class AnswerPrompts:
     def _route(self, prompts: Sequence[Prompt], policy: AnswerPolicy) -> list[_Routed | MoeRouterError]:
         """Route all at once; when that fails each alone, so that one bad prompt decides for itself only."""
         try:
-            texts = tuple(routing_text(prompt.chat) for prompt in prompts)
+            texts = tuple(routing_text(prompt.chat, self.route.router.card.turn) for prompt in prompts)
             decisions = self.route(RouteRequest(texts, disabled=policy.disabled))
         except MoeRouterError as error:
             if len(prompts) == 1:

@@ -10,10 +10,12 @@ from typing import Any
 from application.datasets.generation import GenerateRequest, ValidatedSource
 from domain.conversations import Layout, RowFormat
 from domain.datasets import SCHEMA_VERSION, SourceAccount
+from domain.errors import DataRejectedError
 from domain.labels import LabelMap
 from domain.printable import printable
 from domain.samples import RoutingSample
 from domain.split import Split
+from domain.turns import TurnChoice
 
 
 def dataset_metadata(
@@ -42,13 +44,13 @@ def dataset_metadata(
         "label_distribution_train": _distribution(labels, splits[Split.TRAIN]),
         "label_distribution_val": _distribution(labels, splits[Split.VAL]),
         "label_distribution_eval": _distribution(labels, splits[Split.EVAL]),
+        "turn": str(request.turn),
         "schema_version": SCHEMA_VERSION,
         "tool_version": request.tool_version,
         "options": {
             "train_samples": request.train_samples,
             "eval_samples": request.eval_samples,
             "allow_fewer": request.allow_fewer,
-            "turn": {source.adapter: str(source.turn) for source in request.sources},
             "row_format": {source.adapter: format_as_json(source.row_format) for source in request.sources},
             "line_limit": {source.adapter: source.line_limit for source in request.sources},
         },
@@ -57,6 +59,25 @@ def dataset_metadata(
     if validated:
         metadata["validation"] = {found.adapter: validated_as_json(found) for found in validated}
     return metadata
+
+
+def turn_of(metadata: Mapping[str, Any]) -> TurnChoice:
+    """Return which human turns a data set was made of; one that does not say it was made of the first.
+
+    Raises:
+        DataRejectedError: no such rule is known.
+    """
+    turn = metadata.get("turn")
+    if turn is None:
+        options = metadata.get("options")
+        turns = options.get("turn") if isinstance(options, dict) else None  # where an older version said it
+        said = set(map(str, turns.values())) if isinstance(turns, dict) else set()
+        turn = said.pop() if len(said) == 1 else TurnChoice.FIRST
+    try:
+        return TurnChoice(turn)
+    except ValueError:
+        known = ", ".join(TurnChoice)
+        raise DataRejectedError(f"metadata has the unknown turn {turn!r}", hint=f"known: {known}") from None
 
 
 def account_as_json(account: SourceAccount) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from domain.datasets import DatasetFile, SourceAccount
 from domain.errors import UsageError
 from domain.labels import ADAPTER_NAME, LabelMap
 from domain.split import Split
+from domain.turns import TurnChoice
 
 
 def _sources(values: Iterable[Source]) -> tuple[Source, ...]:
@@ -65,12 +66,19 @@ class GenerateRequest:
             raise UsageError("only one source can be standard input")
         if any(source.line_limit < 1 for source in self.sources):
             raise UsageError("line-limit is below 1 byte")
+        if len({source.turn for source in self.sources}) > 1:
+            raise UsageError("the sources are read by different turns", hint="a router reads the same turn of all")
         LabelMap(source.adapter for source in self.sources)  # refuses bad, missing and double names
 
     @property
     def labels(self) -> LabelMap:
         """The data set's label map."""
         return LabelMap(source.adapter for source in self.sources)
+
+    @property
+    def turn(self) -> TurnChoice:
+        """Which human turns make the routing texts, the same for all sources."""
+        return self.sources[0].turn
 
     @property
     def rows_per_adapter(self) -> int:

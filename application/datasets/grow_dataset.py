@@ -10,12 +10,11 @@ from typing import Any
 from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
-from application.datasets.dataset_metadata import dataset_metadata, format_from_json
+from application.datasets.dataset_metadata import dataset_metadata, format_from_json, turn_of
 from application.datasets.draw_balanced import draw_balanced
 from application.datasets.generation import GenerateRequest
 from application.ports.datasets import DatasetReader, DatasetStore, Source, SourceReader
 from application.ports.runtime import Clock
-from domain.conversations import TurnChoice
 from domain.datasets import RejectedLine, RoutingDataset, SourceAccount
 from domain.errors import DataRejectedError, UsageError
 from domain.labels import LabelMap
@@ -73,8 +72,8 @@ class ExistingDataset:
 class AddToDataset:
     """Draws as many rows for a new adapter as the others have, and stores old and new rows as a new data set.
 
-    The new adapter gets the next label, so that all others keep theirs. A text that another adapter already owns
-    is not taken (it counts as a conflict).
+    The new adapter gets the next label, so that all others keep theirs, and its rows are read by the turn of the
+    data set. A text that another adapter already owns is not taken (it counts as a conflict).
 
     Attributes:
         sources: reads the new adapter's own data.
@@ -100,6 +99,7 @@ class AddToDataset:
         old = read_existing(self.store, dataset_dir)
         if source.adapter in old.request.labels:
             raise UsageError(f"adapter {source.adapter!r} is already in the data set", where=dataset_dir)
+        source = evolve(source, turn=old.request.turn)
         wanted = {split: round(len(rows) / len(old.request.labels)) for split, rows in old.splits.items()}
         taken = {normalise_text(row.text) for rows in old.splits.values() for row in rows}
         with self.sources.open(source, seed=old.request.seed, expected=sum(wanted.values())) as draws:
@@ -204,7 +204,7 @@ def _source(adapter: str, metadata: Mapping[str, Any]) -> Source:
         adapter,
         Path(metadata["adapters"][adapter]["source_dataset"]),
         row_format=format_from_json(options["row_format"][adapter]),
-        turn=TurnChoice(options["turn"][adapter]),
+        turn=turn_of(metadata),
         line_limit=options["line_limit"][adapter],
     )
 

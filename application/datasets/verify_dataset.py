@@ -10,12 +10,12 @@ from typing import Any
 from attrs import frozen
 
 from application.ports.datasets import DatasetReader
-from domain.conversations import PLACEHOLDER
 from domain.datasets import SCHEMA_VERSION, DatasetFile
 from domain.errors import DataRejectedError, MissingFileError, UsageError
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
 from domain.split import Split
+from domain.turns import has_placeholder
 from domain.verification import (
     Check,
     Outcome,
@@ -109,7 +109,7 @@ class VerifyDataset:
             f"{name}: {row.text[:60]!r} holds a media placeholder"
             for name, part in found.items()
             for row in part
-            if PLACEHOLDER.search(row.text)
+            if has_placeholder(row.text)
         ]
         rows = {split: found[f"{split}.jsonl"] for split in Split if f"{split}.jsonl" in found}
         good = ", ".join(f"{len(part)} in {name}" for name, part in found.items())

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat, TurnChoice
+from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.samples import RoutingSample
+from domain.turns import TurnChoice
 
 
 class RowReader(Protocol):
@@ -43,7 +44,7 @@ class Source:
     adapter: str
     path: Path
     row_format: RowFormat = DEFAULT_FORMAT
-    turn: TurnChoice = TurnChoice.FIRST
+    turn: TurnChoice = TurnChoice.LAST
     line_limit: int = 16 * 1024 * 1024
 
 

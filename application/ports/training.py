@@ -12,6 +12,7 @@ from attrs import frozen
 from application.ports.features import FeatureExtractor
 from domain.router import RouterCard
 from domain.training import TrainingEvent, TrainOptions
+from domain.turns import TurnChoice
 
 
 @frozen
@@ -27,6 +28,7 @@ class TrainJob:
         options: how to train.
         out_of_scope_path: file of prompts that belong to no adapter, to fit abstention to, or None.
         use_cache: whether features may be read from and written to the feature cache.
+        turn: which human turns of a conversation the rows were made of; None for what the data set says of itself.
     """
 
     train_path: Path
@@ -37,6 +39,7 @@ class TrainJob:
     options: TrainOptions
     out_of_scope_path: Path | None = None
     use_cache: bool = True
+    turn: TurnChoice | None = None
 
 
 @frozen

@@ -146,16 +146,18 @@ class EvaluateRouter:
             MismatchError: the rows have other labels than the router.
         """
         rows = self.rows.read_rows(request.data_path)
-        labels = self.route.router.card.labels
+        card = self.route.router.card
+        labels = card.labels
         require_same_labels(labels, rows, request.data_path)
-        strangers = self.prompts.read_prompts(request.out_of_scope_path) if request.out_of_scope_path else []
+        path = request.out_of_scope_path
+        strangers = self.prompts.read_prompts(path, card.turn) if path else []
         texts = [row.text for row in rows]
         decisions = self._decide(texts, "Scoring prompts")
         graded = grade(rows, decisions, labels)
         return EvaluateReport(
             data_path=request.data_path,
             figures=evaluate(graded, labels),
-            card=self.route.router.card,
+            card=card,
             router_sha256=self.route.router.sha256,
             wrong=tuple(
                 _wrong(row, made) for row, made, each in zip(rows, decisions, graded, strict=True) if not each.right

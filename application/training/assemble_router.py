@@ -71,6 +71,7 @@ class RouterAssembly:
             dataset_sha256=data.sha256,
             created_at=self.clock.now().isoformat(),
             tool_version=self.tool_version,
+            turn=data.turn,
         )
         router = TrainedRouter(card, {**fitted.tensors, **calibration.tensors}, calibration.bank_texts)
         return self.routers.save(router, job.router_out), card, calibration.notes

@@ -7,7 +7,7 @@ from itertools import chain
 
 from attrs import frozen
 
-from application.ports import FeatureExtractorSource, PromptReader, RowReader, TrainJob
+from application.ports import DatasetReader, FeatureExtractorSource, PromptReader, TrainJob
 from application.training.choose_features import require_candidates
 from application.training.training_data import read_training_data
 from domain.errors import UsageError
@@ -36,7 +36,7 @@ class EncodeShare:
         extractors: loads base models, with a cache.
     """
 
-    rows: RowReader
+    rows: DatasetReader
     prompts: PromptReader
     extractors: FeatureExtractorSource
 

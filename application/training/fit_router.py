@@ -15,6 +15,7 @@ from attrs import field, frozen
 from application.ports import (
     CheckpointStore,
     Clock,
+    DatasetReader,
     FeatureExtractor,
     FeatureExtractorSource,
     FeatureProbe,
@@ -25,7 +26,6 @@ from application.ports import (
     PromptReader,
     RouterCalibrator,
     RouterStore,
-    RowReader,
     TrainingObserver,
     TrainJob,
     TrainReport,
@@ -47,7 +47,7 @@ class FitRouter:
     """Trains routers here.
 
     Attributes:
-        rows: reads training and validation rows.
+        rows: reads training and validation rows, and what their data set says of itself.
         prompts: reads out-of-scope prompts.
         extractors: loads base models.
         probe: judges candidate features.
@@ -61,7 +61,7 @@ class FitRouter:
         tool_version: version of this software, for the router's card.
     """
 
-    rows: RowReader
+    rows: DatasetReader
     prompts: PromptReader
     extractors: FeatureExtractorSource
     probe: FeatureProbe

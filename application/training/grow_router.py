@@ -157,6 +157,7 @@ def _job(request: GrowRouterRequest, old: TrainedRouter) -> TrainJob:
         options=options,
         out_of_scope_path=request.out_of_scope,
         use_cache=request.use_cache,
+        turn=card.turn,
     )
 
 

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from application.ports import RouterTrainer, TrainingObserver, TrainJob, TrainReport
 from application.training.data_paths import DEFAULT_ROUTER, training_paths
 from domain.training import TrainOptions
+from domain.turns import TurnChoice
 
 
 @frozen
@@ -26,6 +27,7 @@ class TrainRouterRequest:
         log_dir: folder for the metrics of all runs; None for no metrics.
         out_of_scope: file of prompts that belong to no adapter, to fit abstention to.
         use_cache: whether the feature cache may be used.
+        turn: which human turns of a conversation the rows were made of; None for what the data set says of itself.
     """
 
     options: TrainOptions = field(factory=TrainOptions)
@@ -37,6 +39,7 @@ class TrainRouterRequest:
     log_dir: Path | None = None
     out_of_scope: Path | None = None
     use_cache: bool = True
+    turn: TurnChoice | None = None
 
 
 @frozen
@@ -81,6 +84,7 @@ def resolve_job(
         options=request.options,
         out_of_scope_path=request.out_of_scope,
         use_cache=request.use_cache,
+        turn=request.turn,
     )
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from attrs import frozen
 
-from application.ports import PromptReader, RowReader, TrainJob
-from domain.errors import DataRejectedError, MismatchError
+from application.datasets.dataset_metadata import turn_of
+from application.ports import DatasetReader, PromptReader, TrainJob
+from domain.errors import DataRejectedError, MismatchError, MissingFileError
 from domain.labels import LabelMap
 from domain.samples import RoutingSample, normalise_text, routing_view
+from domain.turns import TurnChoice
 
 
 @frozen
@@ -26,6 +28,7 @@ class TrainingData:
         dataset: name of the routing data set: the folder's.
         sha256: hash of the training and validation rows.
         warnings: what a person should know about the rows.
+        turn: which human turns of a conversation the rows were made of.
     """
 
     labels: LabelMap
@@ -35,6 +38,7 @@ class TrainingData:
     dataset: str
     sha256: str
     warnings: tuple[str, ...]
+    turn: TurnChoice
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -43,7 +47,7 @@ class TrainingData:
         return tuple(routing_view(text) for text in prompts)
 
 
-def read_training_data(rows: RowReader, prompts: PromptReader, job: TrainJob) -> TrainingData:
+def read_training_data(rows: DatasetReader, prompts: PromptReader, job: TrainJob) -> TrainingData:
     """Read and check what a job trains on.
 
     Raises:
@@ -63,7 +67,8 @@ def read_training_data(rows: RowReader, prompts: PromptReader, job: TrainJob) ->
             where=job.train_path,
         )
     _require_known(val, labels, job)
-    examples = prompts.read_prompts(job.out_of_scope_path) if job.out_of_scope_path else []
+    turn = job.turn or _turn_beside(rows, job.train_path)
+    examples = prompts.read_prompts(job.out_of_scope_path, turn) if job.out_of_scope_path else []
     out_of_scope, contradicted = _without_known(examples, (*train, *val))
     if contradicted and not out_of_scope:
         raise DataRejectedError(
@@ -77,7 +82,16 @@ def read_training_data(rows: RowReader, prompts: PromptReader, job: TrainJob) ->
         dataset=job.train_path.absolute().parent.name,
         sha256=_sha256(train, val),
         warnings=_warnings(labels, train, val, contradicted),
+        turn=turn,
     )
+
+
+def _turn_beside(rows: DatasetReader, path: Path) -> TurnChoice:
+    """Return the turn that the data set around a file was made of; a file on its own is read as older data sets."""
+    try:
+        return turn_of(rows.read_metadata(path.parent))
+    except MissingFileError:
+        return TurnChoice.FIRST
 
 
 def _label_map(rows: Sequence[RoutingSample], path: Path) -> LabelMap:

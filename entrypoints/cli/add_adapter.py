@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from application.ports.datasets import Source
-from domain.conversations import TurnChoice
 from domain.labels import check_adapter_name
 from entrypoints.bootstrap import Application
 from entrypoints.cli.grow_options import grow, grow_options
@@ -20,18 +19,15 @@ from entrypoints.version import tool_version
 @click.option(
     "--source", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The adapter's training JSONL."
 )
-@click.option(
-    "--turn", type=click.Choice(list(TurnChoice)), default=TurnChoice.FIRST, help="Human turns to route by."
-)
 @grow_options
 @click.pass_obj
-def command(app: Application, /, name: str, source: Path, turn: TurnChoice, **options: Any) -> None:
+def command(app: Application, /, name: str, source: Path, **options: Any) -> None:
     """Teach a router one adapter more, NAME, and report what that does to the others.
 
     Draws as many prompts from --source as the other adapters have, makes a new data set out of old and new rows,
     and trains a new router with the old one's layers, pooling and head. Old prompts come out of the feature cache.
     """
-    new = Source(check_adapter_name(name), source, turn=turn)
+    new = Source(check_adapter_name(name), source)
     dataset_dir = options["dataset_dir"]
     add = app.add_to_dataset()
     grow(app, lambda out: add(dataset_dir, new, output_dir=out, tool_version=tool_version()), **options)

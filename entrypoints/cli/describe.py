@@ -63,6 +63,7 @@ def _lines(router: TrainedRouter, path: Path) -> list[tuple[str, str]]:
         *lines,
         ("pooling", f"{card.features.pooling} over at most {card.features.max_tokens} tokens"),
         ("features", str(card.features.n_features)),
+        ("turn of a chat", str(card.turn)),
         ("head", f"{card.head} ({shapes})"),
         ("temperature", f"{card.temperature:.4f}"),
         ("min confidence", f"{limits.min_confidence:.4f}"),

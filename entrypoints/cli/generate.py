@@ -9,9 +9,9 @@ import click
 from application.datasets.generate_dataset import GenerateDataset
 from application.datasets.generation import GenerateReport, GenerateRequest
 from application.ports.datasets import Source
-from domain.conversations import TurnChoice
 from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
+from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
 from entrypoints.cli.generate_report import report_as_json, report_as_text
 from entrypoints.signals import ProcessInterruption
@@ -48,8 +48,8 @@ MIB = 1024 * 1024
 @click.option(
     "--turn",
     type=click.Choice([str(choice) for choice in TurnChoice]),
-    default=str(TurnChoice.FIRST),
-    help="Human turns that make the routing text.",
+    default=str(TurnChoice.LAST),
+    help="Human turns that make the routing text: the newest (with earlier ones while it is short), or another.",
 )
 @click.option("--line-limit", default=16 * MIB, metavar="BYTES", help="Reject longer lines unread.")
 @click.option(

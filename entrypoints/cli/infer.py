@@ -73,6 +73,7 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
 
     from adapters.modal_cloud.modal_requests import RemoteQuestions
     from domain.answers import GenerationOptions
+    from domain.chats import routing_text
     from entrypoints.cli.answer_report import print_report
     from entrypoints.cli.answer_setting import setting
     from entrypoints.modal_places import remote_base_model, remote_environment
@@ -107,7 +108,8 @@ def _on_modal(app: Application, options: dict[str, Any]) -> None:
         return
     found = app.modal_inference(**remote)(questions)
     if options["route_only"]:
-        _print_decisions(path, prompts, found.decisions, as_json=options["as_json"])
+        texts = [routing_text(prompt.chat) for prompt in prompts]
+        _print_decisions(path, texts, found.decisions, as_json=options["as_json"])
     else:
         _print_answers(path, prompts, found.answers, as_json=options["as_json"])
 
@@ -137,17 +139,15 @@ def _route(app: Application, path: Path, options: dict[str, Any]) -> None:
 
     prompts, router = _prompts(options), app.routers.load(path)
     route = app.route_prompts(router, base_model=options["base_model"])
-    texts = tuple(routing_text(prompt.chat) for prompt in prompts)
+    texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in prompts)
     decisions = route(RouteRequest(texts, disabled=frozenset(options["disable"])))
-    _print_decisions(path, prompts, decisions, as_json=options["as_json"])
+    _print_decisions(path, texts, decisions, as_json=options["as_json"])
 
 
-def _print_decisions(path: Path, prompts: Sequence[Any], decisions: Sequence[Any], *, as_json: bool) -> None:
+def _print_decisions(path: Path, texts: Sequence[str], decisions: Sequence[Any], *, as_json: bool) -> None:
     from adapters.lora.answer_json import decision_object
-    from domain.chats import routing_text
     from entrypoints.cli.answer_report import print_json, selected_line
 
-    texts = [routing_text(prompt.chat) for prompt in prompts]
     if as_json:
         rows = [{"prompt": text, **decision_object(each)} for text, each in zip(texts, decisions, strict=True)]
         print_json({"router": str(path), "decisions": rows})
@@ -205,12 +205,12 @@ def _print_answers(path: Path, prompts: Sequence[Any], answers: Sequence[Any], *
 
 
 def _prompts(options: dict[str, Any]) -> tuple[Any, ...]:
-    from adapters.lora.jsonl_answers import JsonlPromptRowReader
+    from adapters.datasets.prompt_files import PromptFileReader
     from application.answering.answers import Prompt
     from domain.chats import as_chat, routing_text
 
     if options["source"]:
-        return tuple(row.prompt for row in JsonlPromptRowReader().read_prompt_rows(options["source"]))
+        return tuple(row.prompt for row in PromptFileReader().read_prompt_rows(options["source"]))
     prompts = tuple(Prompt(as_chat(text), tuple(options["images"])) for text in options["prompts"])
     for prompt in prompts:
         routing_text(prompt.chat)  # an empty prompt is an error before any model loads

@@ -11,8 +11,10 @@ import click
 
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from application.training.data_paths import router_path
+from domain.chats import as_chat, routing_text
 from domain.errors import UsageError
 from domain.routing import RoutingDecision
+from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
 from entrypoints.cli.route_report import decision_as_json, decision_as_text
 
@@ -52,8 +54,9 @@ def command(
 
     Prompts come from --prompt, from a file (JSON lines, or one prompt a line), or from standard input.
     """
-    wanted = _prompts(app, prompts, source)
+    _check(prompts, source)
     loaded = app.routers.load(router_path(router, app.environment))
+    wanted = _prompts(app, prompts, source, loaded.card.turn)
     for name in disabled:
         loaded.card.labels.label_of(name)
     route = app.route_prompts(loaded, base_model=base_model)
@@ -62,16 +65,19 @@ def command(
         click.echo(show(prompt, decision, loaded.sha256 or "", milliseconds))
 
 
-def _prompts(app: Application, prompts: tuple[str, ...], source: Path | None) -> tuple[str, ...]:
+def _check(prompts: tuple[str, ...], source: Path | None) -> None:
     if prompts and source is not None:
         raise UsageError("--prompt and --input exclude each other")
     if any(not prompt.strip() for prompt in prompts):
         raise UsageError("--prompt is empty")
-    if prompts:
-        return prompts
-    if source is None and sys.stdin.isatty():
+    if not prompts and source is None and sys.stdin.isatty():
         raise UsageError("nothing to route", hint="give --prompt TEXT or --input FILE, or pipe prompts in")
-    return tuple(app.prompt_reader.read_prompts(source or Path("-")))
+
+
+def _prompts(app: Application, prompts: tuple[str, ...], source: Path | None, turn: TurnChoice) -> tuple[str, ...]:
+    if prompts:
+        return tuple(routing_text(as_chat(prompt), turn) for prompt in prompts)
+    return tuple(app.prompt_reader.read_prompts(source or Path("-"), turn))
 
 
 def _routed(

@@ -13,6 +13,7 @@ from domain.early_stopping import EarlyStopPolicy
 from domain.errors import UsageError
 from domain.features import Pooling
 from domain.training import TrainOptions
+from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
 from entrypoints.cli.training_lines import TrainingLines, report_as_json
 from entrypoints.modal_places import LOG_DIR, remote_environment
@@ -65,6 +66,11 @@ def parse_layers(_ctx: click.Context, _param: click.Parameter, value: str) -> tu
 @click.option("--max-tokens", default=512, help="Cut prompts after this many tokens.")
 @click.option("--target-error", default=0.02, help="Error rate that abstention is fitted to.")
 @click.option("--out-of-scope", type=_PATH, metavar="FILE", help="Prompts for no adapter, to fit abstention to.")
+@click.option(
+    "--turn",
+    type=click.Choice(list(TurnChoice)),
+    help="Human turns of a chat that the rows were made of.  [default: what the data set says, else first]",
+)
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @click.option("--backend", type=click.Choice(["local", "modal"]), default="local", help="Where to train.")
 @click.option("--gpu", metavar="KIND", help="Kind of GPU with --backend modal, for example L4.")
@@ -98,6 +104,7 @@ def command(
     max_tokens: int,
     target_error: float,
     out_of_scope: Path | None,
+    turn: TurnChoice | None,
     no_cache: bool,
     backend: str,
     gpu: str | None,
@@ -136,6 +143,7 @@ def command(
         or Path(app.environment.get("LOG_DIR") or (LOG_DIR if backend == "modal" else DEFAULT_LOG_DIR)),
         out_of_scope=out_of_scope,
         use_cache=not no_cache,
+        turn=turn,
     )
     if detach:
         start_detached(app, backend, request, remote, as_json=as_json)

@@ -86,11 +86,12 @@ class AnsweringParts(RoutingParts):
             setting: what answers, in a word; a file that was begun with another is refused.
             policy: who may answer.
         """
-        from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+        from adapters.datasets.prompt_files import PromptFileReader
+        from adapters.lora.jsonl_answers import JsonlAnswerLog
         from application.answering.answer_file import AnswerFile, AnswerFileRequest
         from domain.answers import CHOSEN_ONLY
 
-        run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output, setting), answering, self.progress)
+        run = AnswerFile(PromptFileReader(), JsonlAnswerLog(output, setting), answering, self.progress)
         return run(AnswerFileRequest(source, options, policy or CHOSEN_ONLY))
 
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:

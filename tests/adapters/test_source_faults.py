@@ -19,8 +19,9 @@ from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
 from application.datasets.generate_dataset import GenerateDataset
 from application.datasets.generation import GenerateRequest
 from application.ports.datasets import Source
-from domain.conversations import Rejection, TurnChoice
+from domain.conversations import Rejection
 from domain.errors import DataRejectedError, MissingFileError
+from domain.turns import TurnChoice
 
 
 def turn(text, role="human"):
@@ -79,7 +80,7 @@ def path(tmp_path):
         (GOOD.replace(b"good", b"x\xed\xa0\x80y"), "not-utf-8"),
         (b'{"id": 1}', "no-conversation: no 'conversations' or 'messages'"),
         (b'{"conversations": {"from": "human"}}', "conversation-not-a-list: 'conversations' is a dict"),
-        (b'{"conversations": null}', "conversation-not-a-list"),
+        (b'{"conversations": null}', "no-conversation"),
         (b'{"conversations": []}', "empty-conversation"),
         (b'{"conversations": ["hello"]}', "malformed-turn: turn 1 is a str"),
         (b'{"conversations": [{"value": "x"}]}', "malformed-turn: turn 1 names no speaker"),
@@ -196,8 +197,8 @@ def test_content_parts_are_joined_and_placeholders_stripped(path):
 
 
 def test_turns_can_be_chosen(path):
-    path.write_bytes(line(turn("<image>one"), turn("a", "gpt"), turn("two"), turn("<image>"), turn("three")))
-    for choice, expected in (("first", "one"), ("last", "three"), ("all", "one\ntwo\nthree")):
+    path.write_bytes(line(turn("<image>one"), turn("a", "gpt"), turn("two"), turn("<image>"), turn("and now this")))
+    for choice, expected in (("first", "one"), ("last", "and now this"), ("all", "one\ntwo\nand now this")):
         assert outcomes(path, turn=TurnChoice(choice)) == [expected]
 
 

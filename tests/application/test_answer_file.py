@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.answers import InMemoryAnswerEngine
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+from adapters.lora.jsonl_answers import JsonlAnswerLog
 from application.answering.answer_file import AnswerFile, AnswerFileReport, AnswerFileRequest
 from application.answering.answer_prompts import AnswerPrompts
 from domain.errors import DataRejectedError, MissingFileError
@@ -39,7 +40,7 @@ def answer(source: Path, output: Path, after: int = 10**9) -> tuple[AnswerFileRe
     engine = _BreakingEngine(DEFAULT_LABELS.names)
     engine.left = after
     answering = AnswerPrompts(small_route(), engine)
-    run = AnswerFile(JsonlPromptRowReader(), JsonlAnswerLog(output), lambda: answering, RecordingProgressReporter())
+    run = AnswerFile(PromptFileReader(), JsonlAnswerLog(output), lambda: answering, RecordingProgressReporter())
     return run(AnswerFileRequest(source)), engine
 
 
@@ -114,14 +115,14 @@ def test_a_file_that_holds_no_answers_is_left_alone(source: Path, tmp_path: Path
     ("content", "message"),
     [
         ("", "holds no prompts"),
-        ("{", r"prompts\.jsonl:1: invalid JSON"),
-        ("[]", "no object and no string"),
+        ("{", r"prompts\.jsonl:1: is no JSON value"),
+        ("[]", "is a list, not an object or a string"),
         ('{"id": "a"}', "no 'prompt', 'text'"),
         ('{"prompt": "<image>"}', "no text to route on"),
         ('{"messages": [{"role": "assistant", "content": "hi"}]}', "no text to route on"),
         ('{"messages": [{"role": "martian", "content": "hi"}]}', "unknown speaker"),
         ('{"prompt": "a", "images": "x.png"}', "no list of paths"),
-        ('{"prompt": "a", "id": null}', "no string and no whole number"),
+        ('{"prompt": "a", "id": 1.5}', "no string and no whole number"),
         ('{"id": "1", "prompt": "a"}\n{"id": 1, "prompt": "b"}', r"prompts\.jsonl:2: id '1' comes twice"),
     ],
 )
@@ -136,5 +137,5 @@ def test_bad_rows(tmp_path: Path, content: str, message: str) -> None:
 
 def test_image_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "images": ["x.png", "/tmp/y.png"]}')
-    (row,) = JsonlPromptRowReader().read_prompt_rows(tmp_path / "prompts.jsonl")
+    (row,) = PromptFileReader().read_prompt_rows(tmp_path / "prompts.jsonl")
     assert row.prompt.images == (tmp_path / "x.png", Path("/tmp/y.png"))

@@ -15,6 +15,7 @@ from domain.answers import AnswerPolicy, Fallback, GenerationOptions
 from domain.chats import Message, as_chat
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, UsageError
 from domain.labels import DEFAULT_LABELS
+from domain.turns import TurnChoice
 from tests.answering_world import NOTHING, small_route
 
 ALL = DEFAULT_LABELS.names
@@ -146,9 +147,11 @@ def test_a_refused_adapter_says_why_the_fallback_answers() -> None:
 
 def test_chats_are_routed_on_the_newest_turn_of_the_user_and_answered_whole() -> None:
     chat = (Message("user", TEXTS[1]), Message("gpt", "done"), Message("human", f"<image>\n{TEXTS[0]}"))
-    engine = InMemoryAnswerEngine(ALL)
-    (answer,) = AnswerPrompts(small_route(), engine)(AnswerRequest((Prompt(chat),), WIDE))
-    assert answer.adapter == "calendar"
+    engine, route = InMemoryAnswerEngine(ALL), small_route()
+    for turn, adapter in ((TurnChoice.FIRST, "claim-window"), (TurnChoice.LAST, "calendar")):
+        reading = evolve(route, router=evolve(route.router, card=evolve(route.router.card, turn=turn)))
+        (answer,) = AnswerPrompts(reading, engine)(AnswerRequest((Prompt(chat),), WIDE))
+        assert answer.adapter == adapter
     assert engine.requests[0].chat == chat
     with pytest.raises(DataRejectedError, match="no text to route on"):
         AnswerPrompts(small_route(), engine)(AnswerRequest((Prompt((Message("user", "<image>"),)),)))

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
-from adapters.lora.jsonl_answers import JsonlAnswerLog, JsonlPromptRowReader
+from adapters.lora.jsonl_answers import JsonlAnswerLog
 from application.answering.answers import Answer, Prompt
 from application.ports.answer_files import PromptRow
 from domain.chats import as_chat
@@ -60,7 +61,7 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     for name, rows in files.items():
         lines = [json.dumps({"id": row.id, "prompt": row.prompt.chat[0].content}) for row in rows]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    return JsonlPromptRowReader()
+    return PromptFileReader()
 
 
 def test_rows_come_in_order(reader: Any, tmp_path: Path) -> None:

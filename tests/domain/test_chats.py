@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from domain.chats import Message, as_chat, parse_turns, routing_text, strip_media, with_system
+from domain.chats import Message, ToolCall, as_chat, parse_turns, routing_text, with_system
 from domain.errors import DataRejectedError
+from domain.turns import TurnChoice, strip_media
 
 
 def test_both_styles_give_the_same_chat() -> None:
@@ -30,11 +31,15 @@ def test_both_styles_give_the_same_chat() -> None:
     [
         (None, "not a non-empty list"),
         ([], "not a non-empty list"),
-        (["hi"], "turn 1 has no speaker"),
-        ([{"value": "hi"}], "turn 1 has no speaker"),
-        ([{"from": "human"}], "turn 1 has no speaker or no text"),
-        ([{"from": "human", "value": 3}], "turn 1 has no speaker or no text"),
-        ([{"from": 3, "value": "hi"}], "turn 1 has no speaker"),
+        (["hi"], "turn 1 is a str, not an object"),
+        ([{"value": "hi"}], "turn 1 names no speaker"),
+        ([{"from": "human"}], "turn 1 has no text"),
+        ([{"from": "human", "value": 3}], "turn 1 has no text"),
+        ([{"from": 3, "value": "hi"}], "turn 1 names no speaker"),
+        (
+            [{"from": "human", "value": "hi"}, {"role": "assistant", "tool_calls": [{"id": "1"}]}],
+            "turn 2 has a tool call",
+        ),
         ([{"from": "martian", "value": "hi"}], "unknown speaker 'martian'"),
     ],
 )
@@ -52,8 +57,10 @@ def test_a_system_turn_leads_only_chats_without_one() -> None:
 
 
 def test_the_newest_user_turn_is_routed_on() -> None:
-    chat = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"), Message("assistant", "x"))
-    assert routing_text(chat) == "three"
+    chat = (Message("user", "one"), Message("assistant", "two"), Message("user", "open May 3"), Message("gpt", "x"))
+    assert routing_text(chat) == "open May 3"
+    assert routing_text(chat, TurnChoice.FIRST) == "one"
+    assert routing_text((*chat, Message("user", "thanks"))) == "open May 3\nthanks"
     for chat in ((), (Message("assistant", "x"),), as_chat(" <video> ")):
         with pytest.raises(DataRejectedError, match="no text to route on"):
             routing_text(chat)
@@ -61,3 +68,41 @@ def test_the_newest_user_turn_is_routed_on() -> None:
 
 def test_media_placeholders_go() -> None:
     assert strip_media(" <image>\nclick <b> <video> now ") == "click <b> now"
+
+
+CALL = ToolCall("claim_form", '{"field": "deductible"}')
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        ({"from": "function_call", "value": '{"name": "claim_form", "arguments": {"field": "deductible"}}'}, (CALL,)),
+        (
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "1",
+                        "type": "function",
+                        "function": {"name": "claim_form", "arguments": '{"field": "deductible"}'},
+                    }
+                ],
+            },
+            (ToolCall(CALL.name, CALL.arguments, "1"),),
+        ),
+        ({"role": "assistant", "function_call": {"name": "claim_form", "arguments": CALL.arguments}}, (CALL,)),
+        ({"from": "tool_call", "value": '[{"name": "a"}, {"name": "b"}]'}, (ToolCall("a"), ToolCall("b"))),
+        ({"from": "gpt", "value": None, "role": None}, ()),
+    ],
+)
+def test_calls_of_tools_are_kept_and_need_no_text(turn, expected) -> None:
+    chat = parse_turns([{"role": "user", "content": "pay it now"}, turn, {"from": "observation", "value": None}])
+    assert (chat[1].role, chat[1].content, chat[1].tool_calls) == ("assistant", "", expected)
+    assert chat[2] == Message("tool", "")
+    assert routing_text(chat) == "pay it now"
+
+
+def test_a_call_in_another_notation_stays_text() -> None:
+    chat = parse_turns([{"from": "human", "value": "pay it"}, {"from": "function_call", "value": "pay(1)"}])
+    assert chat[1] == Message("assistant", "pay(1)")

@@ -49,7 +49,7 @@ def test_placeholders_and_blocks_that_programs_insert_are_not_what_a_person_said
     ("content", "text"),
     [
         ("a", "a"),
-        (None, ""),
+        (None, None),
         ([{"type": "text", "text": "a"}, "b", {"text": "c"}, {"type": "input_text", "text": "d"}], "a\nb\nc\nd"),
         ([{"type": "image_url", "image_url": {}}, {"type": "tool_result", "content": "x", "text": "y"}], ""),
         ([{"type": "text", "text": None}], ""),

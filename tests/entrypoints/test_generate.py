@@ -223,7 +223,7 @@ def test_a_json_array_gets_a_hint(run, here):
     assert "is this JSON Lines?" in err
 
 
-@pytest.mark.parametrize(("turn", "text"), [("first", "one"), ("last", "two"), ("all", "one\ntwo")])
+@pytest.mark.parametrize(("turn", "text"), [("first", "one"), ("last", "one\ntwo"), ("all", "one\ntwo")])
 def test_the_turns_to_route_by_can_be_chosen(run, here, turn, text):
     turns = [{"from": "human", "value": "one"}, {"from": "gpt", "value": "x"}, {"from": "human", "value": "two"}]
     (here / "a.jsonl").write_text(json.dumps({"conversations": turns}))

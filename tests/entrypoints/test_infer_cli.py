@@ -277,7 +277,7 @@ class _Unloaded(Application):
         (("--input", "good.jsonl", "--output", "/proc/version"), UsageError, "/proc/version: cannot write"),
         (("--input", "good.jsonl", "--output", "x" * 300), UsageError, "cannot write: File name too long"),
         (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is no answer of this program"),
-        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: invalid JSON"),
+        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: is no JSON value"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_loaded(

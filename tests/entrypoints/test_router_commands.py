@@ -18,6 +18,7 @@ from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRoute
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
+from domain.turns import TurnChoice
 from entrypoints import modal_worker
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
@@ -266,3 +267,45 @@ def test_export_writes_a_folder_that_routes_and_a_torch_file(run):
     assert run("export", "shared", "--to", "out/r.pt")[0] == 0
     assert [path.name for path in Path("out").iterdir()] == ["r.pt"]
     assert "head.weight" in torch.load("out/r.pt", weights_only=True)["state_dict"]
+
+
+LINES = [
+    {"prompt": "please open the calendar on may third", "text": "refund the invoice"},
+    {"id": None, "prompt": None, "text": "<image>\nrefund the invoice"},
+    "pay <system-reminder>calendar</system-reminder> the deductible",
+    {
+        "messages": [
+            {"role": "user", "content": "open the calendar"},
+            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "open", "arguments": "{}"}}]},
+            {"role": "tool", "content": "done"},
+            {"role": "user", "content": [{"type": "text", "text": "thanks"}, {"type": "image_url", "image_url": {}}]},
+        ]
+    },
+    {
+        "messages": None,
+        "conversations": [
+            {"from": "human", "value": "find a provider"},
+            {"from": "function_call", "value": "{}"},
+            {"from": "observation", "value": "{}"},
+            {"from": "human", "value": "and now pay the claim"},
+        ],
+    },
+]
+LAST = ["open the calendar\nthanks", "and now pay the claim"]
+
+
+@pytest.mark.parametrize(("turn", "chats"), [("first", ["open the calendar", "find a provider"]), ("last", LAST)])
+def test_route_and_infer_agree_on_every_line_and_follow_the_turn_of_the_router(run, router, tmp_path, turn, chats):
+    card = attrs.evolve(router.card, turn=TurnChoice(turn))
+    Application().routers.save(attrs.evolve(router, card=card), tmp_path / "turned.safetensors")
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, LINES)), encoding="utf-8-sig")
+    code, out, _ = run("route", "--json", "--input", "p.jsonl", "--router", "turned.safetensors")
+    assert code == 0
+    routed = [json.loads(line) for line in out.splitlines()]
+    code, out, _ = run("infer", "--route-only", "--json", "--input", "p.jsonl", "--router", "turned.safetensors")
+    assert code == 0
+    inferred = json.loads(out)["decisions"]
+    assert [row["prompt"] for row in routed] == [row["prompt"] for row in inferred]
+    assert [row["confidence"] for row in routed] == [row["confidence"] for row in inferred]
+    plain = ["please open the calendar on may third", "refund the invoice", "pay   the deductible"]
+    assert [row["prompt"] for row in routed] == [*plain, *chats]

@@ -95,7 +95,7 @@ async def _watch(serving: Serving) -> None:
             asked.clear()
             seen = found
             await serving.reload()
-        elif monotonic() - last_proof > PROOF_SECONDS:
+        elif monotonic() - last_proof > (PROOF_SECONDS if serving.problem is None else RETRY_SECONDS):
             last_proof = monotonic()
             await serving.prove_again()
 

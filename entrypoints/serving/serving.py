@@ -71,6 +71,7 @@ class Serving:
     current: Current | None = field(default=None, init=False)
     problem: str | None = field(default=None, init=False)
     waiting: int = field(default=0, init=False)
+    logger: Any = field(factory=lambda: structlog.get_logger("moe-router.serve"), init=False, repr=False)
     _reloading: asyncio.Lock = field(factory=asyncio.Lock, init=False)
 
     @property
@@ -91,38 +92,42 @@ class Serving:
                 names = router.labels.names
                 if AUTO in (*names, self.answerer.base_name):
                     raise MoeRouterError(f"the name {AUTO!r} is the router's own and cannot name a model")
-                await self._prove(names)
             except Exception as error:
                 self.problem = str(error) if isinstance(error, MoeRouterError) else repr(error)
                 self.metrics.reloads.labels("failed").inc()
-                structlog.get_logger("moe-router.serve").error("reload-failed", problem=self.problem)
+                self.logger.error("reload-failed", problem=self.problem)
                 return False
+            self.problem = await self._prove(names)
             settings = self.settings
             choose = ChooseAnswerer(
                 router, _Offered(self.answerer), self.sessions, settings.fallback, settings.switch_margin
             )
-            self.current, self.problem = Current(router, choose, int(time())), None
+            self.current = Current(router, choose, int(time()))
             self.metrics.seed(names)
             self.metrics.describe(version=tool_version(), router=router.sha256[:12], base=self.answerer.base_name)
             self.metrics.reloads.labels("ok").inc()
-            structlog.get_logger("moe-router.serve").info("loaded", router=router.sha256[:12])
+            self.logger.info("loaded", router=router.sha256[:12])
             return True
 
     async def prove_again(self) -> None:
         """Try once more to prove adapters that are not offered."""
         async with self._reloading:
             if self.current is not None and self.unproved():
-                try:
-                    await self._prove(self.current.router.labels.names)
-                except MoeRouterError as error:
-                    self.problem = str(error)
-                else:
-                    self.problem = None
+                self.problem = await self._prove(self.current.router.labels.names)
 
-    async def _prove(self, names: tuple[str, ...]) -> None:
-        await self.answerer.prove(names)
+    async def _prove(self, names: tuple[str, ...]) -> str | None:
+        """Prove the adapters; return why that could not be done, if it could not."""
+        problem = None
+        try:
+            await self.answerer.prove(names)
+        except MoeRouterError as error:
+            problem = str(error)
+            self.logger.error("proof-failed", problem=problem)
         for name in names:
             self.metrics.adapter_up.labels(name).set(name in self.answerer.offered)
+        for name, reason in self.unproved().items():
+            self.logger.warning("not-offered", adapter=name, reason=reason)
+        return problem
 
     def unproved(self) -> dict[str, str]:
         """Return the router's adapters that are not offered, with the reason."""

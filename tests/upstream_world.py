@@ -1,0 +1,155 @@
+"""Servers that play an upstream: one that behaves as vLLM does, with faults to order, and raw ones that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+from attrs import define, field
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from adapters.upstream.dialects import Dialect, dialect
+from adapters.upstream.upstream_answerer import UpstreamAnswerer
+from adapters.upstream.upstream_http import UpstreamHttp, upstream_client
+
+BASE = "tiny-base"
+
+
+@define
+class FakeVllm:
+    """Answers as vLLM does, with the name of the model in every text.
+
+    Attributes:
+        adapters: its adapters, with the parent that it tells of each.
+        silent: adapters that it serves as the bare base model, as vLLM does when modules do not match.
+        twins: adapters that it serves as another one.
+        faults: what happens to requests of a model: a status, "wrong-echo", "wrong-echo-later", "error-later",
+            "cut-later", "stall", "garbage".
+        logprobs: whether it tells probabilities.
+        key: the key that it asks for.
+        seen: every body that came, with its headers.
+    """
+
+    adapters: dict[str, str] = field(factory=lambda: dict.fromkeys(("calendar", "claims", "code"), BASE))
+    silent: set[str] = field(factory=set)
+    twins: dict[str, str] = field(factory=dict)
+    faults: dict[str, Any] = field(factory=dict)
+    logprobs: bool = True
+    key: str | None = None
+    seen: list[tuple[dict[str, Any], dict[str, str]]] = field(factory=list)
+    connections: set[Any] = field(factory=set)
+
+    @property
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/models", self.models),
+                Route("/v1/chat/completions", self.answer, methods=["POST"]),
+                Route("/v1/completions", self.answer, methods=["POST"]),
+            ]
+        )
+
+    async def models(self, _request: Request) -> Response:
+        data = [{"id": BASE, "root": "/models/tiny", "parent": None}]
+        data += [{"id": name, "root": f"/loras/{name}", "parent": parent} for name, parent in self.adapters.items()]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.json()
+        self.seen.append((body, dict(request.headers)))
+        self.connections.add(request.client)
+        if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": "Unauthorized"}, 401)
+        name = body["model"]
+        if name != BASE and name not in self.adapters:
+            return JSONResponse({"error": {"message": f"The model `{name}` does not exist.", "code": 404}}, 404)
+        fault = self.faults.get(name)
+        if isinstance(fault, int):
+            headers = {"retry-after": "7"} if fault == 429 else {}
+            error = {"error": {"message": f"status {fault}: maximum context length", "code": fault}}
+            return JSONResponse(error, fault, headers)
+        if fault == "garbage":
+            return Response("<html>", 200, media_type="text/event-stream" if body.get("stream") else "text/html")
+        if fault == "stall":
+            await asyncio.sleep(5)
+        if body.get("stream"):
+            return StreamingResponse(self.stream(body, fault), media_type="text/event-stream")
+        return JSONResponse(self.whole(body, "another" if fault == "wrong-echo" else name))
+
+    def really(self, name: str) -> str:
+        return BASE if name in self.silent else self.twins.get(name, name)
+
+    def whole(self, body: dict[str, Any], shown: str) -> dict[str, Any]:
+        text = f"{self.really(body['model'])} answers"
+        chat = "messages" in body
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        if body.get("logprobs") and self.logprobs:
+            strength = sum(map(ord, self.really(body["model"]))) / 1000
+            top = [{"token": token, "logprob": -strength * n} for n, token in enumerate("abcde", 1)]
+            choice["logprobs"] = {"content": [{"token": "a", "logprob": -strength, "top_logprobs": top}]}
+        usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+        return {"id": "up-1", "object": "chat.completion", "model": shown, "choices": [choice], "usage": usage}
+
+    async def stream(self, body: dict[str, Any], fault: Any) -> AsyncIterator[str]:
+        def event(delta: dict[str, Any], model: str = body["model"], **more: Any) -> str:
+            chunk = {"id": "up-1", "object": "chat.completion.chunk", "model": model, "choices": [{"delta": delta}]}
+            return f"data: {json.dumps({**chunk, **more})}\n\n"
+
+        yield event({"role": "assistant", "content": ""}, "another" if fault == "wrong-echo" else body["model"])
+        yield event({"content": f"{self.really(body['model'])} "})
+        if fault == "wrong-echo-later":
+            yield event({"content": "x"}, "another")
+        if fault == "error-later":
+            yield f"data: {json.dumps({'error': {'message': 'engine died', 'code': 500}})}\n\n"
+            return
+        if fault == "cut-later":
+            return
+        if fault == "stall-later":
+            await asyncio.sleep(5)
+        yield event({"content": "answers"})
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield event({}, choices=[], usage={"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7})
+        yield "data: [DONE]\n\n"
+
+
+def answerer(fake: Any, kind: str = "vllm", *, url: str | None = None, **options: Any) -> UpstreamAnswerer:
+    """Return an engine whose upstream is the fake, without a socket, or whatever listens at `url`."""
+    made: Dialect = dialect(kind, options.pop("template", None), options.pop("base", None))
+    if url is not None:
+        client = upstream_client(url)
+    else:
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(fake.app), base_url="http://upstream")
+    return UpstreamAnswerer(UpstreamHttp(client, **options), made)
+
+
+@contextmanager
+def raw_server(script: Callable[[Any, Any], Any]) -> Iterator[str]:
+    """Run `script(reader, writer)` for every connection; yields the address."""
+    ready, stop = threading.Event(), threading.Event()
+    found: list[str] = []
+
+    async def main() -> None:
+        server = await asyncio.start_server(script, "127.0.0.1", 0)
+        found.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        ready.set()
+        while not stop.is_set():
+            await asyncio.sleep(0.02)
+        server.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    thread.start()
+    ready.wait(5)
+    try:
+        yield found[0]
+    finally:
+        stop.set()
+        thread.join(5)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from attrs import mutable
 
-from entrypoints.wiring.answering import AnsweringParts
 from entrypoints.wiring.datasets import DatasetParts
+from entrypoints.wiring.serving import ServingParts
 from entrypoints.wiring.training import TrainingParts
 
 
 @mutable(slots=False)
-class Application(DatasetParts, TrainingParts, AnsweringParts):
+class Application(DatasetParts, TrainingParts, ServingParts):
     """Builds use cases out of ports and adapters.
 
     Every method builds one use case or adapter and imports what it needs when it is called, so that nothing heavy

@@ -1,0 +1,139 @@
+"""Serving: the state of an endpoint over an upstream, or over a base model in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, frozen, mutable
+
+from entrypoints.wiring.answering import AnsweringParts
+
+if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from application.ports import TrainedRouter
+    from application.ports.serving import DecisionLog, PromptRouter
+    from application.routing.route_prompts import RoutePrompts
+    from entrypoints.serving.metrics import ServeMetrics
+    from entrypoints.serving.serving import Serving
+    from entrypoints.serving.settings import ServeSettings
+
+
+@frozen
+class Upstream:
+    """Where an upstream is and how it is asked.
+
+    Attributes:
+        url: its address.
+        kind: see :data:`adapters.upstream.dialects.KINDS`.
+        template: an adapter's name there; None takes the kind's usual one.
+        base: the base model's name there; None finds it.
+        key: the key that it asks for.
+        timeout: seconds for a whole answer.
+    """
+
+    url: str
+    kind: str = "vllm"
+    template: str | None = None
+    base: str | None = None
+    key: str | None = None
+    timeout: float = 300.0
+
+
+@mutable(slots=False)
+class ServingParts(AnsweringParts):
+    """Serving a router over HTTP."""
+
+    def decision_log(self, path: Path) -> DecisionLog:
+        """Return a log of decisions in a file."""
+        from adapters.files.jsonl_decision_log import JsonlDecisionLog
+
+        return JsonlDecisionLog(path)
+
+    def serve_upstream(
+        self,
+        router: Path,
+        upstream: Upstream,
+        settings: ServeSettings,
+        *,
+        base_model: str | None = None,
+        log: DecisionLog | None = None,
+    ) -> Serving:
+        """Return an endpoint that decides here and has an upstream answer.
+
+        Of the base model only the blocks that the router reads are loaded. The router is loaded before this returns,
+        so that what is wrong with it is an error of the caller's.
+        """
+        from adapters.upstream.dialects import dialect
+        from adapters.upstream.upstream_answerer import UpstreamAnswerer
+        from adapters.upstream.upstream_http import UpstreamHttp, upstream_client
+        from entrypoints.serving.metrics import ServeMetrics
+        from entrypoints.serving.serving import Serving
+
+        asked = dialect(upstream.kind, upstream.template, upstream.base)
+        metrics = ServeMetrics()
+        http = UpstreamHttp(
+            upstream_client(upstream.url, key=upstream.key),
+            answer_seconds=upstream.timeout,
+            count=lambda code: metrics.attempts.labels(code).inc(),
+        )
+        executor = ThreadPoolExecutor(1, thread_name_prefix="moe-router-routing")
+
+        async def run(work: Callable[[], Any]) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+        loader = _RouterLoader(self, router, base_model, metrics, run)
+        loader.load_now()
+        return Serving(
+            settings,
+            UpstreamAnswerer(http, asked, metrics.mismatches.inc),
+            loader,
+            metrics,
+            log,
+            watched=router,
+        )
+
+
+@mutable(eq=False)
+class _RouterLoader:
+    """Loads the router in a file again and again; its base model only when another one is needed."""
+
+    parts: ServingParts
+    path: Path
+    base_model: str | None
+    metrics: ServeMetrics
+    run: Callable[[Callable[[], Any]], Awaitable[Any]]
+    first: PromptRouter | None = None
+    _last: RoutePrompts | None = None
+
+    def load_now(self) -> None:
+        """Load the router at once; the next call returns it."""
+        self.first = self._load()
+
+    async def __call__(self) -> PromptRouter:
+        """Return the router that lies in the file now; the one before goes on deciding meanwhile."""
+        if self.first is not None:
+            found, self.first = self.first, None
+            return found
+        return await asyncio.to_thread(self._load)
+
+    def _load(self) -> PromptRouter:
+        from adapters.router.batching_router import BatchingRouter
+
+        router = self.parts.routers.load(self.path)
+        self._last = self._on_the_same_base(router) or self.parts.route_prompts(router, base_model=self.base_model)
+        return BatchingRouter(self._last, self.run, self.metrics.batch_size.observe)
+
+    def _on_the_same_base(self, router: TrainedRouter) -> RoutePrompts | None:
+        """Return routing on the base model that is loaded, if this router reads nothing else and no deeper."""
+        from domain.errors import MismatchError
+
+        last = self._last
+        if last is None or router.card.features.layers[-1] > last.router.card.features.layers[-1]:
+            return None
+        try:
+            return evolve(last, router=router)
+        except MismatchError:
+            return None

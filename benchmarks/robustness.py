@@ -6,7 +6,8 @@ Parts (``--part``, several with commas):
   promises: the error among the answered prompts beside the target, over draws.
 - templated: script-made training rows of six applications, prompts written by hand (``templated.py``).
 - documents: an instruction somewhere in a document, one route per task (``documents.py``).
-- cost: training time, file size, and time per prompt, beside semantic-router (``robustness_cost.py``).
+
+What training and routing cost is measured by ``robustness_cost.py``.
 
 Columns:
 

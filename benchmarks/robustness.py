@@ -125,7 +125,7 @@ def promises_table(counts: Sequence[Count]) -> str:
             picked = [[each for each in draw if each.kind in kinds] for draw in draws]
             total, _, answered, _ = summed(itertools.chain(*picked))
             least = min(share(summed(each)[2], summed(each)[0]) for each in picked)
-            worst = max(cells(each)[2] for each in picked)
+            worst = max((cells(each)[2] for each in picked if summed(each)[2]), default="–")
             row += [f"{share(answered, total)} ({least})", f"{cells(itertools.chain(*picked))[2]} ({worst})"]
         rows.append([*row, refused(each for each in found if each.kind == STRANGERS)])
     columns = ["system", "rows per route", "target error", "draws", "answered (least)", "wrong among them (worst)"]

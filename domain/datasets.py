@@ -50,6 +50,12 @@ class SourceAccount:
         return self.lines - self.drawn
 
     @property
+    def unaccounted(self) -> int:
+        """Drawn lines of which nothing is told; 0 when it adds up."""
+        told = self.kept + self.blank + self.n_rejected + self.duplicates + self.conflicts + self.surplus
+        return self.drawn - told
+
+    @property
     def n_rejected(self) -> int:
         """Rejected lines over all reasons."""
         return sum(self.rejected.values())

@@ -21,6 +21,7 @@ import structlog
 from filelock import FileLock
 from safetensors import SafetensorError
 
+from adapters.files.regular_files import read_regular
 from adapters.files.staged_folder import FolderKind, staged_folder
 from application.ports import ProgressReporter, ProgressTask
 from domain.errors import MissingFileError, StorageError
@@ -77,7 +78,7 @@ def _gguf_file() -> Path:
 
 def _is_intact(folder: Path) -> bool:
     try:
-        entries = orjson.loads((folder / _MANIFEST).read_bytes())["files"]
+        entries = orjson.loads(read_regular(folder / _MANIFEST))["files"]
         intact = bool(entries) and all(_matches(folder / name, entry) for name, entry in entries.items())
     except FileNotFoundError:
         return False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from domain.features import BaseModel, FeatureTap
 DEFAULT_CACHE_BYTES = 4 * 2**30
 
 _SCHEME = 1
-_ABANDONED = 3600  # seconds after which a half-written file has no writer any more
 _LOG = structlog.get_logger()
 
 
@@ -126,15 +126,11 @@ class CachedFeatureExtractor:
 
     def _evict(self) -> None:
         shards = []
-        for path in self.folder.glob("*/*"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:  # a reader found it damaged
-                continue
-            if path.suffix == ".safetensors":
-                shards.append((stat.st_mtime_ns, stat.st_size, path))
-            elif time.time() - stat.st_mtime > _ABANDONED:
-                path.unlink(missing_ok=True)
+        for path in self.folder.glob("*/*.safetensors"):
+            with suppress(OSError):  # a reader found it damaged
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    shards.append((found.st_mtime_ns, found.st_size, path))
         excess = sum(size for _, size, _ in shards) - self.max_bytes
         for _, size, path in sorted(shards):
             if excess <= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
@@ -14,6 +15,8 @@ import structlog
 from attrs import frozen
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from adapters.files.atomic_files import write_bytes
 
 KEY_BYTES = 32  # SHA-256 of the text
 ROWS_PER_SHARD = 4096
@@ -30,7 +33,8 @@ class FeatureColumn:
 
     A shard holds ``keys`` (uint8, n × 32) and ``features`` (float32, n × width); its header holds the column's
     name and SHA-256 sums of both. Rows are found by key, never by position, so no order of texts can mix them
-    up. Every row that is handed out was verified; a shard that fails is logged, removed and forgotten.
+    up. Every row that is handed out was verified; a shard that fails is logged, removed and forgotten. Only regular
+    files count, and only finite rows.
 
     Attributes:
         folder: where the shards lie; its name identifies the column.
@@ -54,14 +58,14 @@ class FeatureColumn:
             if features.shape != (len(keys), self.width) or features.dtype != np.float32:
                 self._reject(path, f"shape {features.shape} {features.dtype}")
                 continue
-            found.update((key, features[i]) for key, i in rows)
+            finite = np.isfinite(features).all(axis=1)
+            found.update((key, features[i]) for key, i in rows if finite[i])
             _touch(path)
         return found
 
     def add(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        """Write rows as new shards; raises OSError or SafetensorError when the disk refuses."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        items = list(rows.items())
+        """Write the finite rows as new shards; raises OSError or SafetensorError when the disk refuses."""
+        items = [(key, row) for key, row in rows.items() if np.isfinite(row).all()]
         for start in range(0, len(items), ROWS_PER_SHARD):
             self._write(items[start : start + ROWS_PER_SHARD])
 
@@ -84,23 +88,19 @@ class FeatureColumn:
         """Return the shards, newest first."""
         dated = []
         for path in self.folder.glob("*.safetensors"):
-            try:
-                dated.append((path.stat().st_mtime_ns, path))
-            except FileNotFoundError:  # another process removed it
-                continue
+            with suppress(OSError):  # another process removed it
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    dated.append((found.st_mtime_ns, path))
         return [path for _, path in sorted(dated, reverse=True)]
 
     def _write(self, items: list[tuple[bytes, np.ndarray]]) -> None:
         keys = np.frombuffer(b"".join(key for key, _ in items), dtype=np.uint8).reshape(-1, KEY_BYTES)
         features = np.stack([row for _, row in items]).astype(np.float32, copy=False)
         metadata = {"column": self.folder.name, "keys": _sha256(keys), "features": _sha256(features)}
-        name = uuid.uuid4().hex
-        stage = self.folder / f".{name}.tmp"
-        try:
-            stage.write_bytes(save({"keys": keys, "features": features}, metadata))
-            stage.rename(self.folder / f"{name}.safetensors")
-        finally:
-            stage.unlink(missing_ok=True)
+        write_bytes(
+            self.folder / f"{uuid.uuid4().hex}.safetensors", save({"keys": keys, "features": features}, metadata)
+        )
 
     def _read(self, path: Path, name: str) -> np.ndarray | None:
         try:

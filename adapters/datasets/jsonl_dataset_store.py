@@ -80,6 +80,10 @@ class JsonlDatasetStore:
         except OSError as error:
             raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
 
+    def data_sets_in(self, folder: Path) -> list[Path]:
+        """Look for ``metadata.json``; see the port for the contract."""
+        return sorted(path.parent for path in folder.glob(f"[!.]*/{METADATA}"))
+
     @contextmanager
     def reserve(self, target: Path, *, unique: bool = False, replace: bool = False) -> Iterator[JsonlReservation]:
         """Reserve a folder, and clear away what killed runs left beside it; see the port for the contract."""

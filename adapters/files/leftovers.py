@@ -8,24 +8,23 @@ granted to everyone, as on some network file systems) nothing is taken for a lef
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from pathlib import Path
+
+from adapters.files.locks import Lock, is_at, try_lock
 
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.moe-(?P<role>partial|aside|gone)", re.DOTALL)
 _NAME_BYTES = 200
 """What is kept of a long name: file systems allow 255 bytes."""
 
-_TRIES, _PAUSE = 10, 0.005
-"""Who clears leftovers away holds a lock for moments only, maybe that of something just made."""
+_TRIES = 10
+"""Who clears leftovers away may take for one what was just made: its maker makes another."""
 
 
 def hidden_name(target: Path, role: str = "partial") -> Path:
@@ -47,7 +46,7 @@ def hidden(target: Path, *, folder: bool) -> Iterator[Path]:
     for _ in range(_TRIES):
         path = hidden_name(target)
         with make(path) as descriptor:
-            if descriptor is None or _lock(descriptor, tries=1) is Lock.HELD or not _is_at(descriptor, path):
+            if descriptor is None or try_lock(descriptor, tries=1) is Lock.HELD or not is_at(descriptor, path):
                 continue  # somebody took it for a leftover before we had the lock
             yield path
             return
@@ -67,7 +66,7 @@ def _make_folder(path: Path) -> Iterator[int | None]:
             with suppress(OSError):
                 path.rmdir()
         else:
-            if _is_at(descriptor, path):  # not published, nor exchanged for what had the name
+            if is_at(descriptor, path):  # not published, nor exchanged for what had the name
                 shutil.rmtree(path, ignore_errors=True)
             os.close(descriptor)
 
@@ -88,7 +87,7 @@ def guarded(folder: Path) -> Iterator[bool]:
     """Hold the lock of a folder that is to get a hidden name; False when a living run holds it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        yield _lock(descriptor) is not Lock.HELD and _is_at(descriptor, folder)
+        yield try_lock(descriptor) is not Lock.HELD and is_at(descriptor, folder)
     finally:
         os.close(descriptor)
 
@@ -109,21 +108,13 @@ def clear_leftovers(parent: Path) -> set[str]:
     return living
 
 
-class Lock(Enum):
-    """What trying a lock found."""
-
-    OURS = "ours"
-    HELD = "held by somebody"
-    NONE = "there are no locks here"
-
-
 def _clear(path: Path, target: Path, role: str) -> Lock:
     if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
         return Lock.NONE
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        lock = _lock(descriptor)
-        if not _is_at(descriptor, path):  # published, or cleared by somebody else
+        lock = try_lock(descriptor)
+        if not is_at(descriptor, path):  # published, or cleared by somebody else
             return Lock.NONE
         if lock is not Lock.OURS or not _excludes(path):
             return lock
@@ -147,30 +138,10 @@ def _came_back(folder: Path, target: Path) -> bool:
     return True
 
 
-def _lock(descriptor: int, tries: int = _TRIES) -> Lock:
-    for left in reversed(range(tries)):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE if left else 0)
-        except OSError:
-            return Lock.NONE
-        else:
-            return Lock.OURS
-    return Lock.HELD
-
-
 def _excludes(path: Path) -> bool:
     """Tell whether the lock that we hold keeps others out: some file systems grant it to everyone."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        return _lock(descriptor, tries=1) is Lock.HELD
+        return try_lock(descriptor, tries=1) is Lock.HELD
     finally:
         os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import define, field
@@ -12,7 +13,14 @@ from application.ports.answer_files import PromptRow
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import Finish, GenerationOptions
 from domain.chats import routing_text, with_system
-from domain.errors import DataRejectedError, LoraAdapterError, MissingFileError, MoeRouterError, UsageError
+from domain.errors import (
+    DataRejectedError,
+    LoraAdapterError,
+    MissingFileError,
+    MoeRouterError,
+    TargetExistsError,
+    UsageError,
+)
 from domain.features import BaseModel
 from domain.lora import LoraFacts, ModuleShapes
 
@@ -136,9 +144,21 @@ class InMemoryAnswerLog:
     """
 
     answers: dict[str, tuple[str, Answer]] = field(factory=dict)
+    _held: bool = field(default=False, init=False)
 
     def check(self) -> None:
         """Be ready for every answer."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let one run in at a time; see the port for the contract."""
+        if self._held:
+            raise TargetExistsError("another run is answering here")
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def finished(self) -> Mapping[str, str]:
         """Return the prompts that are answered, by id."""

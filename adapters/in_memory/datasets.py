@@ -57,6 +57,10 @@ class InMemoryDatasetStore:
             raise MissingFileError("no such file", where=folder / METADATA)
         return parse_metadata(self.folders[folder][METADATA], folder / METADATA)
 
+    def data_sets_in(self, folder: Path) -> list[Path]:
+        """Look for ``metadata.json``; see the port for the contract."""
+        return sorted(path for path, files in self.folders.items() if path.parent == folder and METADATA in files)
+
     def _folder(self, folder: Path) -> dict[str, bytes]:
         if folder not in self.folders:
             raise MissingFileError("no such folder", where=folder)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 from attrs import frozen
 
+from adapters.files.locks import locked_file
 from adapters.files.writable import check_writable
 from adapters.lora.answer_json import answer_object
 from application.answering.answers import Answer
-from domain.errors import DataRejectedError, StorageError, UsageError
+from domain.errors import DataRejectedError, StorageError, TargetExistsError, UsageError
 
 
 @frozen
@@ -42,6 +44,20 @@ class JsonlAnswerLog:
                 raise UsageError(
                     f"cannot write: {error.strerror or error}", where=self.path, hint="choose another place"
                 ) from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock the file; see the port for the contract. Where there are no locks, nobody is kept out."""
+        with ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                ours = stack.enter_context(locked_file(self.path))
+            except OSError as error:
+                raise StorageError(f"cannot write: {error.strerror or error}", where=self.path) from error
+            if not ours:
+                hint = "wait for its end, or write to another --output"
+                raise TargetExistsError("another run is answering into it", where=self.path, hint=hint)
+            yield
 
     def finished(self) -> Mapping[str, str]:
         """Read the answers that are there; see the port for the contract."""

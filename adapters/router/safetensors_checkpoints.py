@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from adapters.files.atomic_files import write_bytes
+from adapters.files.leftovers import clear_leftovers
+from adapters.files.regular_files import read_regular
 from application.ports import Checkpoint
 from domain.errors import StorageError
 
@@ -38,7 +40,7 @@ class SafetensorsCheckpointStore:
     def load(self, folder: Path, name: str, key: str) -> Checkpoint | None:
         """Read the checkpoint back; see the port."""
         try:
-            content = _file(folder, name).read_bytes()
+            content = read_regular(_file(folder, name))
             entry = _entry(content)
             tensors = load(content)
             if entry["key"] != key or entry["sha256"] != _digest(key, entry["values"], tensors):
@@ -48,11 +50,13 @@ class SafetensorsCheckpointStore:
             return None
 
     def clear(self, folder: Path) -> None:
-        """Remove the folder; raises StorageError when the file system refuses."""
+        """Remove the checkpoints, and their folder unless it holds anything else; raises StorageError."""
         try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            return
+            clear_leftovers(folder)
+            for path in folder.glob("*.safetensors"):
+                path.unlink()
+            with suppress(OSError):  # not empty
+                folder.rmdir()
         except OSError as error:
             raise StorageError(f"cannot remove: {error.strerror or error}", where=folder) from error
 

@@ -82,11 +82,17 @@ class AnswerFile:
         Raises:
             DataRejectedError: a row is no prompt, or was answered before with another text.
             UsageError: no answer can be kept.
+            TargetExistsError: another run is answering into the same place.
             MissingFileError, StorageError: as the ports say.
         """
         rows = self.rows.read_prompt_rows(request.source)
         self.log.check()
-        waiting = self._unanswered(rows, request.source)
+        with self.log.held():
+            return self._answer(rows, self._unanswered(rows, request.source), request)
+
+    def _answer(
+        self, rows: Sequence[PromptRow], waiting: Sequence[PromptRow], request: AnswerFileRequest
+    ) -> AnswerFileReport:
         if not waiting:
             return AnswerFileReport(len(rows), len(rows), {}, 0, 0)
         answer_prompts = self.answering()

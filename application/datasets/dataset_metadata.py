@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from application.datasets.generation import GenerateRequest, ValidatedSource
-from domain.conversations import Layout, RowFormat
+from domain.conversations import Layout, RejectReason, RowFormat
 from domain.datasets import SCHEMA_VERSION, SourceAccount
 from domain.errors import DataRejectedError
 from domain.labels import LabelMap
@@ -93,6 +93,25 @@ def account_as_json(account: SourceAccount) -> dict[str, Any]:
         "surplus": account.surplus,
         "not_drawn": account.not_drawn,
     }
+
+
+def account_from_json(adapter: str, stored: Mapping[str, Any]) -> SourceAccount:
+    """Return what :func:`account_as_json` was given; raises KeyError, TypeError or ValueError for anything else."""
+    rejected = {RejectReason(reason): _count(count) for reason, count in stored["rejected"].items()}
+    counts = {name: _count(stored[name]) for name in _COUNTS}
+    account = SourceAccount(adapter, rejected=rejected, **counts)
+    if account.not_drawn != stored["not_drawn"]:
+        raise ValueError(f"{stored['not_drawn']} lines not drawn, of {account.lines} {account.drawn} were")
+    return account
+
+
+_COUNTS = ("lines", "drawn", "kept", "blank", "duplicates", "conflicts", "surplus")
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a number of lines")
+    return value
 
 
 def validated_as_json(found: ValidatedSource) -> dict[str, Any]:

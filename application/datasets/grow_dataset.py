@@ -10,13 +10,13 @@ from typing import Any
 from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
-from application.datasets.dataset_metadata import dataset_metadata, format_from_json, turn_of
+from application.datasets.dataset_metadata import account_from_json, dataset_metadata, format_from_json, turn_of
 from application.datasets.draw_balanced import draw_balanced
 from application.datasets.generation import GenerateRequest
 from application.ports.datasets import DatasetReader, DatasetStore, Source, SourceReader
 from application.ports.runtime import Clock
 from domain.datasets import RejectedLine, RoutingDataset, SourceAccount
-from domain.errors import DataRejectedError, UsageError
+from domain.errors import DataRejectedError, MissingFileError, StorageError, UsageError
 from domain.labels import LabelMap
 from domain.samples import RoutingSample, normalise_text
 from domain.sampling import seeded, shuffle
@@ -42,6 +42,7 @@ class GrownDataset:
         counts: rows by split.
         changed: rows by split of the adapter that came or went.
         account: what became of every line of the new adapter's source; None when one was taken out.
+        reused: whether an earlier run of the same request, cut off later, had made it.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class GrownDataset:
     counts: Mapping[Split, int]
     changed: Mapping[Split, int]
     account: SourceAccount | None = None
+    reused: bool = False
 
 
 @frozen
@@ -94,7 +96,7 @@ class AddToDataset:
             UsageError: the adapter is already in the data set.
             DataRejectedError: the source has too few usable rows, or the old data set cannot be used.
             MissingFileError: a file is not there.
-            TargetExistsError: `output_dir` is taken.
+            TargetExistsError: `output_dir` is taken by anything but this very data set.
         """
         old = read_existing(self.store, dataset_dir)
         if source.adapter in old.request.labels:
@@ -115,7 +117,7 @@ class AddToDataset:
             shuffle(mixed, seeded(old.request.seed, "order", split, source.adapter))
             splits[split] = tuple(mixed)
         request = evolve(old.request, sources=(*old.request.sources, source), tool_version=tool_version)
-        path = _store(
+        path, reused = _store(
             self.store,
             self.clock,
             request,
@@ -125,7 +127,7 @@ class AddToDataset:
             old.path,
             drawn.rejects,
         )
-        return GrownDataset(path, request.labels, _counts(splits), wanted, drawn.accounts[0])
+        return GrownDataset(path, request.labels, _counts(splits), wanted, drawn.accounts[0], reused)
 
 
 @frozen
@@ -149,7 +151,7 @@ class RemoveFromDataset:
             UsageError: the adapter is not in the data set, or fewer than two would be left.
             DataRejectedError: the old data set cannot be used.
             MissingFileError: a file is not there.
-            TargetExistsError: `output_dir` is taken.
+            TargetExistsError: `output_dir` is taken by anything but this very data set.
         """
         old = read_existing(self.store, dataset_dir)
         gone = old.request.labels.label_of(adapter)
@@ -169,9 +171,9 @@ class RemoveFromDataset:
             for split, rows in old.splits.items()
         }
         accounts = tuple(account for label, account in enumerate(old.accounts) if label != gone)
-        path = _store(self.store, self.clock, request, splits, accounts, output_dir, old.path, ())
+        path, reused = _store(self.store, self.clock, request, splits, accounts, output_dir, old.path, ())
         removed = {split: len(rows) - len(splits[split]) for split, rows in old.splits.items()}
-        return GrownDataset(path, request.labels, _counts(splits), removed)
+        return GrownDataset(path, request.labels, _counts(splits), removed, reused=reused)
 
 
 def read_existing(store: DatasetReader, folder: Path) -> ExistingDataset:
@@ -187,7 +189,7 @@ def read_existing(store: DatasetReader, folder: Path) -> ExistingDataset:
             train_val_split=metadata["train_val_split"],
             seed=metadata["seed"],
         )
-        accounts = tuple(_account(name, metadata["accounting"][name]) for name in labels.names)
+        accounts = tuple(account_from_json(name, metadata["accounting"][name]) for name in labels.names)
         held_out = metadata["samples"]["eval"]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataRejectedError(f"metadata lacks {error}", where=folder, hint="make the data set anew") from error
@@ -207,10 +209,6 @@ def _source(adapter: str, metadata: Mapping[str, Any]) -> Source:
         turn=turn_of(metadata),
         line_limit=options["line_limit"][adapter],
     )
-
-
-def _account(adapter: str, stored: Mapping[str, Any]) -> SourceAccount:
-    return SourceAccount(adapter, **{name: value for name, value in stored.items() if name != "not_drawn"})
 
 
 def _counts(splits: Splits) -> dict[Split, int]:
@@ -234,11 +232,30 @@ def _store(
     output_dir: Path | None,
     origin: Path,
     rejects: tuple[RejectedLine, ...],
-) -> Path:
+) -> tuple[Path, bool]:
+    """Store the data set; return its folder, and whether it was there already."""
     now = clock.now()
-    target = output_dir or origin.parent / f"{_prefix(origin, request)}_{now:%Y%m%d_%H%M%S}"
     metadata = {**dataset_metadata(request, now, splits, accounts, ()), "grown_from": str(origin)}
+    for candidate in [output_dir] if output_dir else store.data_sets_in(origin.parent):
+        if _is_same(store, candidate, metadata, splits):
+            return candidate, True
+    target = output_dir or origin.parent / f"{_prefix(origin, request)}_{now:%Y%m%d_%H%M%S}"
     card = dataset_card(request, splits, accounts)
     with store.reserve(target, unique=output_dir is None) as reserved:
         reserved.commit(RoutingDataset(request.labels, splits, metadata, card, rejects))
-        return reserved.path
+        return reserved.path, False
+
+
+def _is_same(store: DatasetReader, folder: Path, metadata: Mapping[str, Any], splits: Splits) -> bool:
+    """Tell whether an earlier run, killed before it had trained, made this very data set already."""
+    try:
+        found = store.read_metadata(folder)
+        if any(
+            found.get(key) != value for key, value in metadata.items() if key not in ("created_at", "tool_version")
+        ):
+            return False
+        return all(
+            tuple(store.read_rows(folder / f"{split}.jsonl")) == rows for split, rows in splits.items() if rows
+        )
+    except (MissingFileError, DataRejectedError, StorageError):
+        return False

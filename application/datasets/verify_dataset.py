@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
+from application.datasets.dataset_metadata import account_from_json
 from application.ports.datasets import DatasetReader
 from domain.datasets import SCHEMA_VERSION, DatasetFile
 from domain.errors import DataRejectedError, MissingFileError, UsageError
@@ -166,6 +167,7 @@ def _check_rows(rows: Rows, metadata: Mapping[str, Any]) -> Iterator[Check]:
     else:
         yield check_labels(rows, labels)
         yield _check_distribution(rows, labels, metadata)
+        yield _check_accounting(rows, labels, metadata)
         yield check_balance(rows, labels)
     yield from (check_repeats(rows), check_leakage(rows), check_conflicts(rows))
 
@@ -193,6 +195,27 @@ def _check_distribution(rows: Rows, labels: LabelMap, metadata: Mapping[str, Any
         if recorded != found:
             faults.append(f"{split} has {found}, recorded is {recorded}")
     return passed_unless("label distribution", faults, "train and val as recorded")
+
+
+def _check_accounting(rows: Rows, labels: LabelMap, metadata: Mapping[str, Any]) -> Check:
+    """Every line of every source is told of, and what was kept is there."""
+    name, recorded = "accounting", metadata.get("accounting")
+    if recorded is None and "schema_version" not in metadata:
+        return Check(name, Outcome.SKIPPED, f"{METADATA} tells nothing of the sources' lines")
+    kept = Counter(row.adapter for part in rows.values() for row in part)
+    faults, lines = [], 0
+    for adapter in labels.names:
+        try:
+            account = account_from_json(adapter, _mapping(metadata, "accounting")[adapter])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            faults.append(f"{adapter}: {f'no {error}' if isinstance(error, KeyError) else error}")
+            continue
+        lines += account.lines
+        if account.unaccounted or account.not_drawn < 0:
+            faults.append(f"{adapter}: {account.lines} lines, {account.drawn} drawn, {account.unaccounted} untold")
+        if account.kept != kept[adapter]:
+            faults.append(f"{adapter}: {kept[adapter]} rows, recorded as kept are {account.kept}")
+    return passed_unless(name, faults, f"every one of {lines} source lines")
 
 
 def _mapping(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +47,15 @@ class AnswerLog(Protocol):
 
     def check(self) -> None:
         """Raise UsageError when no answer can be kept here; changes nothing. For asking before long work."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep every other run from answering into the same place until the context ends.
+
+        Raises:
+            TargetExistsError: another run is answering there.
+            StorageError: the file system refused.
+        """
         ...
 
     def finished(self) -> Mapping[str, str]:

@@ -135,6 +135,10 @@ class DatasetReader(RowReader, Protocol):
         """
         ...
 
+    def data_sets_in(self, folder: Path) -> list[Path]:
+        """Return the folders in this one that hold a ``metadata.json``, by name; none when it is not there."""
+        ...
+
 
 class DatasetStore(DatasetReader, Protocol):
     """Keeps routing data sets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class RunCheckpoints:
     def load_features(self, base: BaseModel) -> tuple[ChosenFeatures, str] | None:
         """Return the features and the run's name as they were kept, if they were."""
         kept = self.store.load(self.folder, _FEATURES, self.key)
-        if kept is None:
+        if kept is None or not math.isfinite(float(kept.tensors["features"].sum())):
             return None
         layers = tuple(int(layer) for layer in str(kept.values["layers"]).split("+"))
         spec = FeatureSpec(base, layers, Pooling(str(kept.values["pooling"])), int(kept.values["max_tokens"] or 0))

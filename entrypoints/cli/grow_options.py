@@ -15,8 +15,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli.grow_report import report_as_json, report_as_text
 
 if TYPE_CHECKING:
-    from application.training.grow_router import GrowRouterRequest
-    from domain.router import RouterCard
+    pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
@@ -91,28 +90,26 @@ def grow(
     app.routers.check_target(target)
     app.datasets.read_metadata(dataset_dir)  # says what is wrong with a folder that is no data set
     use_case = app.grow_router(base_model, use_cache=not no_cache)
-    card = use_case.check(router, dataset_dir).card  # before anything slow, and before anything is written
+    use_case.check(router, dataset_dir)  # before anything slow, and before anything is written
     if out_of_scope is not None and str(out_of_scope) != "-":  # standard input can be read once only
         app.prompt_reader.read_prompts(out_of_scope)
     grown = make_dataset(output_dir)
+    if grown.reused:
+        click.echo(f"note: going on with the data set {grown.path}, which an earlier run made", err=True)
     request = GrowRouterRequest(
         router, dataset_dir, grown, target, base_model, log_dir, not no_cache, out_of_scope=out_of_scope
     )
     try:
         with app.interruption():
             report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
-    except InterruptedRunError as error:  # the data set is there already, so the same command would refuse it
-        if target.exists():
-            raise InterruptedRunError(
-                "interrupted before the comparison; the new data set and router are complete",
-                where=target,
-                hint=f"score it with: {_command('evaluate', dataset_dir=grown.path, router=target)}",
-                signal_number=error.signal_number,
-            ) from error
+    except InterruptedRunError as error:
+        if not target.exists():
+            raise  # the same command goes on: it finds the data set, and the checkpoint
+        score = shlex.join(["moe-router", "evaluate", "--dataset-dir", str(grown.path), "--router", str(target)])
         raise InterruptedRunError(
-            "interrupted; the new data set is complete, the router is not",
-            where=grown.path,
-            hint=f"go on with: {_train_command(request, card)}",
+            "interrupted before the comparison; the new data set and router are complete",
+            where=target,
+            hint=f"score it with: {score}",
             signal_number=error.signal_number,
         ) from error
     if as_json:
@@ -121,30 +118,3 @@ def grow(
         click.echo(orjson.dumps(report_as_json(report), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(report_as_text(report))
-
-
-def _train_command(request: GrowRouterRequest, card: RouterCard) -> str:
-    """Return the command that goes on with an interrupted growth: with all that the checkpoint was made with."""
-    return _command(
-        "train",
-        dataset_dir=request.grown.path,
-        router_out=request.router_out,
-        head=card.head,
-        layers=",".join(map(str, card.features.layers)),
-        pooling=card.features.pooling,
-        seed=card.seed,
-        max_tokens=card.features.max_tokens,
-        target_error=card.target_error,
-        base_model=request.base_model or card.features.base.name,
-        out_of_scope=request.out_of_scope,
-        log_dir=request.log_dir,
-    )
-
-
-def _command(name: str, **options: object) -> str:
-    """Return a command line for people to paste; options that are None are left out."""
-    words = ["moe-router", name]
-    for option, value in options.items():
-        if value is not None:
-            words += [f"--{option.replace('_', '-')}", str(value)]
-    return shlex.join(words)

@@ -155,16 +155,36 @@ def by_age(folder: Path) -> list[Path]:
     return ordered
 
 
-def test_half_written_files_of_the_dead_are_removed(tmp_path: Path) -> None:
+def test_half_written_files_of_the_dead_are_removed_and_those_of_others_are_kept(tmp_path: Path) -> None:
     extractor, _ = cached(tmp_path)
     extractor.extract(TEXTS[:1], TAPS)
-    dead, alive = shards(tmp_path)[0].with_name(".dead.tmp"), shards(tmp_path)[0].with_name(".alive.tmp")
-    for path in (dead, alive):
+    dead = shards(tmp_path)[0].with_name(".0.safetensors.0123456789abcdef.moe-partial")
+    notes = shards(tmp_path)[0].with_name("notes.txt")
+    for path in (dead, notes):
         path.write_bytes(b"half")
-    os.utime(dead, (0, 0))
+        os.utime(path, (0, 0))
     extractor.extract(TEXTS, TAPS)
     assert not dead.exists()
-    assert alive.exists()
+    assert notes.exists()
+
+
+def test_special_files_loops_folders_and_rows_that_are_not_finite_are_computed_again(tmp_path: Path) -> None:
+    extractor, encoded = cached(tmp_path)
+    extractor.extract(TEXTS[:3], TAPS)
+    column = FeatureColumn(shards(tmp_path)[0].parent, 64)
+    os.mkfifo(column.folder / "pipe.safetensors")
+    (column.folder / "loop.safetensors").symlink_to("loop.safetensors")
+    (column.folder / "zero.safetensors").symlink_to("/dev/zero")
+    (column.folder / "folder.safetensors").mkdir()
+    encoded.clear()
+    np.testing.assert_array_equal(extractor.extract(TEXTS, TAPS), PLAIN)
+    assert encoded == TEXTS[3:]
+    column.add({b"k" * 32: np.full(64, np.nan, np.float32)})
+    assert column.lookup({b"k" * 32}) == {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "isfinite", lambda values: np.full(np.shape(values), True))  # as somebody else might write
+        column.add({b"k" * 32: np.full(64, np.nan, np.float32)})
+    assert column.lookup({b"k" * 32}) == {}
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path: Path) -> None:
@@ -176,14 +196,15 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path: Pa
 
 
 def test_a_full_disk_leaves_no_half_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(data[: len(data) // 2])
+    real = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        real(descriptor, bytes(data[: len(data) // 2]))
         raise OSError(28, "No space left on device")
 
     extractor, _ = cached(tmp_path)
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(os, "write", full)
         np.testing.assert_array_equal(extractor.extract(TEXTS, TAPS), PLAIN)
     assert "No space left" in logs[-1]["reason"]
     assert [path for path in tmp_path.glob("*/*") if path.is_file()] == []

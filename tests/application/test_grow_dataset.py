@@ -108,6 +108,22 @@ def test_an_adapter_cannot_be_added_twice_nor_into_a_folder_that_is_taken():
         use_case(NEW, Source("billing", path_of("billing")), output_dir=Path("again"), tool_version="1")
 
 
+@pytest.mark.parametrize("output", [NEW, None])
+def test_a_data_set_that_a_killed_run_made_is_gone_on_with(output):
+    store, use_case = made(rows_of("billing", 60))
+    first = add(store, use_case, output)
+    folders = set(store.folders)
+    again = add(store, use_case, output)
+    assert (first.reused, again.reused, again.path) == (False, True, first.path)
+    assert set(store.folders) == folders
+    store.folders[first.path]["val.jsonl"] = store.folders[first.path]["eval.jsonl"]
+    if output:
+        with pytest.raises(TargetExistsError):
+            add(store, use_case, output)
+    else:
+        assert not add(store, use_case, output).reused
+
+
 def test_removing_what_was_added_gives_the_old_rows_back():
     store, use_case = made(rows_of("billing", 60))
     add(store, use_case)

@@ -177,3 +177,35 @@ def test_a_text_under_two_adapters(store):
 
     edit_rows(store, "train.jsonl", share)
     assert "'same' under calendar and claim-window" in failed(store)["no text under two adapters"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(accounting={}), "calendar: no 'calendar'; claim-window: no"),
+        (lambda m: m.pop("accounting"), "calendar: no 'calendar'"),
+        (lambda m: m.update(accounting=[1]), "calendar: no 'calendar'"),
+        (
+            lambda m: m["accounting"]["calendar"].update(kept=9, drawn=9, not_drawn=21),
+            "15 rows, recorded as kept are 9",
+        ),
+        (lambda m: m["accounting"]["calendar"].update(duplicates=2), "-2 untold"),
+        (lambda m: m["accounting"]["calendar"].update(lines=7, not_drawn=-8), "7 lines, 15 drawn"),
+        (lambda m: m["accounting"]["calendar"].update(not_drawn=0), "0 lines not drawn, of 30 15 were"),
+        (lambda m: m["accounting"]["calendar"].update(kept="20"), "'20' is not a number of lines"),
+        (lambda m: m["accounting"]["calendar"].update(rejected={"mood": 1}), "mood"),
+        (lambda m: m["accounting"].update(calendar=None), "calendar: 'NoneType'"),
+    ],
+)
+def test_accounting_that_does_not_add_up(store, change, message):
+    edit_metadata(store, change)
+    assert message in failed(store)["accounting"]
+
+
+def test_a_data_set_of_the_original_scripts_has_no_accounting(store):
+    def strip(metadata):
+        for key in ("accounting", "schema_version"):
+            metadata.pop(key)
+
+    edit_metadata(store, strip)
+    assert "accounting" not in failed(store)

@@ -15,7 +15,7 @@ from adapters.lora.jsonl_answers import JsonlAnswerLog
 from application.answering.answers import Answer, Prompt
 from application.ports.answer_files import PromptRow
 from domain.chats import as_chat
-from domain.errors import DataRejectedError, MissingFileError
+from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
 
 ANSWER = Answer(None, "calendar", "why\nnot", 'said \u2028 "this"\nand that', 3, "stop")
 ROWS = [PromptRow("a", Prompt(as_chat("one"))), PromptRow("b", Prompt(as_chat("two \u2028 lines")))]
@@ -50,6 +50,18 @@ def test_asking_changes_nothing(open_log: Callable[[], Any], tmp_path: Path) -> 
     open_log().check()
     assert dict(open_log().finished()) == {"a": "one"}
     assert [path.read_bytes() for path in tmp_path.iterdir()] == before
+
+
+def test_one_run_at_a_time_answers_into_a_place(open_log: Callable[[], Any], tmp_path: Path) -> None:
+    with open_log().held():
+        with pytest.raises(TargetExistsError), open_log().held():
+            pytest.fail("two runs")
+        assert dict(open_log().finished()) == {}
+    assert list(tmp_path.iterdir()) == []  # nothing was answered
+    with open_log().held():
+        open_log().append("a", "one", ANSWER)
+    with open_log().held():
+        assert dict(open_log().finished()) == {"a": "one"}
 
 
 @pytest.fixture(params=["in-memory", "jsonl"])

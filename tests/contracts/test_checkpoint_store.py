@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file/x"):
         SafetensorsCheckpointStore().save(tmp_path / "file/x", "head", checkpoint())
+
+
+def test_special_files_loops_and_folders_count_as_absent_and_what_others_put_there_stays(tmp_path: Path) -> None:
+    store, folder = SafetensorsCheckpointStore(), tmp_path / "x"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.safetensors")
+    (folder / "loop.safetensors").symlink_to("loop.safetensors")
+    (folder / "folder.safetensors").mkdir()
+    for name in ("pipe", "loop", "folder"):
+        assert store.load(folder, name, "a") is None
+    (folder / "folder.safetensors").rmdir()
+    (folder / "notes.txt").write_text("mine")
+    store.save(folder, "head", checkpoint())
+    store.clear(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]

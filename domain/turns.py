@@ -99,5 +99,10 @@ def chosen_text(said: Sequence[str], turn: TurnChoice) -> str:
     return "\n".join(texts[start:])
 
 
+def is_short(text: str) -> bool:
+    """Tell whether a turn says too little by itself."""
+    return _words((text,)) < SHORT
+
+
 def _words(texts: Iterable[str]) -> int:
     return sum(len(_WORD.findall(text)) for text in texts)

@@ -19,6 +19,7 @@ from application.routing.route_prompts import RouteRequest
 from domain.errors import RemoteError
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds, RouteScores, RoutingDecision, decide
+from domain.turns import TurnChoice
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.server import listen, server_for
 from entrypoints.serving.serving import Serving
@@ -35,6 +36,7 @@ class WordRouter:
 
     labels: LabelMap = LABELS
     thresholds: AbstentionThresholds = LIMITS
+    turn: TurnChoice = TurnChoice.FIRST
     sha256: str = "a" * 64
     base_name: str = "base"
     asked: list[str] = field(factory=list)

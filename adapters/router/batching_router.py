@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds, RoutingDecision
+from domain.turns import TurnChoice
 
 Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs blocking work off the event loop, one piece at a time."""
@@ -43,6 +44,11 @@ class BatchingRouter:
     def thresholds(self) -> AbstentionThresholds:
         """The router's own limits."""
         return self.route_prompts.router.card.thresholds
+
+    @property
+    def turn(self) -> TurnChoice:
+        """Which turns of a conversation it was trained on."""
+        return self.route_prompts.router.card.turn
 
     @property
     def sha256(self) -> str:

@@ -17,14 +17,17 @@ _SHOWN: Final = 300
 _TOO_LONG: Final = ("context length", "context_length", "exceed_context_size", "too many tokens")
 
 
-def upstream_client(url: str, *, key: str | None = None, connections: int = 256) -> httpx2.AsyncClient:
-    """Return a client for the upstream's address, which may end in ``/v1`` or not."""
+def upstream_client(
+    url: str, *, key: str | None = None, inside: Any = None, connections: int = 256
+) -> httpx2.AsyncClient:
+    """Return a client for the upstream's address, which may end in ``/v1``; `inside` is an application."""
     base = url.rstrip("/").removesuffix("/v1")
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=4.0)
     host = httpx2.URL(base).host
     local = host in ("localhost", "127.0.0.1", "::1")  # no proxy stands between a machine and itself
-    return httpx2.AsyncClient(base_url=base, headers=headers, limits=limits, trust_env=not local)
+    transport = None if inside is None else httpx2.ASGITransport(inside)
+    return httpx2.AsyncClient(base_url=base, headers=headers, limits=limits, trust_env=not local, transport=transport)
 
 
 @define(eq=False)

@@ -11,6 +11,7 @@ from application.routing.route_prompts import RouteRequest
 from domain.errors import RemoteError
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds, RoutingDecision
+from domain.turns import TurnChoice
 
 
 class PromptRouter(Protocol):
@@ -24,6 +25,11 @@ class PromptRouter(Protocol):
     @property
     def thresholds(self) -> AbstentionThresholds:
         """The router's own limits."""
+        ...
+
+    @property
+    def turn(self) -> TurnChoice:
+        """Which turns of a conversation it was trained on."""
         ...
 
     @property

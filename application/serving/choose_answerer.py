@@ -13,12 +13,10 @@ from application.serving.sessions import SessionKey, Sessions
 from application.serving.wishes import NO_WISHES, RoutingWishes
 from domain.answers import Fallback, FallbackKind
 from domain.chats import Chat, routing_text
-from domain.errors import DataRejectedError, MoeRouterError
+from domain.errors import MoeRouterError
 from domain.routing import AbstentionThresholds, RoutingDecision
 from domain.stickiness import SWITCH_MARGIN, ServedReason, SessionDecision, Strategy, settle
-
-SHORT_WORDS = 3
-"""A turn of fewer words says too little by itself to move a conversation."""
+from domain.turns import TurnChoice, is_short, plain_text
 
 BASE_ANSWERS = Fallback(FallbackKind.BASE)
 """The bare base model answers where there is no choice."""
@@ -124,7 +122,9 @@ class ChooseAnswerer:
         return evolve(choice, router=self.router.sha256, limits=limits, milliseconds=spent)
 
     async def _chosen(self, request: ChooseRequest, masked: frozenset[str], limits: AbstentionThresholds) -> Choice:
-        text, chat = routing_text(request.chat), request.chat
+        chat = request.chat
+        # Every turn is a request of its own, also for a router that was trained on conversations' first turns.
+        text = routing_text(chat, TurnChoice.ALL if self.router.turn is TurnChoice.ALL else TurnChoice.LAST)
         ask = RouteRequest((text,), request.nearest, masked, limits)
         if request.wishes.strategy is Strategy.NONE:
             return evolve(await self._routed(ask, chat, None), session=None)
@@ -147,7 +147,8 @@ class ChooseAnswerer:
             if held is not None:
                 return Choice(held, ServedReason.STICKY, session=SessionDecision.RETAIN, text=text, error=str(error))
             return Choice(None, ServedReason.ROUTER_ERROR, text=text, error=str(error))
-        settled = settle(decision, held, short=_is_short(chat), margin=self.margin)
+        newest = next(plain_text(turn.content) for turn in reversed(chat) if turn.role == "user")
+        settled = settle(decision, held, short=is_short(newest), margin=self.margin)
         return Choice(settled.adapter, settled.reason, decision=decision, text=text, session=settled.session)
 
     def _remember(self, key: SessionKey, choice: Choice) -> None:
@@ -165,11 +166,3 @@ class ChooseAnswerer:
         if fallback.adapter is not None and fallback.adapter not in self.offered:
             return evolve(choice, adapter=None, reason=reason, fallback="error")
         return evolve(choice, adapter=fallback.adapter, reason=reason, fallback=fallback.adapter or "base")
-
-
-def _is_short(chat: Chat) -> bool:
-    """Tell whether the newest turn says too little to stand alone."""
-    newest = [turn.content for turn in chat if turn.role == "user"]
-    if not newest:
-        raise DataRejectedError("the prompt has no text to route on", hint="give a user turn with text")
-    return len(newest[-1].split()) < SHORT_WORDS

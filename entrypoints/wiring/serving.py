@@ -13,6 +13,8 @@ from attrs import evolve, frozen, mutable
 from entrypoints.wiring.answering import AnsweringParts
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from starlette.types import ASGIApp
+
     from application.ports import TrainedRouter
     from application.ports.serving import DecisionLog, PromptRouter
     from application.routing.route_prompts import RoutePrompts
@@ -60,11 +62,20 @@ class ServingParts(AnsweringParts):
         *,
         base_model: str | None = None,
         log: DecisionLog | None = None,
+        inside: ASGIApp | None = None,
     ) -> Serving:
         """Return an endpoint that decides here and has an upstream answer.
 
         Of the base model only the blocks that the router reads are loaded. The router is loaded before this returns,
         so that what is wrong with it is an error of the caller's.
+
+        Args:
+            router: the router's file.
+            upstream: who answers.
+            settings: limits and habits of the endpoint.
+            base_model: the router's base model; None takes the one that it was trained on.
+            log: keeps decisions.
+            inside: the upstream's application, when it runs in this process; its address is then a name only.
         """
         from adapters.upstream.dialects import dialect
         from adapters.upstream.upstream_answerer import UpstreamAnswerer
@@ -75,7 +86,7 @@ class ServingParts(AnsweringParts):
         asked = dialect(upstream.kind, upstream.template, upstream.base)
         metrics = ServeMetrics()
         http = UpstreamHttp(
-            upstream_client(upstream.url, key=upstream.key),
+            upstream_client(upstream.url, key=upstream.key, inside=inside),
             answer_seconds=upstream.timeout,
             count=lambda code: metrics.attempts.labels(code).inc(),
         )
@@ -86,14 +97,8 @@ class ServingParts(AnsweringParts):
 
         loader = _RouterLoader(self, router, base_model, metrics, run)
         loader.load_now()
-        return Serving(
-            settings,
-            UpstreamAnswerer(http, asked, metrics.mismatches.inc),
-            loader,
-            metrics,
-            log,
-            watched=router,
-        )
+        answerer = UpstreamAnswerer(http, asked, metrics.mismatches.inc)
+        return Serving(settings, answerer, loader, metrics, log, watched=router)
 
 
 @mutable(eq=False)

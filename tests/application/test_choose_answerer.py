@@ -45,7 +45,7 @@ def told(choice: Choice) -> tuple[str | None, str, str | None]:
 def test_a_follow_up_stays_and_a_change_of_subject_moves(chooser: ChooseAnswerer) -> None:
     first = "write a function that sorts"
     assert told(choose(chooser, first)) == ("code", "confident", "initialize")
-    assert told(choose(chooser, first, "done", "commit it")) == ("code", "sticky", "retain")
+    assert told(choose(chooser, first, "done", "commit it")) == ("code", "confident", "retain")
     assert told(choose(chooser, first, "done", "now tell me about the weather there")) == ("code", "sticky", "retain")
     moved = choose(chooser, first, "done", "please file a claim for my car")
     assert told(moved) == ("claims", "confident", "switch")
@@ -67,6 +67,17 @@ def test_a_tool_loop_keeps_its_adapter_and_asks_no_router(chooser: ChooseAnswere
     assert len(chooser.router.asked) == asked
     lost = choose(ChooseAnswerer(WordRouter(), LABELS.names, Sessions()), "move my meeting", "x", "tool:claim")
     assert told(lost)[:2] == ("calendar", "confident")
+
+
+def test_a_turn_in_a_script_without_spaces_is_not_short(chooser: ChooseAnswerer) -> None:
+    first = "write a function that sorts"
+    choose(chooser, first)
+    assert choose(chooser, first, "done", "请claim我的汽车保险赔偿").adapter == "claims"
+
+
+def test_reminders_that_programs_put_in_are_not_read(chooser: ChooseAnswerer) -> None:
+    text = "move my meeting <system-reminder>claim function</system-reminder>"
+    assert choose(chooser, text).text == "move my meeting"
 
 
 def test_strategies(chooser: ChooseAnswerer) -> None:

@@ -1,4 +1,4 @@
-"""The test side of changed prompts: fourteen kinds of company and damage that leave unchanged what is asked for.
+"""The test side of changed prompts: kinds of company and damage that leave unchanged what is asked for.
 
 The kinds are those of ``domain/robustness.py``, the wordings are others. They were written without sight of the
 product's training phrases and no module of the product may import them: a router meets them here for the first time.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from domain.robustness import Change, crowded, mistyped, recased, worded
+from domain.robustness import Change, crowded, mistyped, recased, together, worded
 
 GREETING = (
     "Hi there! {prompt}",
@@ -184,7 +184,7 @@ EMOJI = (
     "🎉🎉 {prompt} 🎉🎉",
 )
 
-CHANGES = (
+ALONE = (
     Change("greeting", "a greeting before it", worded(GREETING)),
     Change("thanks", "politeness and thanks around it", worded(THANKS)),
     Change("small-talk", "small talk before it", worded(SMALL_TALK)),
@@ -200,6 +200,7 @@ CHANGES = (
     Change("case", "all capitals, no capitals or no punctuation", recased),
     Change("emoji", "emoji and exclamation marks", worded(EMOJI)),
 )
+CHANGES = (*ALONE, together(ALONE))
 
 if __name__ == "__main__":
     example = " ".join(sys.argv[1:]) or "how many days off have I left this year?"

@@ -6,7 +6,8 @@ Parts (``--part``, several with commas):
   promises: the error among the answered prompts beside the target, over draws.
 - templated: script-made training rows of six applications, prompts written by hand (``templated.py``).
 - documents: an instruction somewhere in a document, one route per task (``documents.py``).
-- cost: training time, file size, and time per prompt, beside semantic-router (``robustness_cost.py``).
+
+What training and routing cost is measured by ``robustness_cost.py``.
 
 Columns:
 
@@ -124,7 +125,7 @@ def promises_table(counts: Sequence[Count]) -> str:
             picked = [[each for each in draw if each.kind in kinds] for draw in draws]
             total, _, answered, _ = summed(itertools.chain(*picked))
             least = min(share(summed(each)[2], summed(each)[0]) for each in picked)
-            worst = max(cells(each)[2] for each in picked)
+            worst = max((cells(each)[2] for each in picked if summed(each)[2]), default="–")
             row += [f"{share(answered, total)} ({least})", f"{cells(itertools.chain(*picked))[2]} ({worst})"]
         rows.append([*row, refused(each for each in found if each.kind == STRANGERS)])
     columns = ["system", "rows per route", "target error", "draws", "answered (least)", "wrong among them (worst)"]

@@ -123,7 +123,7 @@ def milliseconds(system: peers.System, texts: Sequence[str]) -> float:
 def table(results: Sequence[Result]) -> str:
     """Return the results as a Markdown table, each cell the mean over the seeds."""
     lines = [
-        "| system | prompts per route | accuracy | out-of-scope AUROC | ECE | train s | CPU s | ms/prompt |",
+        "| system | training rows per route | accuracy | out-of-scope AUROC | ECE | train s | CPU s | ms/prompt |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for name in SYSTEMS:
@@ -171,7 +171,9 @@ def _rows(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]
 
 @click.command(context_settings={"show_default": True})
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--per-route", default="8,50,200", callback=_counts, help="Training prompts per route.")
+@click.option(
+    "--per-route", default="8,50,200", callback=_counts, help="Training rows per route; validation rows come on top."
+)
 @click.option("--rows", default=",".join(SYSTEMS), callback=_rows, help="Which systems.")
 @click.option("--test-per-route", default=100, type=click.IntRange(min=1))
 @click.option("--oos", default=400, type=click.IntRange(min=1), help="Out-of-scope test prompts.")

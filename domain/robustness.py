@@ -102,8 +102,34 @@ _DAMAGE: Mapping[str, tuple[str, Damage]] = {
     "case": ("all capitals, no capitals or no punctuation", recased),
 }
 
-CHANGES: Final[tuple[Change, ...]] = (
+_COMPANY: Final = (
+    ("thanks", "greeting"),
+    ("appended", "small-talk", "greeting"),
+    ("typos", "thanks", "greeting"),
+    ("small-talk", "e-mail"),
+    ("greeting", "system-prompt"),
+    ("appended", "chat-frame"),
+    ("emoji", "small-talk", "thanks"),
+    ("context", "quoted"),
+)
+
+
+def together(changes: Sequence[Change]) -> Change:
+    """Return the kind that makes two or three of `changes` at once, as they come together in life."""
+    by_name = {change.name: change.damage for change in changes}
+
+    def damage(text: str, rng: random.Random) -> str:
+        for name in rng.choice(_COMPANY):
+            text = by_name[name](text, rng)
+        return text
+
+    return Change("together", "two or three of these at once", damage)
+
+
+_ALONE: Final = (
     *(Change(name, text, worded(wordings)) for name, (text, wordings) in WORDINGS.items()),
     *(Change(name, text, damage) for name, (text, damage) in _DAMAGE.items()),
 )
+
+CHANGES: Final[tuple[Change, ...]] = (*_ALONE, together(_ALONE))
 """The kinds, in the order in which reports show them."""

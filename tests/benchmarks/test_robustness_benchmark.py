@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +33,7 @@ def test_changed_prompts_have_wordings_that_the_product_does_not_have(module):
     changed = module("changed_prompts")
     assert {kind.name for kind in changed.CHANGES} == {kind.name for kind in CHANGES}
     known = {wording for _, wordings in WORDINGS.values() for wording in wordings}
-    lists = [value for name, value in vars(changed).items() if name.isupper() and name != "CHANGES"]
+    lists = [value for name, value in vars(changed).items() if name.isupper() and isinstance(value[0], str)]
     assert len(lists) == 11
     for wordings in lists:
         assert len(set(wordings)) == len(wordings) >= 12
@@ -96,7 +98,7 @@ def test_counts_of_every_case_add_up_and_make_the_tables(module, folder):
     first = counts[0]
     assert (first.kind, first.total, first.right) == ("unchanged", 15, 5)
     assert all(each.answered_rightly <= min(each.right, each.answered) <= each.total for each in counts)
-    assert [each.total for each in counts] == [15] * 15 + [6, 6]
+    assert [each.total for each in counts] == [15] * 16 + [6, 6]
     half = [evolve(first, kind="unchanged", answered=10, answered_rightly=4), *counts[1:]]
     report = robustness.report(half)
     assert "| one | 10 | unchanged | 0.333 | 0.267 | 0.600 |  |" in report
@@ -139,3 +141,44 @@ def test_results_are_gone_on_with_only_under_the_same_settings(module, tmp_path:
     assert robustness.load(tmp_path / "kept.json", {"oos": 6}) == [count]
     with pytest.raises(ValueError, match="holds counts of"):
         robustness.load(tmp_path / "kept.json", {"oos": 7})
+
+
+PARROT = """
+class Parrot:
+    file_bytes = 7
+
+    def train(self, train, val):
+        print("chatter")
+        assert [row.adapter for row in train] == ["banking"] and not val
+
+    def route(self, text):
+        assert text.startswith("how")
+
+SYSTEMS = {"parrot": ("a parrot", lambda seed: Parrot())}
+"""
+
+
+def test_a_worker_takes_its_code_from_the_checkout_that_it_is_given(module, tmp_path: Path):
+    cost = module("robustness_cost")
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "routing.py").write_text(PARROT)
+    (tmp_path / "domain").symlink_to(BENCHMARKS.parent / "domain")
+    worker = cost.Worker("parrot", 1, tmp_path)
+    rows = (RoutingSample("how much", 0, "banking", "1"),)
+    trained = worker.train(module("routing_data").BenchmarkData(("banking",), rows, (), (), ()))
+    assert trained["bytes"] == 7
+    assert min(trained.values()) >= 0
+    taken = cost.times([worker], ["how\nlong"] * 8)
+    assert [len(each) for each in taken] == [8 - cost.WARM_UP]
+    assert min(taken[0]) > 0
+    with pytest.raises(SystemExit, match=r"parrot of .* ended"):
+        worker.ask("what")
+    worker.close()
+
+
+def test_five_sentences_begin_with_the_prompt_and_ratios_are_of_the_same_prompt(module):
+    cost = module("robustness_cost")
+    text = cost.of_five("how long", random.Random(1))
+    assert text.startswith("how long. ")
+    assert len(set(re.split(r"(?<=[.!]) ", text))) >= 5
+    assert cost.shown([2.0, 4.0, 6.0], [1.0, 2.0, 12.0]) == ["4.0 (2.0 to 6.0)", "2.00"]

@@ -42,7 +42,7 @@ def test_every_wording_holds_the_prompt_once_and_all_are_different(name):
 
 
 def test_names_are_unique_and_no_wording_comes_from_the_older_changes():
-    assert len(BY_NAME) == len(CHANGES) == 14
+    assert len(BY_NAME) == len(CHANGES) == 15
     appended = PERTURBATIONS["appended"]("x").removeprefix("x. ")
     assert not [text for _, wordings in WORDINGS.values() for text in wordings if appended in text]
 

@@ -16,7 +16,8 @@ from application.answering.answer_file import AnswerFile, AnswerFileReport, Answ
 from application.answering.answer_prompts import AnswerPrompts
 from domain.errors import DataRejectedError, MissingFileError
 from domain.labels import DEFAULT_LABELS
-from tests.answering_world import small_route
+from domain.routing import AbstentionThresholds
+from tests.answering_world import ANYTHING, NOTHING, small_route
 
 
 class _InterruptedError(Exception):
@@ -36,10 +37,12 @@ class _BreakingEngine(InMemoryAnswerEngine):
             yield each
 
 
-def answer(source: Path, output: Path, after: int = 10**9) -> tuple[AnswerFileReport, _BreakingEngine]:
+def answer(
+    source: Path, output: Path, after: int = 10**9, thresholds: AbstentionThresholds = ANYTHING
+) -> tuple[AnswerFileReport, _BreakingEngine]:
     engine = _BreakingEngine(DEFAULT_LABELS.names)
     engine.left = after
-    answering = AnswerPrompts(small_route(), engine)
+    answering = AnswerPrompts(small_route(thresholds), engine)
     run = AnswerFile(PromptFileReader(), JsonlAnswerLog(output), lambda: answering, RecordingProgressReporter())
     return run(AnswerFileRequest(source)), engine
 
@@ -77,6 +80,18 @@ def test_every_row_is_answered(source: Path, tmp_path: Path) -> None:
     assert rows["3"]["decision"]["adapter"] == rows["3"]["adapter"] == "provider-select"
     assert (report.total, report.skipped, report.fallbacks) == (5, 0, 0)
     assert report.by_adapter == {"calendar": 1, "claim-window": 2, "provider-select": 2}
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_the_report_counts_the_tokens_and_fallbacks_of_its_own_run(source: Path, tmp_path: Path, after: int) -> None:
+    output = tmp_path / "answers.jsonl"
+    with pytest.raises(_InterruptedError):
+        answer(source, output, after)
+    earlier = rows_of(output) if output.exists() else {}
+    report, _ = answer(source, output, thresholds=NOTHING)
+    mine = [row for row_id, row in rows_of(output).items() if row_id not in earlier]
+    assert (report.skipped, report.by_adapter, report.fallbacks) == (after, {"base": 5 - after}, 5 - after)
+    assert report.tokens == sum(len(row["answer"].split(" ")) for row in mine)  # a word is a token of this engine
 
 
 @pytest.mark.parametrize("after", range(5))

@@ -96,6 +96,14 @@ def test_every_rejected_line_is_told_with_file_line_and_reason():
     assert store.read_metadata(OUT)["accounting"]["a"]["rejected"] == {str(k): n for k, n in rejected.items()}
 
 
+def test_of_many_rejected_lines_all_are_counted_and_the_first_twenty_are_kept_per_source():
+    rows = {"a": [*rows_of("a", 3), *[[]] * 21], "b": [*rows_of("b", 3), *[[]] * 20]}
+    report, store = generate(rows, train_samples=9, eval_samples=0, allow_fewer=True)
+    kept = [json.loads(line)["file"] for line in store.folders[OUT]["rejects.jsonl"].splitlines()]
+    assert (kept.count("a.jsonl"), kept.count("b.jsonl")) == (20, 20)
+    assert [account.n_rejected for account in report.accounts] == [21, 20]
+
+
 def test_a_text_that_two_adapters_claim_is_dropped_from_both_and_counted():
     shared = [row(f"shared {number}") for number in range(3)]
     rows = {"a": rows_of("a", 10) + shared, "b": [row("SHARED 1"), *rows_of("b", 12), row("shared  2")]}

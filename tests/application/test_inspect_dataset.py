@@ -44,6 +44,26 @@ def test_near_duplicates_across_adapters_are_shown_and_counted(store):
     assert InspectDataset(store, TrigramSimilarity())(OUT, threshold=0.9, n_pairs=0).near_duplicates == ()
 
 
+def test_the_most_similar_pair_comes_first_whichever_adapters_it_is_of():
+    rows = {
+        "calendar": [*rows_of("calendar", 14), row("click the third of December")],
+        "claim": [
+            *rows_of("claim", 13),
+            row("click the third of December, please"),
+            row("open the long form of the claim"),
+        ],
+        "other": [*rows_of("quite different", 14), row("open the long form of the claim.")],
+    }
+    inspect = InspectDataset(generate(rows)[1], TrigramSimilarity())
+    found = inspect(OUT, threshold=0.8).near_duplicates
+    assert [(pair.first.adapter, pair.second.adapter) for pair in found] == [
+        ("claim", "other"),
+        ("calendar", "claim"),
+    ]
+    assert found[0].similarity > found[1].similarity
+    assert inspect(OUT, threshold=0.8, n_pairs=1).near_duplicates == found[:1]
+
+
 @pytest.mark.parametrize("options", [{"threshold": 0.0}, {"threshold": 1.1}, {"n_words": -1}, {"n_pairs": -1}])
 def test_numbers_out_of_range_are_refused(store, options):
     with pytest.raises(UsageError):

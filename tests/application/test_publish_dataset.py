@@ -160,6 +160,18 @@ def test_a_downloaded_data_set_is_whole_again():
     assert set(report.files) == set(files)
 
 
+class CutShort(InMemoryRemoteDatasetStore):
+    def read(self, path):
+        yield from (block[:-1] if path.endswith("val.jsonl") else block for block in super().read(path))
+
+
+def test_a_file_that_arrives_short_is_noticed_also_without_hashes():
+    files = dataset_files(manifest=False)
+    size = len(files["val.jsonl"])
+    with pytest.raises(RemoteError, match=rf"val\.jsonl: {size - 1} of {size} bytes arrived"):
+        download(CutShort(files=at(files, FOLDER)))
+
+
 def test_a_data_set_without_hashes_is_downloaded_and_the_report_says_what_was_checked():
     files = dataset_files(manifest=False)
     report, received = download(InMemoryRemoteDatasetStore(files=at(files, FOLDER)))

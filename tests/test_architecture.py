@@ -46,10 +46,11 @@ def test_every_layer_is_typed_and_nothing_shadows_a_library():
     assert not (ROOT / "modal").exists(), "a folder named modal would shadow the library"
 
 
-def test_no_module_loads_pickles():
+def test_no_module_loads_pickles_or_what_is_for_tests():
     for layer in LAYERS:
         for path in modules(layer):
             assert not imported(path) & {"pickle", "joblib", "dill", "cloudpickle", "shelve"}, path
+            assert not imported(path) & {"unittest", "pytest", "hypothesis", "tests"}, path
 
 
 def files_of_git(*options: str) -> set[Path]:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import orjson
 import structlog
@@ -170,5 +170,15 @@ def _parsed_once(task: ProgressTask | None) -> Iterator[None]:
             if task is not None:
                 task.advance()
 
-    with patch.object(gguf, "GGUFReader", lru_cache(gguf.GGUFReader)), patch.object(loader, "tqdm", reported):
+    with _replaced(gguf, "GGUFReader", lru_cache(gguf.GGUFReader)), _replaced(loader, "tqdm", reported):
         yield
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    before = getattr(module, name, None)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

@@ -90,7 +90,7 @@ class InMemoryAnswerEngine:
 
 @define
 class InMemoryLoraInspector:
-    """A :class:`application.ports.LoraInspector` over facts instead of files.
+    """A :class:`application.ports.lora.LoraInspector` over facts instead of files.
 
     Attributes:
         base: the pretended base model.

@@ -41,7 +41,7 @@ class PeftEngine:
 
     Attributes:
         base: the base model; carries the LoRA layers from here on.
-        folders: LoRA adapters to begin with, by name; :class:`application.CheckLoraAdapters` loads what is sound.
+        folders: LoRA adapters to begin with, by name; ``CheckLoraAdapters`` loads what is sound.
         token_budget: most tokens of one batch, padding and the tokens to be generated included; None takes
             4,096 on a CPU and 65,536 on a GPU.
     """

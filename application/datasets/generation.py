@@ -1,4 +1,4 @@
-"""What making a data set takes and gives: the request and the report of :class:`GenerateDataset`."""
+"""What making a data set takes and gives: the request and the report of ``GenerateDataset``."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class PromptRouter(Protocol):
         ...
 
     async def route(self, request: RouteRequest) -> RoutingDecision:
-        """Return the decision on the request's first prompt; raises what :class:`RoutePrompts` raises."""
+        """Return the decision on the request's first prompt; raises what ``RoutePrompts`` raises."""
         ...
 
 

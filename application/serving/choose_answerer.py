@@ -34,7 +34,7 @@ class ChooseRequest:
     Attributes:
         chat: the conversation, the turn to be answered last.
         wishes: what the request asks of routing.
-        names: names of the conversation that came beside the request, see :data:`sessions.HEADERS`.
+        names: names of the conversation that came beside the request, see ``sessions.HEADERS``.
         named: the adapter that the client asked for by name; None for the base model when `by_name`.
         by_name: whether the client asked for a model by name.
         nearest: how many of the nearest remembered prompts to show.

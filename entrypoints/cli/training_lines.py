@@ -34,7 +34,6 @@ class TrainingLines:
 
     write: Callable[[str], None]
     _options: TrainOptions = field(default=_NO_OPTIONS, init=False)
-    _reductions: int = field(default=0, init=False)
 
     def on_event(self, event: TrainingEvent) -> None:
         """Write the lines of one event."""
@@ -52,7 +51,6 @@ class TrainingLines:
             case Evaluated():
                 yield evaluation(event)
             case LearningRateReduced():
-                self._reductions = event.reduction
                 yield f"🔽 Reducing learning rate: {event.before:.2e} → {event.after:.2e}"
                 yield f"   Reduction {event.reduction}/{event.max_reductions} | Resetting patience"
                 yield ""

@@ -41,7 +41,7 @@ class TrainingParts(RoutingParts, ModalParts):
         return TrainRouter(trainer, remote_environment(self.environment), lambda _path: True)
 
     def router_trainer(self, backend: str, **remote: Any) -> RouterTrainer:
-        """What trains routers: "local" is this process, "modal" a GPU on Modal (see :meth:`modal_trainer`)."""
+        """What trains routers: "local" is this process, "modal" a GPU on Modal (see ``modal_trainer``)."""
         if backend == "modal":
             return self.modal_trainer(**remote)
         if any(value not in (None, 1) for value in remote.values()):

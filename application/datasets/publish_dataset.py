@@ -52,6 +52,7 @@ class PublishPlan:
         remote: folder on the volume.
         latest: second folder on the volume, or None.
         files: what is published.
+        force: replace a data set of the same name that has other content.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class PublishPlan:
     remote: str
     latest: str | None
     files: tuple[LocalFile, ...]
+    force: bool = False
 
 
 @frozen
@@ -93,7 +95,8 @@ class PlanPublication:
         name = local_dir.resolve().name if request.dataset_dir.name in ("", ".", "..") else local_dir.name
         remote = remote_folder(request.remote_dir, name)
         latest = remote_folder(request.remote_dir, LATEST) if request.latest and name != LATEST else None
-        return PublishPlan(name, local_dir, remote, latest, self.folders.publishable(request.dataset_dir))
+        files = self.folders.publishable(request.dataset_dir)
+        return PublishPlan(name, local_dir, remote, latest, files, request.force)
 
 
 @frozen
@@ -106,21 +109,19 @@ class PublishDataset:
     finished by running it again.
     """
 
-    folders: DatasetFolders
     store: RemoteDatasetStore
     progress: ProgressReporter
 
-    def __call__(self, request: PublishRequest) -> PublishReport:
-        """Publish, and return what became of each file.
+    def __call__(self, plan: PublishPlan) -> PublishReport:
+        """Publish what was planned, and return what became of each file.
 
         Raises:
             TargetExistsError: the name is taken by other content and `force` is false; nothing was changed.
             RemoteError: the remote side failed, or what arrived is not what was sent.
         """
-        plan = PlanPublication(self.folders)(request)
         total = sum(file.size for file in plan.files) * (2 if plan.latest else 1)
         with self.progress.track(f"Publishing {plan.dataset}", total) as task:
-            files = _Folder(self.store, plan.remote, plan.files, task).publish(force=request.force)
+            files = _Folder(self.store, plan.remote, plan.files, task).publish(force=plan.force)
             if plan.latest is None:
                 return PublishReport(plan, files)
             latest = _Folder(self.store, plan.latest, plan.files, task).publish(force=True)

@@ -49,7 +49,7 @@ def command(
     if dry_run:
         click.echo(_as_json(plan, volume, None) if as_json else "\n".join(_preview(plan, volume)))
         return
-    report = app.publish_dataset(volume, create=create_volume)(request)
+    report = app.publish_dataset(volume, create=create_volume)(plan)
     click.echo(_as_json(plan, volume, report) if as_json else "\n".join(_outcome(report, volume)))
 
 

@@ -42,10 +42,9 @@ class ModalParts(Foundation):
 
     def publish_dataset(self, volume: str, *, create: bool = False) -> PublishDataset:
         """Uploading a data set to a Modal volume."""
-        from adapters.datasets.local_dataset_folders import LocalDatasetFolders
         from application.datasets.publish_dataset import PublishDataset
 
-        return PublishDataset(LocalDatasetFolders(), self.modal_volume(volume, create=create), self.progress)
+        return PublishDataset(self.modal_volume(volume, create=create), self.progress)
 
     def list_datasets(self, volume: str) -> ListDatasets:
         """Listing the data sets on a Modal volume."""

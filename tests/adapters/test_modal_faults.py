@@ -9,7 +9,7 @@ from adapters.datasets.local_dataset_folders import LocalDatasetFolders
 from adapters.in_memory.runtime import RecordingProgressReporter
 from adapters.modal_cloud.modal_connection import ModalConnection
 from adapters.modal_cloud.modal_volume_dataset_store import ModalVolumeDatasetStore
-from application.datasets.publish_dataset import PublishDataset, PublishRequest
+from application.datasets.publish_dataset import PlanPublication, PublishDataset, PublishRequest
 from domain.errors import RemoteError, TargetExistsError
 from tests.modal_fake.server import CREDENTIALS, CUT, HANG
 from tests.publishing_world import dataset_files, published, write_dataset
@@ -25,8 +25,8 @@ def volume(modal_fake):
 def publish(dataset_dir, *, volume="moe-lora-data", attempts=1, force=False, deadline=20.0):
     connection = ModalConnection(attempts=attempts, deadline=deadline, rate=1e9, pause=0.01)
     store = ModalVolumeDatasetStore(volume, connection)
-    use_case = PublishDataset(LocalDatasetFolders(), store, RecordingProgressReporter())
-    return use_case(PublishRequest(dataset_dir, latest=True, force=force))
+    plan = PlanPublication(LocalDatasetFolders())(PublishRequest(dataset_dir, latest=True, force=force))
+    return PublishDataset(store, RecordingProgressReporter())(plan)
 
 
 def expected(files, *folders):
@@ -150,7 +150,8 @@ def test_a_missing_volume_is_not_made_by_mistake(modal_fake, new):
 
 def test_a_volume_is_made_when_asked(modal_fake, new):
     store = ModalVolumeDatasetStore("fresh", ModalConnection(), create=True)
-    PublishDataset(LocalDatasetFolders(), store, RecordingProgressReporter())(PublishRequest(new))
+    plan = PlanPublication(LocalDatasetFolders())(PublishRequest(new))
+    PublishDataset(store, RecordingProgressReporter())(plan)
     assert modal_fake.volumes.named("fresh").files == expected(NEW, "routing_1")
 
 

@@ -8,7 +8,7 @@ from adapters.in_memory.publishing import InMemoryDatasetFolders, InMemoryRemote
 from adapters.in_memory.runtime import RecordingProgressReporter
 from application.datasets.download import DownloadDataset, DownloadRequest
 from application.datasets.list_datasets import ListDatasets
-from application.datasets.publish_dataset import PublishDataset, PublishRequest, Transfer
+from application.datasets.publish_dataset import PlanPublication, PublishDataset, PublishRequest, Transfer
 from domain.errors import DataRejectedError, RemoteError, TargetExistsError, UsageError
 from tests.publishing_world import dataset_files, published
 
@@ -19,7 +19,8 @@ LATEST = "datasets/routing_latest"
 
 def publish(store, files, *, name=HOME, **options):
     folders = InMemoryDatasetFolders({name: files})
-    return PublishDataset(folders, store, RecordingProgressReporter())(PublishRequest(name, **options))
+    plan = PlanPublication(folders)(PublishRequest(name, **options))
+    return PublishDataset(store, RecordingProgressReporter())(plan)
 
 
 def at(files, folder):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from adapters.datasets.local_dataset_folders import LocalDatasetFolders
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli
 from tests.publishing_world import dataset_files, published, write_dataset
@@ -80,6 +81,14 @@ def test_dry_run_needs_no_token_and_never_loads_modal(dataset):
     assert f"Would upload val.jsonl -> moe-lora-data:datasets/{dataset.name}/val.jsonl" in result.stdout
     assert "moe-lora-data:datasets/routing_latest/metadata.json" in result.stdout
     assert "Dry run: nothing was uploaded" in result.stdout
+
+
+def test_every_file_is_hashed_once(modal_fake, dataset, monkeypatch):
+    modal_fake.volumes.create("moe-lora-data")
+    publishable, calls = LocalDatasetFolders.publishable, []
+    monkeypatch.setattr(LocalDatasetFolders, "publishable", lambda *args: [calls.append(args), publishable(*args)][1])
+    assert run("publish", dataset).exit_code == 0
+    assert len(calls) == 1
 
 
 def test_json_reports_tell_files_hashes_and_outcomes(modal_fake, dataset):

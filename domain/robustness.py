@@ -79,7 +79,8 @@ def mistyped(text: str, rng: random.Random) -> str:
                 letters[i] = ""
             case _:
                 letters[i] *= 2
-    return "".join(letters) if any(letters) else text
+    changed = "".join(letters)
+    return changed if any(map(str.isalpha, changed)) else text
 
 
 def crowded(text: str, rng: random.Random) -> str:

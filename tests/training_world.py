@@ -102,7 +102,7 @@ def world(files: Mapping[Path, Any] | None = None, checkpoints: Any = None, inte
     reader = Files({TRAIN: rows(6, 1), VAL: rows(3, 2)} if files is None else files)
 
     def extractors(base_model: str | None, *, max_tokens: int, **_: object) -> InMemoryFeatureExtractor:
-        extractor.base = evolve(extractor.base, fingerprint=base_model or "tiny-v1")
+        extractor.base = evolve(extractor.base, fingerprint=f"{base_model or 'tiny'}-v1")
         extractor.max_tokens = max_tokens
         return extractor
 

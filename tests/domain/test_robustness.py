@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.change_wordings import WORDINGS
@@ -16,6 +16,7 @@ BY_NAME = {change.name: change for change in CHANGES}
 
 
 @given(st.text(), st.sampled_from(CHANGES), st.integers())
+@example("a.", BY_NAME["typos"], 0)
 def test_the_same_text_and_seed_give_the_same_change_and_letters_never_vanish(text, change, seed):
     changed = change(text, seed)
     assert changed == change(text, seed)

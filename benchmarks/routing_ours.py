@@ -15,10 +15,11 @@ from routing_peers import Rows, Scored
 
 from application.ports import TrainReport
 from application.routing.route_prompts import RoutePrompts, RouteRequest
-from application.training.train_router import TrainRouterRequest
 from domain.routing import RoutingDecision
 from domain.training import TrainingEvent, TrainOptions
+from entrypoints.backend import Where
 from entrypoints.bootstrap import Application
+from entrypoints.settings import DataFiles, Training
 
 
 @mutable(slots=False)
@@ -66,20 +67,18 @@ class ThisRouter:
         self.options = TrainOptions(seed=seed, target_error=target_error)
         self.report: TrainReport | None = None
         self.file_bytes = 0
-        # No TRAIN_DATA or BASE_MODEL_ID of the caller's has a say.
         self._application = LoadedApplication(environment={}, base=self.base, cached=cached)
         self._route: RoutePrompts | None = None
 
     def train(self, train: Rows, val: Rows) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            request = TrainRouterRequest(
-                options=self.options,
-                data_path=write_rows(train, folder / "train.jsonl"),
-                eval_data_path=write_rows(val, folder / "val.jsonl"),
+            request = Training(
+                DataFiles(None, write_rows(train, folder / "train.jsonl"), write_rows(val, folder / "val.jsonl")),
+                self.options,
                 router_out=folder / "router-head.safetensors",
             )
-            self.report = self._application.train_router()(request, Silent())
+            self.report = self._application.backend(Where()).train(request, Silent())
             router = self._application.routers.load(self.report.router_path)
             self.file_bytes = self.report.router_path.stat().st_size
         self._route = self._application.route_on(router, self.base)

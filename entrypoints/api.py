@@ -30,7 +30,7 @@ from application.answering.answers import Answer
 from application.datasets.generation import GenerateReport, GenerateRequest
 from application.ports import TrainingObserver, TrainReport
 from application.ports.datasets import Source
-from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
+from application.routing.evaluate_router import EvaluateReport
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.answers import AnswerPolicy, Fallback, GenerationOptions
 from domain.chats import Message, as_chat, routing_text
@@ -51,7 +51,9 @@ from domain.errors import (
 from domain.router import RouterCard
 from domain.routing import RoutingDecision
 from domain.training import TrainingEvent, TrainOptions
+from entrypoints.backend import Evaluation, Where
 from entrypoints.bootstrap import Application
+from entrypoints.settings import DataFiles, Training
 from entrypoints.version import tool_version
 
 if TYPE_CHECKING:
@@ -187,13 +189,13 @@ async def open_answering(
     import asyncio
 
     from adapters.lora.async_engine import AsyncAnswerEngine
-    from entrypoints.cli.lora_options import lora_folders
+    from adapters.lora.lora_files import lora_folders
 
     app = app or Application()
     if isinstance(loras, Mapping):
         folders = {name: Path(folder) for name, folder in loras.items()}
     else:
-        folders = lora_folders((), Path(loras))
+        folders = lora_folders({}, Path(loras))
     trained = app.routers.load(Path(router))
     policy = AnswerPolicy(Fallback.parse(fallback), frozenset(disabled))
     answering = await asyncio.to_thread(app.answer_prompts, trained, folders, base_model, policy=policy)
@@ -273,18 +275,16 @@ def train(
         MissingFileError, DataRejectedError: the data set is not there, or cannot be used.
         TrainingDivergedError: the loss left the finite numbers.
     """
-    from application.training.train_router import TrainRouterRequest
-
-    request = TrainRouterRequest(
+    request = Training(
+        DataFiles(Path(dataset_dir)),
         options or TrainOptions(),
-        dataset_dir=Path(dataset_dir),
         base_model=base_model,
         router_out=Path(router_out),
-        log_dir=None if log_dir is None else Path(log_dir),
-        out_of_scope=None if out_of_scope is None else Path(out_of_scope),
+        log_dir=_path(log_dir),
+        out_of_scope=_path(out_of_scope),
         use_cache=use_cache,
     )
-    return (app or Application()).train_router("local")(request, observer or _Nobody())
+    return (app or Application()).backend(Where()).train(request, observer or _Nobody())
 
 
 def evaluate(
@@ -313,12 +313,9 @@ def evaluate(
     Raises:
         MissingFileError, RouterFileError, MismatchError: as :func:`open_router`, or there is no data.
     """
-    from application.training.data_paths import evaluation_path
-
-    app = app or Application()
-    path = evaluation_path(_path(data_path), _path(dataset_dir), {})
-    scored = app.evaluate_router(app.routers.load(Path(router)), base_model=base_model, use_cache=use_cache)
-    return scored(EvaluateRequest(path, _path(out_of_scope), robustness))
+    data = DataFiles(_path(dataset_dir), _path(data_path))
+    request = Evaluation(Path(router), data, base_model, _path(out_of_scope), robustness, use_cache)
+    return (app or Application()).backend(Where()).evaluate(request)
 
 
 def _path(value: AnyPath | None) -> Path | None:

@@ -1,8 +1,9 @@
 """The app on Modal: ``modal run -m entrypoints.modal_app``, ``modal deploy -m entrypoints.modal_app``.
 
 Importing this module contacts nothing, except from Modal's own command line, which is about to do so anyway: there
-an unreachable Modal is one line within seconds (:mod:`entrypoints.modal_first_contact`). What the functions do is in
-:mod:`entrypoints.modal_worker`; here stands only where they run: image, GPU, time limits, which volume lies where.
+an unreachable Modal is one line within seconds (:mod:`entrypoints.on_modal.first_contact`). What the functions do
+is in :mod:`entrypoints.on_modal.worker`; here stands only where they run: image, GPU, time limits, which volume
+lies where.
 
 Every GPU function may be preempted at any time. It runs in a container of its own, is started again on the same
 input, and goes on from what it has committed.
@@ -15,12 +16,13 @@ from typing import Any, Final
 
 import modal
 
-from entrypoints.modal_first_contact import require_modal_to_answer
-from entrypoints.modal_image import training_image
+from entrypoints.on_modal.first_contact import require_modal_to_answer
+from entrypoints.on_modal.image import training_image
+from entrypoints.settings import Settings
 
 require_modal_to_answer()
 
-GPU: Final = os.environ.get("MOE_ROUTER_MODAL_GPU", "L4")
+GPU: Final = Settings.read(os.environ).modal_gpu
 """GPU of a container unless ``--gpu`` says otherwise; 24 GB hold the default base model in bfloat16."""
 
 app = modal.App("moe-router-train")
@@ -55,14 +57,15 @@ _RUN: Final[dict[str, Any]] = {
 
 
 def _worker(updates: modal.Queue | None, commit_seconds: float = 0.0) -> Any:
-    from entrypoints.modal_worker import Volumes, Worker
+    from adapters.modal_cloud.modal_volumes import Volumes
+    from entrypoints.on_modal.worker import Worker
 
     return Worker(updates, Volumes(_WRITTEN, _READ, commit_seconds))
 
 
 @app.function(**_RUN)
 def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    """Train a router; see :meth:`entrypoints.modal_worker.Worker.train`."""
+    """Train a router; see :meth:`entrypoints.on_modal.worker.Worker.train`."""
     worker = _worker(updates, request["commit_seconds"])
     result: dict[str, Any] = worker.train(request, encode_shares=encode.map)
     return result
@@ -77,14 +80,14 @@ def encode(request: dict[str, Any]) -> dict[str, Any]:
 
 @app.function(**_RUN)
 def evaluate(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    """Score a router; see :meth:`entrypoints.modal_worker.Worker.evaluate`."""
+    """Score a router; see :meth:`entrypoints.on_modal.worker.Worker.evaluate`."""
     result: dict[str, Any] = _worker(updates).evaluate(request)
     return result
 
 
 @app.function(**_RUN)
 def infer(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    """Route and answer prompts; see :meth:`entrypoints.modal_worker.Worker.infer`."""
+    """Route and answer prompts; see :meth:`entrypoints.on_modal.worker.Worker.infer`."""
     result: dict[str, Any] = _worker(updates).infer(request)
     return result
 
@@ -98,10 +101,10 @@ functions: Final[dict[str, Any]] = {"train": train, "encode": encode, "evaluate"
 @modal.wsgi_app(requires_proxy_auth=True)
 def tensorboard_ui() -> Any:
     """Serve the training curves on the volume, following what runs commit; the address asks for a proxy token."""
-    from entrypoints.modal_places import LOG_DIR
-    from entrypoints.modal_tensorboard import tensorboard_application
+    from adapters.metrics.tensorboard_mirror import tensorboard_application
+    from entrypoints.on_modal.places import THERE
 
-    return tensorboard_application(output, LOG_DIR)
+    return tensorboard_application(output, THERE.log_dir)
 
 
 @app.local_entrypoint()
@@ -111,53 +114,30 @@ def main(
     dataset_dir: str | None = None,
     data_path: str | None = None,
     eval_data_path: str | None = None,
-    epochs: int = 100,
-    batch_size: int = 8,
-    lr: float = 1e-4,
-    patience: int = 5,
-    min_delta: float = 0.001,
-    eval_steps: int = 20,
-    lr_factor: float = 0.5,
-    max_lr_reductions: int = 5,
-    min_lr: float = 5e-8,
-    seed: int = 42,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    patience: int | None = None,
+    min_delta: float | None = None,
+    eval_steps: int | None = None,
+    lr_factor: float | None = None,
+    max_lr_reductions: int | None = None,
+    min_lr: float | None = None,
+    seed: int | None = None,
     base_model: str | None = None,
     router_out: str | None = None,
     router: str | None = None,
     lora_dir: str | None = None,
     log_dir: str | None = None,
-    encode_shards: int = 1,
+    encode_shards: int | None = None,
     gpu: str | None = None,
     hf_secret: str | None = None,
 ) -> None:
-    """Train a router, evaluate it or answer a prompt: --mode train, eval or infer. Paths are the containers'."""
-    from entrypoints.modal_main import RunOptions, run_mode
+    """Train a router, evaluate it or answer a prompt: --mode train, eval or infer. Paths are the containers'.
 
-    run_mode(
-        functions,
-        RunOptions(
-            mode=mode,
-            prompt=prompt,
-            dataset_dir=dataset_dir,
-            data_path=data_path,
-            eval_data_path=eval_data_path,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=lr,
-            patience=patience,
-            min_delta=min_delta,
-            eval_steps=eval_steps,
-            lr_factor=lr_factor,
-            max_lr_reductions=max_lr_reductions,
-            min_lr=min_lr,
-            seed=seed,
-            base_model=base_model,
-            router_out=router_out,
-            router=router,
-            lora_dir=lora_dir,
-            log_dir=log_dir,
-            encode_shards=encode_shards,
-            gpu=gpu,
-            hf_secret=hf_secret,
-        ),
-    )
+    The flags mean what they mean to `moe-router train`, `evaluate` and `infer`, and have the same defaults.
+    """
+    flags = dict(locals())
+    from entrypoints.modal_main import run_mode
+
+    run_mode(functions, **flags)

@@ -10,7 +10,7 @@ from adapters.modal_cloud.modal_jobs import RESULT
 from adapters.modal_cloud.modal_wire import raise_remote_error
 from adapters.router.router_bytes import from_bytes
 from entrypoints.bootstrap import Application
-from entrypoints.modal_worker import Volumes, Worker
+from entrypoints.on_modal.worker import Volumes, Worker
 
 ROOT = Path(__file__).parents[1]
 ROUTER = "router-head.safetensors"
@@ -40,7 +40,7 @@ def rows(start: int, stop: int) -> bytes:
 def lora_files(base_model, folder):
     """Return random LoRA adapters for the tiny base as files, in folders named as on the user's volume."""
     from adapters.base_model.transformers_base import load_base
-    from entrypoints.modal_places import LORA_FOLDERS
+    from entrypoints.on_modal.places import LORA_FOLDERS
     from tests.lora_world import write_loras
 
     for name, content in base_model.items():
@@ -99,7 +99,7 @@ class JobsHere:
 class ModalHere(Application):
     """The command line's wiring, with the containers' work done in this process."""
 
-    def modal_jobs(self, **_):
+    def modal_jobs(self, _where):
         return JobsHere()
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from adapters.modal_cloud.modal_gpu_trainer import Relay
-from adapters.modal_cloud.modal_jobs import RESULT, ModalJobs
-from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteQuestions
-from adapters.modal_cloud.modal_wire import from_wire, to_wire
+from adapters.modal_cloud.modal_jobs import RESULT, Jobs
+from adapters.modal_cloud.modal_messages import Relay
+from adapters.modal_cloud.modal_wire import from_wire
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
 from application.ports import ProgressReporter
+from domain.routing import RoutingDecision
+
+
+@frozen
+class RemoteAnswers:
+    """Routed texts with decisions in the order of the prompts when only routing was asked for, else answers."""
+
+    decisions: tuple[tuple[str, RoutingDecision], ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 @frozen
@@ -24,12 +32,17 @@ class ModalAnswering:
     Attributes:
         jobs: calls the app.
         progress: shows here how far the container is.
-        questions: all but the prompts and how to generate, which a request brings.
+        ask: makes what the function takes.
     """
 
-    jobs: ModalJobs
+    jobs: Jobs
     progress: ProgressReporter
-    questions: RemoteQuestions
+    ask: Callable[[AnswerRequest], dict[str, Any]]
+
+    def __call__(self, request: AnswerRequest) -> list[Answer]:
+        """Return one answer per prompt, in order; for errors see `stream`."""
+        found = dict(self.stream(request))
+        return [found[index] for index in range(len(request.prompts))]
 
     def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
         """Yield ``(index, answer)`` as batches finish there; what a message lost comes with the result at the end.
@@ -37,9 +50,8 @@ class ModalAnswering:
         A container that is replaced starts over; an answer that is here already is not given again. Raises what the
         local use case raises, and RemoteError.
         """
-        questions = evolve(self.questions, prompts=request.prompts, options=request.options)
         given: set[int] = set()
-        with Relay(self.progress) as relay, closing(self.jobs.follow("infer", to_wire(questions))) as messages:
+        with Relay(self.progress) as relay, closing(self.jobs.follow("infer", self.ask(request))) as messages:
             for message in messages:
                 relay(message)
                 for index, answer in _answers(message):

@@ -48,7 +48,7 @@ class ModalConnection:
     """A way to call Modal.
 
     Attributes:
-        environment: environment variables; ``MOE_ROUTER_MODAL_TIMEOUT`` overrides `deadline`.
+        environment: environment variables: proxies, and secrets that no message may show.
         reach: seconds within which the server must accept a TCP connection.
         greet: seconds within which it must answer the first call.
         deadline: seconds for one call, apart from the time that its data takes.
@@ -60,17 +60,10 @@ class ModalConnection:
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
     reach: float = 2.0
     greet: float = 2.5
-    deadline: float = field()
+    deadline: float = 20.0
     rate: float = 250_000.0
     attempts: int = 3
     pause: float = 0.5
-
-    @deadline.default
-    def _deadline(self) -> float:
-        try:
-            return float(self.environment["MOE_ROUTER_MODAL_TIMEOUT"])
-        except (KeyError, ValueError):
-            return 20.0
 
     def open(self) -> modal.Client:
         """Return a client whose server has just answered, with these credentials; raises RemoteError within 5 s."""

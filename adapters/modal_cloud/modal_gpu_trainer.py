@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
-from adapters.modal_cloud.modal_jobs import ModalJobs, StartedCall
-from adapters.modal_cloud.modal_wire import event_from_wire, from_wire, to_wire
-from application.ports import ProgressReporter, ProgressTask, TrainingObserver, TrainJob, TrainReport
+from adapters.modal_cloud.modal_jobs import Jobs, StartedCall
+from adapters.modal_cloud.modal_messages import Relay
+from adapters.modal_cloud.modal_wire import from_wire, to_wire
+from application.ports import ProgressReporter, TrainingObserver, TrainJob, TrainReport
 from domain.errors import UsageError
-from domain.training import TrainingEvent
 
 
 def train_request(
@@ -56,7 +55,7 @@ class ModalGpuTrainer:
         commit_seconds: see :func:`train_request`.
     """
 
-    jobs: ModalJobs
+    jobs: Jobs
     progress: ProgressReporter
     tool_version: str
     encode_shards: int = 1
@@ -73,44 +72,3 @@ class ModalGpuTrainer:
 
     def _request(self, job: TrainJob) -> dict[str, Any]:
         return train_request(job, self.tool_version, self.encode_shards, self.commit_seconds)
-
-
-@frozen(eq=False)
-class Relay:
-    """Repeats here what a container tells: training events and progress.
-
-    Attributes:
-        progress: shows the container's progress.
-        observer: hears the container's training events, or None.
-    """
-
-    progress: ProgressReporter
-    observer: TrainingObserver | None = None
-    _open: dict[int, tuple[ExitStack, ProgressTask]] = field(factory=dict, init=False)
-
-    def __enter__(self) -> Relay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close_all()
-
-    def __call__(self, message: dict[str, Any]) -> None:
-        """Take one message; kinds that this version does not know are skipped."""
-        kind = message.get("kind")
-        if kind == "event" and self.observer is not None:
-            event: TrainingEvent = event_from_wire(message)
-            self.observer.on_event(event)
-        elif kind == "started":
-            self._close_all()  # what an earlier container had under way is over
-        elif kind == "progress":
-            stack = ExitStack()
-            task = stack.enter_context(self.progress.track(message["description"], message["total"]))
-            self._open[message["id"]] = (stack, task)
-        elif kind == "advance" and message["id"] in self._open:
-            self._open[message["id"]][1].advance(message["steps"])
-        elif kind == "done" and message["id"] in self._open:
-            self._open.pop(message["id"])[0].close()
-
-    def _close_all(self) -> None:
-        while self._open:
-            self._open.popitem()[1][0].close()

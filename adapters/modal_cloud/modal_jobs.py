@@ -30,6 +30,22 @@ class RemoteApp(Protocol):
     functions: Mapping[str, Any]
 
 
+class Jobs(Protocol):
+    """Calls functions of the app by name; raises RemoteError, and the user's errors that a function met."""
+
+    def run(self, name: str, request: dict[str, Any], on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Call a function, hand its messages on as they come, and return its result."""
+        ...
+
+    def follow(self, name: str, request: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """Call a function and yield its messages as they come; the last one, of kind `RESULT`, holds its result."""
+        ...
+
+    def start(self, name: str, request: dict[str, Any]) -> StartedCall:
+        """Call a function and leave; it goes on by itself."""
+        ...
+
+
 class PreemptionStormError(RemoteError):
     """A run whose container is taken away again and again before it gets any further."""
 
@@ -45,6 +61,54 @@ class StartedCall:
 
     call_id: str
     app_id: str
+
+
+@frozen
+class RunningAppJobs:
+    """A :class:`Jobs` for an app that Modal's own command line is running, which shows its log: no messages come.
+
+    Calls are spawned, so that with ``modal run --detach`` they outlive this process.
+
+    Attributes:
+        functions: the app's functions by name.
+        environment: environment variables with secrets that no message may show.
+        gpu: GPU type to ask for, or None for the app's own choice.
+        secret: name of a Modal secret that the containers get, or None.
+    """
+
+    functions: Mapping[str, Any]
+    environment: Mapping[str, str]
+    gpu: str | None = None
+    secret: str | None = None
+
+    def run(self, name: str, request: dict[str, Any], on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Call the function and return its result."""
+        (last,) = self.follow(name, request)
+        return dict(last["result"])
+
+    def follow(self, name: str, request: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """Call the function and yield its result as the only message."""
+        # Training tells of itself in the log; other results are printed here, once.
+        call = self._spawn(name, {**request, "log": name == "train"})
+        try:
+            result: dict[str, Any] = call.get()
+        except RemoteBugError as error:
+            hint = "the lines above have its traceback"
+            raise RemoteError(f"the run failed: {redacted(str(error), self.environment)}", hint=hint) from None
+        raise_remote_error(result)
+        yield {"kind": RESULT, "result": result}
+
+    def start(self, name: str, request: dict[str, Any]) -> StartedCall:
+        """Call the function and leave; with ``modal run --detach`` it goes on by itself."""
+        call = self._spawn(name, request)
+        return StartedCall(call.object_id, APP_NAME)
+
+    def _spawn(self, name: str, request: dict[str, Any]) -> Any:
+        options: dict[str, Any] = {"gpu": self.gpu} if self.gpu else {}
+        if self.secret:
+            options["secrets"] = [modal.Secret.from_name(self.secret)]
+        function = self.functions[name]
+        return (function.with_options(**options) if options else function).spawn(request)
 
 
 @frozen

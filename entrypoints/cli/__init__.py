@@ -99,10 +99,15 @@ def cli(ctx: click.Context, log_level: str) -> None:
     ctx.obj = ctx.obj or Application()
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run the command line; a user's error becomes one line on stderr and its exit code."""
+def main(argv: list[str] | None = None, app: Application | None = None) -> NoReturn:
+    """Run the command line; a user's error becomes one line on stderr and its exit code.
+
+    Args:
+        argv: the words after the program's name; else those of the process.
+        app: the composition root; else the real one.
+    """
     try:
-        code = cli.main(args=argv, prog_name="moe-router", standalone_mode=False)
+        code = cli.main(args=argv, prog_name="moe-router", standalone_mode=False, obj=app)
     except click.UsageError as error:
         asked = error.ctx.command_path if error.ctx else "moe-router"
         click.echo(f"moe-router: {error.format_message()} ({asked} --help shows the usage)", err=True)

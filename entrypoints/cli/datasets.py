@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from entrypoints.reports.printing import print_json
+
 if TYPE_CHECKING:
     from application.datasets.list_datasets import PublishedDataset
     from entrypoints.bootstrap import Application
@@ -20,10 +22,9 @@ def command(app: Application, volume: str, remote_dir: str, as_json: bool) -> No
     """List the routing data sets on a Modal volume; * marks the one that training uses by default."""
     found = app.list_datasets(volume)(remote_dir)
     if as_json:
-        import orjson
         from attrs import asdict
 
-        click.echo(orjson.dumps({"volume": volume, "datasets": [asdict(each) for each in found]}).decode())
+        print_json({"volume": volume, "datasets": [asdict(each) for each in found]})
         return
     if not found:
         click.echo(f"No data sets in {volume}:{remote_dir}/ (publish one: moe-router publish DATASET_DIR)")

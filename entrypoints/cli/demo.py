@@ -84,12 +84,13 @@ def _generate(app: Application, console: Console, target: Path) -> Path:
 def _train(app: Application, console: Console, dataset: Path, folder: Path) -> Path:
     """Train a router on the frozen base model's hidden states."""
     from adapters.sample_sources import sample_strangers
-    from application.training.train_router import TrainRouterRequest
-    from entrypoints.cli.training_lines import TrainingLines
+    from entrypoints.backend import Where
+    from entrypoints.reports.training import TrainingLines
+    from entrypoints.settings import DataFiles, Training
 
     _heading(console, 2, "A router on the frozen base model's hidden states")
-    request = TrainRouterRequest(
-        dataset_dir=dataset,
+    request = Training(
+        DataFiles(dataset),
         out_of_scope=sample_strangers(),
         router_out=folder / "router-head.safetensors",
         log_dir=folder / "tensorboard",
@@ -101,25 +102,24 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
             console.print(f"  {line}", markup=False)
 
     with app.interruption():
-        report = app.train_router("local")(request, TrainingLines(show))
+        report = app.backend(Where()).train(request, TrainingLines(show))
     return report.router_path
 
 
 def _evaluate(app: Application, console: Console, dataset: Path, router: Path, folder: Path) -> None:
     """Score it on prompts that neither training nor validation has seen."""
     from adapters.sample_sources import sample_strangers
-    from application.routing.evaluate_router import EvaluateRequest
-    from application.training.data_paths import evaluation_path
-    from entrypoints.cli.evaluate_report import report_as_json
+    from entrypoints.backend import Evaluation, Where
+    from entrypoints.reports.evaluation import as_values
+    from entrypoints.reports.printing import json_bytes
+    from entrypoints.settings import DataFiles
 
     _heading(console, 3, "Its score on held-out prompts")
-    path = evaluation_path(None, dataset, {})
-    report = app.evaluate_router(app.routers.load(router))(
-        EvaluateRequest(path, sample_strangers(held_out=True), robustness=False)
-    )
-    app.write_file(folder / "router-eval.json", report_as_json(report))
+    asked = Evaluation(router, DataFiles(dataset), out_of_scope=sample_strangers(held_out=True), robustness=False)
+    report = app.backend(Where()).evaluate(asked)
+    app.write_file(folder / "router-eval.json", json_bytes(as_values(report)))
     figures = report.figures
-    counts = f"{figures.correct} of {figures.total} prompts of {path.name}"
+    counts = f"{figures.correct} of {figures.total} prompts of {report.data_path.name}"
     console.print(f"  held-out accuracy {figures.accuracy:.4f} ({counts})")
     for one in figures.adapters:
         console.print(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from entrypoints.reports.printing import print_json
+
 if TYPE_CHECKING:
     from entrypoints.bootstrap import Application
 
@@ -37,10 +39,8 @@ def command(
     request = DownloadRequest(name, target or default, remote_dir, force)
     report = (app.download_router(where) if is_router else app.download_dataset(where))(request)
     if as_json:
-        import orjson
-
         content = {"target": str(report.target), "volume": where, "files": report.files, "verified": report.verified}
-        click.echo(orjson.dumps(content).decode())
+        print_json(content)
         return
     click.echo(f"✓ Downloaded {where}:{name} -> {report.target}")
     click.echo(f"  {len(report.files)} file(s), verified against {report.verified}")

@@ -6,40 +6,39 @@ from pathlib import Path
 
 import click
 
-from application.routing.evaluate_router import EvaluateReport, EvaluateRequest
-from application.training.data_paths import evaluation_path, router_path
+from application.routing.evaluate_router import EvaluateReport
+from entrypoints.backend import Evaluation, Where
 from entrypoints.bootstrap import Application
-from entrypoints.cli.backend_options import check_backend
-from entrypoints.cli.evaluate_report import errors_as_jsonl, report_as_json, report_as_text
+from entrypoints.cli.options import (
+    PATH,
+    backend_options,
+    base_model_option,
+    evaluation_data_options,
+    json_option,
+    router_option,
+)
+from entrypoints.reports.evaluation import as_text, as_values, errors_as_jsonl
+from entrypoints.reports.printing import json_bytes, print_json
+from entrypoints.settings import DataFiles
 
 
 @click.command("evaluate")
-@click.option("--dataset-dir", type=click.Path(path_type=Path), metavar="DIR", help="Data set to score on.")
-@click.option("--data-path", type=click.Path(path_type=Path), metavar="FILE", help="File of rows to score on.")
-@click.option(
-    "--router",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="File or folder.  [default: ROUTER_OUT, else router-head.safetensors]",
-)
-@click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
-@click.option("--output", type=click.Path(path_type=Path), default="router-eval.json", help="Where the figures go.")
-@click.option("--errors", type=click.Path(path_type=Path), metavar="FILE", help="Write every wrong row here.")
-@click.option(
-    "--out-of-scope", type=click.Path(path_type=Path), metavar="FILE", help="Prompts that belong to no adapter."
-)
-@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="Draw PNG files into this folder.")
+@evaluation_data_options
+@router_option
+@base_model_option("the router's own")
+@click.option("--output", type=PATH, default="router-eval.json", help="Where the figures go.")
+@click.option("--errors", type=PATH, metavar="FILE", help="Write every wrong row here.")
+@click.option("--out-of-scope", type=PATH, metavar="FILE", help="Prompts that belong to no adapter.")
+@click.option("--plots", type=PATH, metavar="DIR", help="Draw PNG files into this folder.")
 @click.option("--robustness/--no-robustness", default=True, help="Route changed prompts, too, and count the flips.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
-@click.option("--backend", type=click.Choice(["local", "modal"]), default="local", help="Where to evaluate.")
-@click.option("--gpu", metavar="KIND", help="Kind of GPU with --backend modal, for example L4.")
-@click.option("--hf-secret", metavar="NAME", help="With --backend modal: secret with HF_TOKEN, for gated models.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@backend_options()
+@json_option
 @click.pass_obj
 def command(
     app: Application,
-    dataset_dir: Path | None,
-    data_path: Path | None,
+    *,
+    data: DataFiles,
     router: Path | None,
     base_model: str | None,
     output: Path,
@@ -48,46 +47,27 @@ def command(
     plots: Path | None,
     robustness: bool,
     no_cache: bool,
-    backend: str,
-    gpu: str | None,
-    hf_secret: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Score a router on held-out prompts: accuracy, calibration, abstention, robustness.
 
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
-    check_backend(backend, gpu, hf_secret)
+    backend = app.backend(where)
     for path in (output, errors, plots and plots / "plot.png"):
         if path is not None:
             app.check_writable(path)
+    request = Evaluation(
+        router or backend.places.router, data, base_model, out_of_scope, robustness, use_cache=not no_cache
+    )
     with app.interruption("interrupted; nothing was written", hint="run it again"):
-        if backend == "modal":
-            from adapters.modal_cloud.modal_requests import RemoteEvaluation
-            from entrypoints.modal_places import remote_base_model, remote_environment
-
-            remote = remote_environment(app.environment)
-            evaluate_there = app.modal_evaluation(gpu=gpu, hf_secret=hf_secret)
-            there = router_path(router, remote)
-            report = evaluate_there(
-                RemoteEvaluation(
-                    there,
-                    dataset_dir,
-                    data_path,
-                    remote_base_model(base_model, app.environment),
-                    out_of_scope,
-                    robustness,
-                    not no_cache,
-                    _data_only(remote),
-                )
-            )
-        else:
-            scored = evaluation_path(data_path, dataset_dir, app.environment)
-            loaded = app.routers.load(router_path(router, app.environment))
-            evaluate = app.evaluate_router(loaded, base_model=base_model, use_cache=not no_cache)
-            report = evaluate(EvaluateRequest(scored, out_of_scope, robustness))
+        report = backend.evaluate(request)
     saved = _save(app, report, output, errors, plots)
-    click.echo(report_as_json(report).decode() if as_json else report_as_text(report), nl=not as_json)
+    if as_json:
+        print_json(as_values(report))
+    else:
+        click.echo(as_text(report))
     for each in saved:
         click.echo(f"Saved {each}", err=True)
 
@@ -96,7 +76,7 @@ def _save(
     app: Application, report: EvaluateReport, output: Path, errors: Path | None, plots: Path | None
 ) -> list[Path]:
     """Write what was asked for; return the files."""
-    app.write_file(output, report_as_json(report))
+    app.write_file(output, json_bytes(as_values(report)))
     saved = [output]
     if errors is not None:
         app.write_file(errors, errors_as_jsonl(report))
@@ -106,7 +86,3 @@ def _save(
 
         saved += plot_evaluation(report, plots)
     return saved
-
-
-def _data_only(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name == "VAL_DATA"}

@@ -13,7 +13,8 @@ from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
-from entrypoints.cli.generate_report import report_as_json, report_as_text
+from entrypoints.reports.generated_dataset import as_text, as_values
+from entrypoints.reports.printing import print_json
 from entrypoints.signals import ProcessInterruption
 from entrypoints.version import tool_version
 
@@ -123,7 +124,10 @@ def command(
             f"note: {report.labels.names[0]} is the only adapter; a router needs two or more to choose from",
             err=True,
         )
-    click.echo(report_as_json(report) if as_json else report_as_text(report, test=test))
+    if as_json:
+        print_json(as_values(report))
+    else:
+        click.echo(as_text(report, test=test))
 
 
 def run_until_signal(use_case: GenerateDataset, request: GenerateRequest) -> GenerateReport:

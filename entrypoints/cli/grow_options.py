@@ -5,17 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from application.datasets.grow_dataset import GrownDataset
 from domain.errors import InterruptedRunError, TargetExistsError
 from entrypoints.bootstrap import Application
-from entrypoints.cli.grow_report import report_as_json, report_as_text
-
-if TYPE_CHECKING:
-    pass
+from entrypoints.cli.options import base_model_option
+from entrypoints.reports.growth import as_text, as_values
+from entrypoints.reports.printing import print_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
@@ -32,7 +31,7 @@ _OPTIONS = (
     click.option(
         "--router-out", type=_PATH, metavar="FILE", help="The new router.  [default: FILE-grown.safetensors]"
     ),
-    click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: the router's own]"),
+    base_model_option("the router's own"),
     click.option("--log-dir", type=_PATH, metavar="DIR", help="TensorBoard logs; none without it."),
     click.option(
         "--out-of-scope",
@@ -82,7 +81,7 @@ def grow(
         as_json: whether to print JSON.
     """
     from application.training.grow_router import GrowRouterRequest
-    from entrypoints.cli.training_lines import TrainingLines
+    from entrypoints.reports.training import TrainingLines
 
     target = router_out or router.with_name(f"{router.stem}-grown.safetensors")
     if target.exists():
@@ -113,8 +112,6 @@ def grow(
             signal_number=error.signal_number,
         ) from error
     if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(report_as_json(report), option=orjson.OPT_INDENT_2).decode())
+        print_json(as_values(report))
     else:
-        click.echo(report_as_text(report))
+        click.echo(as_text(report))

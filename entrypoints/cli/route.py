@@ -10,13 +10,14 @@ from time import perf_counter
 import click
 
 from application.routing.route_prompts import RoutePrompts, RouteRequest
-from application.training.data_paths import router_path
 from domain.chats import as_chat, routing_text
 from domain.errors import UsageError
 from domain.routing import RoutingDecision
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
-from entrypoints.cli.route_report import decision_as_json, decision_as_text
+from entrypoints.cli.options import base_model_option, router_option
+from entrypoints.reports.decisions import decision_as_json, decision_as_text
+from entrypoints.settings import HERE
 
 CHUNK = 64
 """Prompts that are routed, and shown, at a time."""
@@ -27,13 +28,8 @@ CHUNK = 64
 @click.option(
     "--input", "source", type=click.Path(path_type=Path), metavar="FILE", help="File of prompts; - reads stdin."
 )
-@click.option(
-    "--router",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="File or folder.  [default: ROUTER_OUT, else router-head.safetensors]",
-)
-@click.option("--base-model", metavar="ID", help="Hub id or folder.  [default: BASE_MODEL_ID, else the router's own]")
+@router_option
+@base_model_option("the router's own")
 @click.option(
     "--nearest", default=3, metavar="K", help="Show so many of the nearest prompts that the router remembers."
 )
@@ -55,7 +51,7 @@ def command(
     Prompts come from --prompt, from a file (JSON lines, or one prompt a line), or from standard input.
     """
     _check(prompts, source)
-    loaded = app.routers.load(router_path(router, app.environment))
+    loaded = app.routers.load(router or HERE.router)
     wanted = _prompts(app, prompts, source, loaded.card.turn)
     for name in disabled:
         loaded.card.labels.label_of(name)

@@ -8,7 +8,7 @@ import click
 
 from domain.errors import MissingFileError
 from entrypoints.bootstrap import Application
-from entrypoints.cli.train import DEFAULT_LOG_DIR
+from entrypoints.settings import HERE, Variable
 
 
 @click.command("tensorboard")
@@ -16,18 +16,20 @@ from entrypoints.cli.train import DEFAULT_LOG_DIR
     "--log-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help=f"Folder of the runs, as given to train.  [env: LOG_DIR; default: {DEFAULT_LOG_DIR}]",
+    envvar=Variable.LOG_DIR,
+    show_envvar=True,
+    default=HERE.log_dir,
+    help="Folder of the runs, as given to train.",
 )
 @click.option("--host", default="localhost", help="Address to listen on.")
 @click.option("--port", default=6006, help="Port to listen on; 0 for any free one.")
 @click.pass_obj
-def command(app: Application, *, log_dir: Path | None, host: str, port: int) -> None:
+def command(app: Application, *, log_dir: Path, host: str, port: int) -> None:
     """Serve the training curves in TensorBoard until Ctrl-C."""
-    folder = log_dir or Path(app.environment.get("LOG_DIR") or DEFAULT_LOG_DIR)
-    if not folder.is_dir():
+    if not log_dir.is_dir():
         raise MissingFileError(
-            "no such folder of TensorBoard logs", where=folder, hint="train a router first, or give --log-dir"
+            "no such folder of TensorBoard logs", where=log_dir, hint="train a router first, or give --log-dir"
         )
-    url, wait = app.serve_tensorboard(folder, host, port)
-    click.echo(f"TensorBoard serves {folder} at {url} (Ctrl-C ends it)")
+    url, wait = app.serve_tensorboard(log_dir, host, port)
+    click.echo(f"TensorBoard serves {log_dir} at {url} (Ctrl-C ends it)")
     wait()

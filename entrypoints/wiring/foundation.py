@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from attrs import field, mutable
 
+from entrypoints.settings import Settings
+
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.base_model.transformers_base import LoadedBase
     from adapters.router.safetensors_router_store import SafetensorsRouterStore
@@ -54,11 +56,16 @@ class Foundation:
 
         return ProcessInterruption()
 
+    @cached_property
+    def settings(self) -> Settings:
+        """What the environment sets."""
+        return Settings.read(self.environment)
+
     @property
     def cache_dir(self) -> Path:
         """Folder for converted base models and cached features (``MOE_ROUTER_CACHE`` overrides it)."""
-        if override := self.environment.get("MOE_ROUTER_CACHE"):
-            return Path(override)
+        if self.settings.cache is not None:
+            return self.settings.cache
         from platformdirs import user_cache_path
 
         return user_cache_path("moe-lora-router")
@@ -91,7 +98,7 @@ class Foundation:
         device: str | None = None,
         max_layer: int | Callable[[int], int] | None = None,
     ) -> LoadedBase:
-        """Load the base model: the one named, else ``BASE_MODEL_ID``, else the embedded one.
+        """Load the base model: the one named, else the embedded one.
 
         Args:
             name_or_path: hub id or folder.
@@ -101,8 +108,9 @@ class Foundation:
         """
         from adapters.base_model.transformers_base import load_base
 
-        wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or None
-        return load_base(wanted, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer)
+        return load_base(
+            name_or_path, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer
+        )
 
     def feature_extractor(
         self, base: LoadedBase, *, max_tokens: int = 512, use_cache: bool = True

@@ -22,13 +22,12 @@ class RoutingParts(Foundation):
     """Deciding with a trained router, and scoring it."""
 
     def router_base(self, router: TrainedRouter, name_or_path: str | None = None) -> LoadedBase:
-        """Load all of a base model: the one named, else ``BASE_MODEL_ID``, else the one the router was trained on."""
+        """Load all of a base model: the one named, else the one that the router was trained on."""
         from adapters.base_model.embedded_base import EMBEDDED_NAME
 
         spec = router.card.features
         own = None if spec.base.name == EMBEDDED_NAME else spec.base.name
-        wanted = name_or_path or self.environment.get("BASE_MODEL_ID") or own
-        return self.load_base(wanted)
+        return self.load_base(name_or_path or own)
 
     def route_on(self, router: TrainedRouter, base: LoadedBase) -> RoutePrompts:
         """Routing on a base model that is loaded."""
@@ -48,14 +47,14 @@ class RoutingParts(Foundation):
     ) -> RoutePrompts:
         """Routing with a trained router; loads its base model as far as it reads it, and no LoRA adapter.
 
-        The base model is the one named, else ``BASE_MODEL_ID``, else the one that the router was trained on.
+        The base model is the one named, else the one that the router was trained on.
         """
         from adapters.base_model.embedded_base import EMBEDDED_NAME
         from adapters.router.numpy_scorer import NumpyRouterScorer
         from application.routing.route_prompts import RoutePrompts
 
         spec = router.card.features
-        wanted = base_model or self.environment.get("BASE_MODEL_ID") or spec.base.name
+        wanted = base_model or spec.base.name
         own = wanted == spec.base.name  # another model is loaded whole, so that it can be compared with the router's
         name = None if own and wanted == EMBEDDED_NAME else wanted
         base = self.load_base(name, device=device, max_layer=spec.layers[-1] if own else None)

@@ -1,54 +1,29 @@
-"""Training and growing routers, here or on Modal."""
+"""Training and growing routers, in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import mutable
 
 from entrypoints.version import tool_version
-from entrypoints.wiring.modal import ModalParts
 from entrypoints.wiring.routing import RoutingParts
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from application.ports import (
         FeatureExtractor,
         Interruption,
-        RouterTrainer,
         TrainedRouter,
     )
     from application.training.fit_router import FitRouter
     from application.training.grow_router import GrowRouter
-    from application.training.train_router import TrainRouter
 
 
 @mutable(slots=False)
-class TrainingParts(RoutingParts, ModalParts):
-    """Training and growing routers, here or on Modal."""
-
-    def train_router(self, backend: str = "local", **remote: Any) -> TrainRouter:
-        """The use case that trains a router; see :meth:`router_trainer`."""
-        from application.training.train_router import TrainRouter
-
-        trainer = self.router_trainer(backend, **remote)
-        if backend == "local":
-            return TrainRouter(trainer, self.environment)
-        from entrypoints.modal_places import remote_environment
-
-        # Paths of a run elsewhere are checked there.
-        return TrainRouter(trainer, remote_environment(self.environment), lambda _path: True)
-
-    def router_trainer(self, backend: str, **remote: Any) -> RouterTrainer:
-        """What trains routers: "local" is this process, "modal" a GPU on Modal (see ``modal_trainer``)."""
-        if backend == "modal":
-            return self.modal_trainer(**remote)
-        if any(value not in (None, 1) for value in remote.values()):
-            from domain.errors import UsageError
-
-            raise UsageError("--gpu, --hf-secret and --encode-shards belong to --backend modal")
-        return self.fit_router(self.interruption)
+class TrainingParts(RoutingParts):
+    """Training and growing routers, in this process."""
 
     def fit_router(self, interruption: Interruption) -> FitRouter:
         """The trainer that works in this process.
@@ -106,4 +81,4 @@ class TrainingParts(RoutingParts, ModalParts):
             evaluate = self.evaluate_router(router, base_model=base_model, use_cache=use_cache)
             return evaluate(EvaluateRequest(path, robustness=False))
 
-        return GrowRouter(self.router_trainer("local"), self.routers, self.datasets, score)
+        return GrowRouter(self.fit_router(self.interruption), self.routers, self.datasets, score)

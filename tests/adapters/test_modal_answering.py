@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.modal_cloud.modal_answering import ModalAnswering
+from adapters.modal_cloud.modal_answering import ModalAnswering, RemoteAnswers
 from adapters.modal_cloud.modal_jobs import RESULT
-from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteQuestions
 from adapters.modal_cloud.modal_wire import from_wire, to_wire
 from application.answering.answer_file import AnswerFile, AnswerFileRequest
 from application.answering.answer_prompts import AnswerRequest
@@ -24,7 +22,6 @@ from domain.chats import as_chat
 from domain.errors import RemoteError
 
 SOURCE = Path("prompts")
-QUESTIONS = RemoteQuestions((), Path("router"), lora_dir=Path("/checkpoints/x"))
 ANSWERS = tuple(Answer(None, None, "why", f"answer {i}", 1, "stop") for i in range(3))
 STARTED = {"kind": "started", "container": "ta-1"}
 
@@ -41,11 +38,11 @@ class Jobs:
     """Gives these messages, and raises an error among them."""
 
     def __init__(self, *messages: dict[str, Any] | Exception) -> None:
-        self.messages, self.asked = messages, list[RemoteQuestions]()
+        self.messages, self.asked = messages, list[AnswerRequest]()
 
     def follow(self, name: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         assert name == "infer"
-        self.asked.append(from_wire(RemoteQuestions, request))
+        self.asked.append(from_wire(AnswerRequest, request))
         for message in self.messages:
             if isinstance(message, Exception):
                 raise message
@@ -55,7 +52,7 @@ class Jobs:
 def answer_file(log: InMemoryAnswerLog, jobs: Any) -> None:
     rows = InMemoryPromptRowReader({SOURCE: [PromptRow(str(i), Prompt(as_chat(f"prompt {i}"))) for i in range(3)]})
     progress = RecordingProgressReporter()
-    AnswerFile(rows, log, lambda: ModalAnswering(jobs, progress, QUESTIONS), progress)(AnswerFileRequest(SOURCE))
+    AnswerFile(rows, log, lambda: ModalAnswering(jobs, progress, to_wire), progress)(AnswerFileRequest(SOURCE))
 
 
 @pytest.mark.parametrize(
@@ -68,10 +65,10 @@ def answer_file(log: InMemoryAnswerLog, jobs: Any) -> None:
 )
 def test_every_answer_is_given_once(messages: list[dict[str, Any]]) -> None:
     jobs: Any = Jobs(*messages)
-    answering = ModalAnswering(jobs, RecordingProgressReporter(), QUESTIONS)
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire)
     request = AnswerRequest((Prompt(as_chat("prompt")),) * 3, GenerationOptions(max_new_tokens=7))
     assert sorted(answering.stream(request)) == list(enumerate(ANSWERS))
-    assert jobs.asked == [evolve(QUESTIONS, prompts=request.prompts, options=request.options)]
+    assert jobs.asked == [request]
 
 
 def test_what_came_before_the_connection_was_lost_is_kept_and_the_rest_is_asked_for_again() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteQuestions
+from adapters.modal_cloud.modal_answering import RemoteAnswers
 from adapters.modal_cloud.modal_wire import (
     WIRE_VERSION,
     error_to_wire,
@@ -32,6 +32,7 @@ from domain.training import (
     RunStopped,
     TrainOptions,
 )
+from entrypoints.backend import Evaluation, Questions
 from tests.router_world import router_card
 
 DECISION = RoutingDecision(
@@ -48,8 +49,9 @@ DECISION = RoutingDecision(
 VALUES = [
     TrainJob(Path("a"), Path("b"), None, Path("c"), None, TrainOptions(layers=(1, 2), pooling=Pooling.LAST)),
     TrainReport(Path("/output/r"), router_card(), 3, "epochs", float("inf"), 0.5, 2, None, {"head": 1.5}),
-    RemoteQuestions((Prompt(as_chat("hello")),), Path("r"), loras={"x": Path("/checkpoints/x")}),
-    RemoteAnswers((DECISION,), (Answer(DECISION, None, "why", "text", 3, "stop"),)),
+    Questions(Path("r"), (Prompt(as_chat("hello")),), loras={"x": Path("/checkpoints/x")}),
+    Evaluation(Path("r"), out_of_scope=Path("/data/o.jsonl")),
+    RemoteAnswers((("text", DECISION),), (Answer(DECISION, None, "why", "text", 3, "stop"),)),
 ]
 EVENTS = [
     RunStarted(TrainOptions(), 1, 2, "base", None, DEFAULT_LABELS),

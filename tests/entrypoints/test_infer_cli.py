@@ -58,7 +58,7 @@ def world(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def run(*arguments: Any, **environment: str) -> Any:
     return CliRunner().invoke(
-        cli, [str(each) for each in arguments], obj=Application(environment), catch_exceptions=True
+        cli, [str(each) for each in arguments], obj=Application(), env=environment, catch_exceptions=True
     )
 
 
@@ -173,14 +173,14 @@ def test_the_callers_base_model_is_meant_on_modal_too(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def run(_jobs: JobsHere, name: str, request: dict[str, Any], _on_message: Any) -> None:
+    def follow(_jobs: JobsHere, name: str, request: dict[str, Any]) -> None:
         asked.update(request["value"], name=name)
         raise RemoteError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(JobsHere, "run", run)
-    app = ModalHere({"BASE_MODEL_ID": "some/model"})
-    refused(CliRunner().invoke(cli, [*command, "--backend", "modal"], obj=app), RemoteError, 5)
+    monkeypatch.setattr(JobsHere, "follow", follow)
+    given = {"BASE_MODEL_ID": "some/model"}
+    refused(CliRunner().invoke(cli, [*command, "--backend", "modal"], obj=ModalHere(), env=given), RemoteError, 5)
     assert (asked["name"], asked["base_model"]) == (command[0], "some/model")
     assert asked.get("use_cache", False) is False
 
@@ -265,7 +265,7 @@ class _Unloaded(Application):
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu and --hf-secret belong to --backend modal"),
+        (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu belongs to --backend modal"),
         (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (give a folder"),
         (("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"), UsageError, "the fallback 'foo' is no LoRA"),
         (("--prompt", "a", "--fallback", "calendar"), UsageError, "given: none"),

@@ -6,7 +6,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from entrypoints.modal_tensorboard import LogMirror
+from adapters.metrics.tensorboard_mirror import LogMirror
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,9 +19,9 @@ from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
 from domain.turns import TurnChoice
-from entrypoints import modal_worker
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
+from entrypoints.on_modal import worker
 from tests.modal_world import ModalHere
 from tests.router_world import router_card
 from tests.tiny_models import tiny_model
@@ -135,7 +135,7 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
         (["route", "--input", "absent.txt"], 2, "absent.txt: no such file"),
         (["route", "--prompt", "x", "--router", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
         (["describe", "data/eval.jsonl"], 3, "data/eval.jsonl: not a router file"),
-        (["evaluate", "--dataset-dir", "data", "--hf-secret", "x"], 2, "--gpu and --hf-secret belong to --backend"),
+        (["evaluate", "--dataset-dir", "data", "--hf-secret", "x"], 2, "--hf-secret belongs to --backend modal"),
         (["evaluate", "--dataset-dir", "nowhere"], 2, "nowhere/eval.jsonl or nowhere/val.jsonl: no such file"),
         (["evaluate", "--dataset-dir", "data", "--out-of-scope", "absent"], 2, "absent: no such file"),
         (["export", "router-head.safetensors", "--to", "r.onnx"], 2, "r.onnx"),
@@ -220,7 +220,7 @@ def test_evaluate_as_json_is_the_file(run):
 
 
 def test_modal_scores_as_this_machine_does_and_the_files_are_written_here(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(modal_worker, "EVALUATION", tmp_path / "there" / "router-eval.json")
+    monkeypatch.setattr(worker, "EVALUATION", tmp_path / "there" / "router-eval.json")
     command = ["evaluate", "--dataset-dir", "data", "--router", "router-head.safetensors", "--json"]
     code, here, _ = run(*command, "--output", "here.json", "--errors", "here.jsonl")
     assert code == 0

@@ -8,7 +8,7 @@ from typing import Any
 from application.training.grow_router import GrowRouterReport
 
 
-def report_as_text(report: GrowRouterReport) -> str:
+def as_text(report: GrowRouterReport) -> str:
     """Return the report for people: what changed in the data, and per adapter before and after."""
     return "\n".join(_lines(report))
 
@@ -33,8 +33,8 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def report_as_json(report: GrowRouterReport) -> dict[str, Any]:
-    """Return the report as plain JSON values."""
+def as_values(report: GrowRouterReport) -> dict[str, Any]:
+    """Return the report as plain values."""
     grown, training = report.grown, report.training
     return {
         "dataset": str(grown.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from application.datasets.dataset_metadata import account_as_json, validated_as_json
 from application.datasets.draw_balanced import describe_losses
@@ -13,7 +14,7 @@ from domain.split import Split
 _RULE = "=" * 70
 
 
-def report_as_text(report: GenerateReport, *, test: bool = False) -> str:
+def as_text(report: GenerateReport, *, test: bool = False) -> str:
     """Return the report in the form of the workflow guide, with the accounting of the source lines."""
     return "\n".join(
         [
@@ -92,12 +93,10 @@ def _files(report: GenerateReport) -> Iterator[str]:
     yield "  Saved metadata to metadata.json"
 
 
-def report_as_json(report: GenerateReport) -> str:
-    """Return the report as one JSON object."""
-    import orjson
-
+def as_values(report: GenerateReport) -> dict[str, Any]:
+    """Return the report as plain values."""
     train, held_out = report.per_adapter
-    content = {
+    return {
         "path": printable(report.path),
         "seed": report.request.seed,
         "labels": report.labels.as_mapping(),
@@ -107,4 +106,3 @@ def report_as_json(report: GenerateReport) -> str:
         "validation": {found.adapter: validated_as_json(found) for found in report.validated},
         "files": {one.name: {"sha256": one.sha256, "bytes": one.size, "rows": one.rows} for one in report.files},
     }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()

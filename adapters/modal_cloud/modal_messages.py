@@ -1,16 +1,17 @@
-"""How a container tells the caller, over a Modal queue, how far it is."""
+"""Messages over a Modal queue: how a container tells the caller how far it is, and how the caller repeats that."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from typing import Any
 
 from attrs import field, frozen, mutable
 
-from adapters.modal_cloud.modal_wire import event_to_wire, travels
+from adapters.modal_cloud.modal_wire import event_from_wire, event_to_wire, travels
+from application.ports import ProgressReporter, ProgressTask, TrainingObserver
 from domain.training import TrainingEvent
 
 
@@ -83,3 +84,44 @@ class QueueObserver:
             self.print_event(event)
         if travels(event):
             self.updates.send(event_to_wire(event))
+
+
+@frozen(eq=False)
+class Relay:
+    """Repeats here what a container tells: training events and progress.
+
+    Attributes:
+        progress: shows the container's progress.
+        observer: hears the container's training events, or None.
+    """
+
+    progress: ProgressReporter
+    observer: TrainingObserver | None = None
+    _open: dict[int, tuple[ExitStack, ProgressTask]] = field(factory=dict, init=False)
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_all()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Take one message; kinds that this version does not know are skipped."""
+        kind = message.get("kind")
+        if kind == "event" and self.observer is not None:
+            event: TrainingEvent = event_from_wire(message)
+            self.observer.on_event(event)
+        elif kind == "started":
+            self._close_all()  # what an earlier container had under way is over
+        elif kind == "progress":
+            stack = ExitStack()
+            task = stack.enter_context(self.progress.track(message["description"], message["total"]))
+            self._open[message["id"]] = (stack, task)
+        elif kind == "advance" and message["id"] in self._open:
+            self._open[message["id"]][1].advance(message["steps"])
+        elif kind == "done" and message["id"] in self._open:
+            self._open.pop(message["id"])[0].close()
+
+    def _close_all(self) -> None:
+        while self._open:
+            self._open.popitem()[1][0].close()

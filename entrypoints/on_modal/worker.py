@@ -8,67 +8,39 @@ after its last commit, so that Modal starts the same input again elsewhere.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen, mutable
 
+from adapters.lora.lora_files import lora_folders
 from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
-from adapters.modal_cloud.modal_requests import RemoteAnswers, RemoteEvaluation, RemoteQuestions
+from adapters.modal_cloud.modal_answering import RemoteAnswers
+from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates
+from adapters.modal_cloud.modal_volumes import Volumes
 from adapters.modal_cloud.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
+from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
 from application.ports import Interruption, ProgressReporter, TrainJob
 from application.training.encode_prompts import EncodeReport, EncodeShare
 from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError
-from entrypoints.bootstrap import Application
-from entrypoints.cli.lora_options import lora_folders
-from entrypoints.cli.training_lines import TrainingLines
+from entrypoints.backend import Evaluation, Questions
 from entrypoints.logs import set_up_logs
-from entrypoints.modal_places import EVALUATION, LORA_DIR, LORA_FOLDERS
-from entrypoints.modal_updates import QueueObserver, QueueProgressReporter, Updates
+from entrypoints.on_modal.places import EVALUATION, LORA_DIR, LORA_FOLDERS, THERE
+from entrypoints.reports.training import TrainingLines
+from entrypoints.settings import Places
+from entrypoints.wiring.local import LocalApplication
+from entrypoints.wiring.local_backend import LocalBackend
 
 if TYPE_CHECKING:
     from adapters.base_model.transformers_base import LoadedBase
     from application.training.fit_router import FitRouter
 
 
-@mutable
-class Volumes:
-    """The volumes of a container, as ``modal.Volume`` objects.
-
-    Attributes:
-        written: those that it writes to.
-        read: those that it only reads.
-        least_seconds: least time between two commits of which the second can wait.
-    """
-
-    written: Sequence[Any]
-    read: Sequence[Any] = ()
-    least_seconds: float = 0.0
-    _committed_at: float = field(default=float("-inf"), init=False)
-
-    def reload(self) -> None:
-        """Bring in what others have committed, also since this container started; no file may be open."""
-        for volume in (*self.written, *self.read):
-            volume.reload()
-
-    def commit(self) -> None:
-        """Make what was written here durable and visible to others."""
-        for volume in self.written:
-            volume.commit()
-
-    def commit_soon(self) -> None:
-        """Commit, unless this did so a moment ago."""
-        if time.monotonic() - self._committed_at >= self.least_seconds:
-            self.commit()
-            self._committed_at = time.monotonic()
-
-
 @mutable(slots=False)
-class ContainerApplication(Application):
+class ContainerApplication(LocalApplication):
     """The composition root with what differs in a container: progress goes to the caller, checkpoints are committed.
 
     Attributes:
@@ -100,6 +72,24 @@ class ContainerApplication(Application):
         from adapters.datasets.prompt_files import PromptFileReader
 
         return EncodeShare(self.datasets, PromptFileReader(), self.load_features)
+
+
+@frozen(eq=False)
+class ContainerBackend(LocalBackend):
+    """The container's own process as a place to run: LoRA adapters lie on the checkpoints volume."""
+
+    places: Places = THERE
+
+    def lora_folders(self, questions: Questions) -> dict[str, Path]:
+        """Return the LoRA adapters' folders; the volume may lack some, a folder that was asked for none."""
+        try:
+            found = lora_folders({}, questions.lora_dir or LORA_DIR)
+        except MissingFileError:
+            if questions.lora_dir is not None:
+                raise
+            found = {}
+        named = {name: found[folder] for name, folder in LORA_FOLDERS.items() if folder in found}
+        return named | found | questions.loras
 
 
 @frozen(eq=False)
@@ -147,11 +137,36 @@ class Worker:
 
     def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Score a router, and keep the figures on the output volume."""
-        return self._answer(lambda app: _evaluate(app, from_wire(RemoteEvaluation, request)))
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            from entrypoints.reports.evaluation import as_text, as_values
+            from entrypoints.reports.printing import json_bytes
+
+            report = ContainerBackend(app).evaluate(from_wire(Evaluation, request))
+            app.write_file(EVALUATION, json_bytes(as_values(report)))
+            if app.updates.queue is None and request.get("log", True):
+                print(f"{as_text(report)}\nSaved {EVALUATION}")
+            return to_wire(report)
+
+        return self._answer(work)
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Route prompts, and answer them unless only routing is asked for."""
-        return self._answer(lambda app: _infer(app, from_wire(RemoteQuestions, request)))
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            asked, here = from_wire(Questions, request), ContainerBackend(app)
+            if request.get("route_only"):
+                return to_wire(RemoteAnswers(decisions=tuple(here.route(asked))))
+            answers: dict[int, Answer] = {}
+            stream = here.answering(asked).stream(AnswerRequest(asked.prompts, asked.options, asked.policy))
+            for index, answer in stream:
+                if isinstance(answer, MoeRouterError):
+                    raise answer
+                app.updates.send({"kind": "answer", "index": index, **to_wire(answer)})
+                answers[index] = answer
+            return to_wire(RemoteAnswers(answers=tuple(answers[index] for index in range(len(asked.prompts)))))
+
+        return self._answer(work)
 
     def _answer(self, work: Callable[[ContainerApplication], dict[str, Any]]) -> dict[str, Any]:
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
@@ -181,56 +196,3 @@ def _fan_out(app: ContainerApplication, job: TrainJob, shares: int, encode: Call
             from_wire(EncodeReport, result)
             task.advance()
     app.volumes.reload()
-
-
-def _evaluate(app: ContainerApplication, asked: RemoteEvaluation) -> dict[str, Any]:
-    from application.routing.evaluate_router import EvaluateRequest
-    from application.training.data_paths import evaluation_path
-    from entrypoints.cli.evaluate_report import report_as_json, report_as_text
-
-    path = evaluation_path(asked.data_path, asked.dataset_dir, asked.environment)
-    router = app.routers.load(asked.router)
-    evaluate = app.evaluate_router(router, base_model=asked.base_model, use_cache=asked.use_cache)
-    report = evaluate(EvaluateRequest(path, asked.out_of_scope, asked.robustness))
-    app.write_file(EVALUATION, report_as_json(report))
-    if app.updates.queue is None:
-        print(f"{report_as_text(report)}\nSaved {EVALUATION}")
-    return to_wire(report)
-
-
-def _infer(app: ContainerApplication, asked: RemoteQuestions) -> dict[str, Any]:
-    from application.answering.answer_prompts import AnswerRequest
-    from application.routing.route_prompts import RouteRequest
-    from domain.answers import AnswerPolicy, Fallback
-    from domain.chats import routing_text
-
-    router = app.routers.load(asked.router)
-    policy = AnswerPolicy(Fallback.parse(asked.fallback), frozenset(asked.disabled))
-    if asked.route_only:
-        route = app.route_prompts(router, base_model=asked.base_model)
-        texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in asked.prompts)
-        return to_wire(RemoteAnswers(decisions=tuple(route(RouteRequest(texts, disabled=policy.disabled)))))
-    for name in asked.loras:
-        if name != policy.fallback.adapter:
-            router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
-    folders = _lora_folders(asked)
-    answering = app.answer_prompts(router, folders, asked.base_model, policy=policy)
-    answers: dict[int, Answer] = {}
-    for index, answer in answering.stream(AnswerRequest(asked.prompts, asked.options, policy)):
-        if isinstance(answer, MoeRouterError):
-            raise answer
-        app.updates.send({"kind": "answer", "index": index, **to_wire(answer)})
-        answers[index] = answer
-    return to_wire(RemoteAnswers(answers=tuple(answers[index] for index in range(len(asked.prompts)))))
-
-
-def _lora_folders(asked: RemoteQuestions) -> dict[str, Path]:
-    """Return the LoRA adapters' folders by name; the checkpoints volume may lack some, a folder asked for none."""
-    try:
-        found = lora_folders((), asked.lora_dir or LORA_DIR)
-    except MissingFileError:
-        if asked.lora_dir is not None:
-            raise
-        found = {}
-    named = {name: found[folder] for name, folder in LORA_FOLDERS.items() if folder in found}
-    return named | found | asked.loras

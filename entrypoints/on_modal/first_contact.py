@@ -7,6 +7,7 @@ that this opens is the one that the command goes on with.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -24,9 +25,10 @@ def require_modal_to_answer() -> None:
     from adapters.modal_cloud.modal_connection import ModalConnection
     from domain.errors import MoeRouterError
     from entrypoints.exit_codes import exit_code
+    from entrypoints.settings import Settings
 
     try:
-        ModalConnection().open()
+        ModalConnection(deadline=Settings.read(os.environ).modal_timeout).open()
     except MoeRouterError as error:
         click.echo(f"moe-router: {error}", err=True)
         sys.exit(exit_code(error))

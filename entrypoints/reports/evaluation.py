@@ -1,9 +1,11 @@
-"""What ``moe-router evaluate`` prints and writes."""
+"""A router's score: what ``moe-router evaluate`` prints, and ``router-eval.json``."""
 
 from __future__ import annotations
 
 import io
+import math
 import sys
+from typing import Any
 
 import attrs
 import orjson
@@ -13,15 +15,54 @@ from rich.table import Table
 from rich.text import Text
 
 from application.routing.evaluate_router import EvaluateReport
-from application.routing.evaluation_report import evaluation_values
 
 MOST_COLUMNS = 12
 """With more adapters than this, the confusion table lists pairs instead of a matrix."""
 
 
-def report_as_json(report: EvaluateReport) -> bytes:
-    """Return the content of ``router-eval.json``."""
-    return orjson.dumps(evaluation_values(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+def as_values(report: EvaluateReport) -> dict[str, Any]:
+    """Return the report as JSON-ready values; the first four keys are those of the first scripts."""
+    figures, names = report.figures, report.card.labels.names
+    limits = report.card.thresholds
+    values: dict[str, Any] = {
+        "accuracy": figures.accuracy,
+        "total": figures.total,
+        "correct": figures.correct,
+        "confusion": {
+            f"{names[gold]}->{names[predicted]}": count for (gold, predicted), count in figures.confusion.items()
+        },
+        "scored": str(report.data_path),
+        "remembered": report.remembered,
+        "router_sha256": report.router_sha256,
+        "macro_f1": figures.macro_f1,
+        "adapters": {
+            each.adapter: {
+                "precision": each.precision,
+                "recall": each.recall,
+                "f1": each.f1,
+                "support": each.support,
+            }
+            for each in figures.adapters
+        },
+        "calibration_error": figures.calibration_error,
+        "reliability": [attrs.asdict(each) for each in figures.reliability],
+        "risk_coverage": {
+            "area": figures.risk_coverage_area,
+            "points": [attrs.asdict(each) for each in figures.risk_coverage],
+        },
+        "abstention": {
+            "min_confidence": limits.min_confidence,
+            "max_out_of_scope": limits.max_out_of_scope if math.isfinite(limits.max_out_of_scope) else None,
+            "target_error": report.card.target_error,
+            "coverage": figures.coverage,
+            "selective_accuracy": figures.selective_accuracy,
+        },
+    }
+    if report.out_of_scope is not None:
+        values["out_of_scope"] = {**attrs.asdict(report.out_of_scope), "examples_remembered": report.examples}
+    if report.flips:
+        values["robustness"] = {name: attrs.asdict(flips) for name, flips in report.flips.items()}
+    return values
 
 
 def errors_as_jsonl(report: EvaluateReport) -> bytes:
@@ -29,7 +70,7 @@ def errors_as_jsonl(report: EvaluateReport) -> bytes:
     return b"".join(orjson.dumps(attrs.asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in report.wrong)
 
 
-def report_as_text(report: EvaluateReport) -> str:
+def as_text(report: EvaluateReport) -> str:
     """Return the report for people."""
     on_terminal = sys.stdout.isatty()
     console = Console(file=io.StringIO(), force_terminal=on_terminal, width=None if on_terminal else 160)

@@ -10,8 +10,8 @@ from typing import Final
 import modal
 
 LAYERS: Final = ("domain", "application", "adapters", "entrypoints")
-_CONSTRAINTS: Final = Path(__file__).parent.parent / "constraints.txt"
-_PROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
+_CONSTRAINTS: Final = Path(__file__).parents[2] / "constraints.txt"
+_PROJECT: Final = Path(__file__).parents[2] / "pyproject.toml"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard in a Modal container, following what training runs commit to the volume."""
+"""TensorBoard over logs that somebody else writes: on a volume that must be reloaded, or far away."""
 
 from __future__ import annotations
 

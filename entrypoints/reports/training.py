@@ -117,8 +117,8 @@ def evaluation(event: Evaluated) -> str:
     return f"Step {event.step:5d}: eval_loss={event.eval_loss:.4f} eval_acc={event.eval_accuracy:.4f} | {mark}"
 
 
-def report_as_json(report: TrainReport) -> dict[str, Any]:
-    """Return the report for ``--json``."""
+def as_values(report: TrainReport) -> dict[str, Any]:
+    """Return the report as plain values."""
     card = report.card
     return {
         "router": str(report.router_path),

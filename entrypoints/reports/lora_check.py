@@ -7,7 +7,7 @@ from typing import Any
 from application.answering.check_lora_adapters import LoraCheck, LoraDiagnosis
 
 
-def as_object(check: LoraCheck) -> dict[str, Any]:
+def as_values(check: LoraCheck) -> dict[str, Any]:
     """Return the report as plain values."""
     return {
         "ok": check.sound,
@@ -36,7 +36,7 @@ def _object(each: LoraDiagnosis) -> dict[str, Any]:
     }
 
 
-def as_table(check: LoraCheck) -> str:
+def as_text(check: LoraCheck) -> str:
     """Return the report as lines of text."""
     width = max(7, *(len(each.name) for each in check.diagnoses))
     lines = [

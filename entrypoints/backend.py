@@ -1,0 +1,176 @@
+"""Where work runs: the seam between commands and the machines that train, score and answer.
+
+A command describes what is wanted in the values of this module and hands it to the backend that ``--backend``
+names. Another place to run is one module with an ``open_backend`` function, listed in
+:data:`entrypoints.bootstrap.BACKENDS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import field, fields, frozen
+
+from application.answering.answer_file import AnswerStream
+from application.answering.answers import Prompt
+from domain.answers import GREEDY, AnswerPolicy, Fallback, GenerationOptions
+from domain.errors import UsageError
+from entrypoints.settings import DataFiles, Places, Training
+
+if TYPE_CHECKING:  # every command pays for what is imported here, --help included
+    from application.answering.answer_prompts import AnswerRequest
+    from application.answering.answers import Answer
+    from application.ports import TrainingObserver, TrainReport
+    from application.routing.evaluate_router import EvaluateReport
+    from domain.routing import RoutingDecision
+
+
+@frozen
+class Where:
+    """Where work is to run.
+
+    Attributes:
+        name: the backend, see :data:`entrypoints.bootstrap.BACKENDS`.
+        gpu: kind of GPU to ask for.
+        hf_secret: name of the secret with ``HF_TOKEN``, for gated base models.
+        encode_shards: containers that encode prompts together.
+    """
+
+    name: str = "local"
+    gpu: str | None = None
+    hf_secret: str | None = None
+    encode_shards: int = 1
+
+    def refuse_remote_options(self) -> None:
+        """Raise UsageError for options that a backend on this machine would ignore."""
+        given = [each.name for each in fields(Where)[1:] if getattr(self, each.name) != each.default]
+        if given:
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise UsageError(f"{flags} {'belongs' if len(given) == 1 else 'belong'} to --backend modal")
+
+
+@frozen
+class Evaluation:
+    """What to score; paths are those of the machine that scores.
+
+    Attributes:
+        router: router file.
+        data: which rows.
+        base_model: hub id or folder; else the one that the router was trained on.
+        out_of_scope: file of prompts that belong to no adapter.
+        robustness: whether changed prompts are routed as well.
+        use_cache: whether the feature cache may be used.
+    """
+
+    router: Path
+    data: DataFiles = field(factory=DataFiles)
+    base_model: str | None = None
+    out_of_scope: Path | None = None
+    robustness: bool = True
+    use_cache: bool = True
+
+
+@frozen
+class Questions:
+    """What to route or answer, and with what; paths are those of the machine that answers.
+
+    Attributes:
+        router: router file.
+        prompts: the prompts.
+        options: how answers are generated.
+        base_model: hub id or folder; else the one that the router was trained on.
+        lora_dir: folder with one folder per LoRA adapter.
+        loras: folders of LoRA adapters by name; they go before those in `lora_dir`.
+        fallback: see :meth:`domain.answers.Fallback.parse`.
+        disabled: adapters that are not to answer.
+    """
+
+    router: Path
+    prompts: tuple[Prompt, ...] = ()
+    options: GenerationOptions = GREEDY
+    base_model: str | None = None
+    lora_dir: Path | None = None
+    loras: dict[str, Path] = field(factory=dict)
+    fallback: str | None = None
+    disabled: tuple[str, ...] = ()
+
+    @property
+    def policy(self) -> AnswerPolicy:
+        """Who may answer; raises UsageError for a fallback that cannot be an adapter's name."""
+        return AnswerPolicy(Fallback.parse(self.fallback), frozenset(self.disabled))
+
+
+@frozen
+class StartedRun:
+    """A training run that goes on without us.
+
+    Attributes:
+        call_id: id of the run.
+        app_id: id of what it runs in.
+        router: where the router will be.
+        follow: command that shows how it gets on.
+        fetch: command that fetches the router.
+    """
+
+    call_id: str
+    app_id: str
+    router: Path
+    follow: str
+    fetch: str
+
+
+class Answering(AnswerStream, Protocol):
+    """Answers prompts, all at once or as a stream."""
+
+    def __call__(self, request: AnswerRequest) -> list[Answer]:
+        """Return one answer per prompt, in order."""
+        ...
+
+
+class Backend(Protocol):
+    """Somewhere that trains, scores and answers; every method raises what the local use case raises."""
+
+    @property
+    def places(self) -> Places:
+        """Where it reads and writes unless it is told otherwise."""
+        ...
+
+    def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
+        """Train a router to the end of the run."""
+        ...
+
+    def start(self, request: Training) -> StartedRun:
+        """Start training a router and leave the run to itself."""
+        ...
+
+    def fetch_command(self, router: Path) -> str | None:
+        """Return the command that brings a router here; None when it is here already."""
+        ...
+
+    def evaluate(self, request: Evaluation) -> EvaluateReport:
+        """Score a router on held-out prompts."""
+        ...
+
+    def check(self, questions: Questions) -> None:
+        """Raise what is wrong with questions, as far as it can be told before anything slow."""
+        ...
+
+    def route(self, questions: Questions) -> Sequence[tuple[str, RoutingDecision]]:
+        """Return for each prompt the text that was routed, and the decision; no LoRA adapter is loaded."""
+        ...
+
+    def answering(self, questions: Questions) -> Answering:
+        """Return what answers prompts, loaded and checked; those in `questions` are ignored."""
+        ...
+
+    def setting(self, questions: Questions) -> str:
+        """Return what answers, as one short word: answers with another are not put into one file."""
+        ...
+
+
+def setting(*parts: object) -> str:
+    """Return 12 hexadecimal digits that change when any part's ``repr`` does."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:12]

@@ -1,0 +1,102 @@
+"""This process as a place to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from domain.errors import UsageError
+from entrypoints.backend import Evaluation, Questions, StartedRun, Where, setting
+from entrypoints.settings import HERE, Places, Training
+from entrypoints.wiring.local import LocalApplication
+
+if TYPE_CHECKING:  # every command pays for what is imported here
+    from application.answering.answer_prompts import AnswerPrompts
+    from application.ports import TrainedRouter, TrainingObserver, TrainReport
+    from application.routing.evaluate_router import EvaluateReport
+    from domain.routing import RoutingDecision
+
+
+def open_backend(app: LocalApplication, where: Where) -> LocalBackend:
+    """Return this process as a backend; raises UsageError for options that it would ignore."""
+    where.refuse_remote_options()
+    return LocalBackend(app)
+
+
+@frozen(eq=False)
+class LocalBackend:
+    """A :class:`entrypoints.backend.Backend` that works in this process.
+
+    Attributes:
+        app: builds the use cases.
+        places: where things are unless a request says otherwise.
+    """
+
+    app: LocalApplication
+    places: Places = HERE
+
+    def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
+        """Train here; a target that cannot be written is an error before seconds of imports."""
+        job = request.job(self.places)
+        self.app.routers.check_target(job.router_out)
+        return self.app.fit_router(self.app.interruption).train(job, observer)
+
+    def start(self, request: Training) -> StartedRun:
+        """Raise UsageError: this process ends with its command."""
+        raise UsageError("--detach belongs to --backend modal")
+
+    def fetch_command(self, router: Path) -> None:
+        """Return None: it is here."""
+
+    def evaluate(self, request: Evaluation) -> EvaluateReport:
+        """Score here."""
+        from application.routing.evaluate_router import EvaluateRequest
+
+        path = request.data.evaluation(self.places.dataset)
+        router = self.app.routers.load(request.router)
+        evaluate = self.app.evaluate_router(router, base_model=request.base_model, use_cache=request.use_cache)
+        return evaluate(EvaluateRequest(path, request.out_of_scope, request.robustness))
+
+    def check(self, questions: Questions) -> None:
+        """Raise unless router and LoRA adapters are there and named as the router names them."""
+        self._named(questions)
+
+    def route(self, questions: Questions) -> Sequence[tuple[str, RoutingDecision]]:
+        """Route here."""
+        from application.routing.route_prompts import RouteRequest
+        from domain.chats import routing_text
+
+        router = self.app.routers.load(questions.router)
+        route = self.app.route_prompts(router, base_model=questions.base_model)
+        texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in questions.prompts)
+        return list(zip(texts, route(RouteRequest(texts, disabled=frozenset(questions.disabled))), strict=True))
+
+    def answering(self, questions: Questions) -> AnswerPrompts:
+        """Load router, base model and LoRA adapters."""
+        router, folders = self._named(questions)
+        return self.app.answer_prompts(router, folders, questions.base_model, policy=questions.policy)
+
+    def setting(self, questions: Questions) -> str:
+        """Return a hash over the router's bytes, the LoRA adapters' bytes, and the options."""
+        from adapters.lora.lora_files import contents
+
+        router, folders = self._named(questions)
+        disabled = sorted(set(questions.disabled))
+        return setting(router.sha256, contents(folders), questions.options, questions.fallback, disabled)
+
+    def lora_folders(self, questions: Questions) -> dict[str, Path]:
+        """Return the folders of the LoRA adapters by name; raises MissingFileError."""
+        from adapters.lora.lora_files import lora_folders
+
+        return lora_folders(questions.loras, questions.lora_dir)
+
+    def _named(self, questions: Questions) -> tuple[TrainedRouter, dict[str, Path]]:
+        folders = self.lora_folders(questions)
+        router = self.app.routers.load(questions.router)
+        for name in questions.loras:
+            if name != questions.policy.fallback.adapter:
+                router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
+        return router, folders

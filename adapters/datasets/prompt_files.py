@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,11 @@ import orjson
 from application.answering.answers import Prompt
 from application.ports.answer_files import PromptRow
 from domain.chats import Chat, as_chat, first_present, parse_turns, routing_text
-from domain.errors import DataRejectedError, MissingFileError, StorageError
+from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError
 from domain.turns import TurnChoice
+
+LINE_LIMIT = 16 * 1024 * 1024
+"""Bytes of a line at most: a file without line ends must not fill the memory."""
 
 _KEYS = ("prompt", "text", "messages", "conversations")
 
@@ -27,7 +34,11 @@ class PromptFileReader:
 
     def read_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> list[str]:
         """Read one file, or standard input for ``-``; see the port for the contract."""
-        return [routing_text(row.prompt.chat, turn) for _, row in _rows(path)]
+        return list(self.stream_prompts(path, turn))
+
+    def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
+        """Read one file, or standard input for ``-``, line by line; see the port for the contract."""
+        return (routing_text(row.prompt.chat, turn) for _, row in _rows(path))
 
     def read_prompt_rows(self, path: Path) -> list[PromptRow]:
         """Read one file; see the port for the contract."""
@@ -39,33 +50,38 @@ class PromptFileReader:
         return list(rows.values())
 
 
-def _rows(path: Path) -> list[tuple[int, PromptRow]]:
-    strict = path.suffix in (".jsonl", ".json")
-    rows = []
-    # Split at \n only: U+2028 and its like are not line ends.
-    for number, raw in enumerate(_content(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+def _rows(path: Path) -> Iterator[tuple[int, PromptRow]]:
+    strict, found = path.suffix in (".jsonl", ".json"), False
+    for number, raw in enumerate(_lines(path), start=1):
         if not raw.strip():
             continue
         try:
+            if len(raw.rstrip(b"\n")) > LINE_LIMIT:
+                raise DataRejectedError(
+                    f"is longer than {LINE_LIMIT >> 20} MiB", hint="one prompt a line is expected"
+                )
             row = _row(_parsed(raw, strict), number, path.parent)
             routing_text(row.prompt.chat)
         except DataRejectedError as error:
             raise DataRejectedError(error.what, where=f"{path}:{number}", hint=error.hint) from error
-        rows.append((number, row))
-    if not rows:
+        found = True
+        yield number, row
+    if not found:
         raise DataRejectedError("holds no prompts", where=path)
-    return rows
 
 
-def _content(path: Path) -> bytes:
-    if str(path) == "-":
-        return sys.stdin.buffer.read()
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield each line as soon as it is there. Lines end at ``\\n`` only: U+2028 and its like are not line ends."""
     try:
-        return path.read_bytes()
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            first = file.readline(LINE_LIMIT + 2).removeprefix(b"\xef\xbb\xbf")
+            yield from chain([first], iter(partial(file.readline, LINE_LIMIT + 2), b""))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         what = "is a folder, not a file" if path.is_dir() else "no such file"
         raise MissingFileError(what, where=path) from None
     except OSError as error:
+        if isinstance(error, MoeRouterError):  # of whoever used the line
+            raise
         raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
 
 

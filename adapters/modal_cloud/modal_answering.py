@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from adapters.modal_cloud.modal_jobs import RESULT, Jobs
 from adapters.modal_cloud.modal_messages import Relay
@@ -47,17 +47,20 @@ class ModalAnswering:
     def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
         """Yield ``(index, answer)`` as batches finish there; what a message lost comes with the result at the end.
 
+        What is done already is not sent, so that a decision of a run that goes on may differ in its last digit.
         A container that is replaced starts over; an answer that is here already is not given again. Raises what the
         local use case raises, and RemoteError.
         """
+        sent = [index for index in range(len(request.prompts)) if index not in request.done]
+        asked = evolve(request, prompts=tuple(request.prompts[index] for index in sent), done=frozenset())
         given: set[int] = set()
-        with Relay(self.progress) as relay, closing(self.jobs.follow("infer", self.ask(request))) as messages:
+        with Relay(self.progress) as relay, closing(self.jobs.follow("infer", self.ask(asked))) as messages:
             for message in messages:
                 relay(message)
                 for index, answer in _answers(message):
                     if index not in given:
                         given.add(index)
-                        yield index, answer
+                        yield sent[index], answer
 
 
 def _answers(message: dict[str, Any]) -> Iterator[tuple[int, Answer]]:

@@ -29,6 +29,7 @@ FORMAT_FAMILY: Final = "moe-router/"
 FORMAT: Final = FORMAT_FAMILY + "2"
 METADATA_KEY: Final = "moe_router"
 NO_HASH: Final = "0" * 64
+MAX_ROUTER_BYTES: Final = 4 * 1024**3
 MAX_HEADER_BYTES: Final = 64 * 1024 * 1024
 _UNSAFE: Final[tuple[tuple[bytes, str], ...]] = (
     (b"PK\x03\x04", "a zip archive, as torch.save writes"),
@@ -113,6 +114,27 @@ def header_end(start: bytes, size: int) -> int:
                 hint="use the .safetensors file of this router",
             )
     raise RouterFileError("not a router file: no whole safetensors header")
+
+
+def require_whole(start: bytes, size: int) -> None:
+    """Raise RouterFileError unless the tensors of a file's header fill the file, and no more than a router can need.
+
+    Args:
+        start: everything up to the header's end.
+        size: the file's size in bytes.
+    """
+    try:
+        header = orjson.loads(start[8:])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        end = len(start) + max(ends)
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RouterFileError("not a router file: its header describes no tensors") from error
+    if end != size:
+        raise RouterFileError(
+            f"damaged: {size} bytes long, its header describes {end}", hint="copy or train it again"
+        )
+    if size > MAX_ROUTER_BYTES:
+        raise RouterFileError(f"larger than {MAX_ROUTER_BYTES >> 30} GiB, which no router needs; it was not loaded")
 
 
 def read_document(start: bytes) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adapters.files.atomic_files import write_bytes
+from adapters.files.regular_files import open_regular
 from adapters.files.staged_folder import check_replaceable
 from adapters.files.writable import check_writable
-from adapters.router.router_bytes import from_bytes, header_end, read_document, to_bytes
+from adapters.router.router_bytes import from_bytes, header_end, read_document, require_whole, to_bytes
 from adapters.router.router_folder import CONFIG, ROUTER_FOLDER, WEIGHTS, check_config, write_folder
 from application.ports import TrainedRouter
 from domain.errors import MissingFileError, RouterFileError, StorageError, UsageError
@@ -94,13 +95,14 @@ def _read_router(source: Path) -> bytes:
         start = file.read(9)
         start += file.read(header_end(start, size) - len(start))
         read_document(start)
+        require_whole(start, size)
         return start + file.read(size - len(start) + 1)
 
 
 @contextmanager
 def _opened(source: Path) -> Iterator[BinaryIO]:
     try:
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             yield file
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError("no such router file", where=source, hint="`moe-router train` makes one") from error

@@ -88,30 +88,30 @@ class AnswerFile:
         rows = self.rows.read_prompt_rows(request.source)
         self.log.check()
         with self.log.held():
-            return self._answer(rows, self._unanswered(rows, request.source), request)
+            return self._answer(rows, self._answered(rows, request.source), request)
 
     def _answer(
-        self, rows: Sequence[PromptRow], waiting: Sequence[PromptRow], request: AnswerFileRequest
+        self, rows: Sequence[PromptRow], done: frozenset[int], request: AnswerFileRequest
     ) -> AnswerFileReport:
-        if not waiting:
-            return AnswerFileReport(len(rows), len(rows), {}, 0, 0)
-        answer_prompts = self.answering()
         by_adapter: dict[str, int] = {}
         fallbacks = tokens = 0
-        with self.progress.track("Answering prompts", len(waiting)) as task:
-            prompts = tuple(row.prompt for row in waiting)
-            for index, answer in answer_prompts.stream(AnswerRequest(prompts, request.options, request.policy)):
-                if isinstance(answer, MoeRouterError):
-                    raise answer
-                self.log.append(waiting[index].id, routing_text(prompts[index].chat), answer)
-                name = answer.adapter or "base"
-                by_adapter[name] = by_adapter.get(name, 0) + 1
-                fallbacks += answer.fallback is not None
-                tokens += answer.tokens
-                task.advance()
-        return AnswerFileReport(len(rows), len(rows) - len(waiting), by_adapter, fallbacks, tokens)
+        if len(done) < len(rows):
+            answer_prompts = self.answering()
+            asked = AnswerRequest(tuple(row.prompt for row in rows), request.options, request.policy, done)
+            with self.progress.track("Answering prompts", len(rows) - len(done)) as task:
+                for index, answer in answer_prompts.stream(asked):
+                    if isinstance(answer, MoeRouterError):
+                        raise answer
+                    self.log.append(rows[index].id, routing_text(rows[index].prompt.chat), answer)
+                    name = answer.adapter or "base"
+                    by_adapter[name] = by_adapter.get(name, 0) + 1
+                    fallbacks += answer.fallback is not None
+                    tokens += answer.tokens
+                    task.advance()
+        return AnswerFileReport(len(rows), len(done), by_adapter, fallbacks, tokens)
 
-    def _unanswered(self, rows: Sequence[PromptRow], source: Path) -> list[PromptRow]:
+    def _answered(self, rows: Sequence[PromptRow], source: Path) -> frozenset[int]:
+        """Return the positions of the rows that an earlier run has answered."""
         finished = self.log.finished()
         for row in rows:
             if row.id in finished and finished[row.id] != routing_text(row.prompt.chat):
@@ -120,4 +120,4 @@ class AnswerFile:
                     where=source,
                     hint="write to another file, or give the prompts other ids",
                 )
-        return [row for row in rows if row.id not in finished]
+        return frozenset(index for index, row in enumerate(rows) if row.id in finished)

@@ -23,6 +23,9 @@ from domain.chats import routing_text
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 
+GROUP = 256
+"""Prompts that are routed together, in the order in which they are given."""
+
 
 @frozen
 class AnswerRequest:
@@ -32,11 +35,14 @@ class AnswerRequest:
         prompts: the prompts.
         options: how answers are generated.
         policy: who may answer.
+        done: positions of prompts that need no answer. They are routed with the others (figures differ in their last
+            digits between batches), so that a run that goes on decides to the last digit as if it had never stopped.
     """
 
     prompts: tuple[Prompt, ...]
     options: GenerationOptions = GREEDY
     policy: AnswerPolicy = CHOSEN_ONLY
+    done: frozenset[int] = frozenset()
 
 
 @frozen
@@ -71,7 +77,7 @@ class AnswerPrompts:
         return answers
 
     def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
-        """Route all prompts in one pass, then yield ``(index, answer)`` as mixed batches finish, in any order.
+        """Yield ``(index, answer)`` as mixed batches finish, in any order within `GROUP` prompts routed together.
 
         A prompt that cannot be answered gives its error in place of an answer, and touches no other: it has no text,
         is too long, or the router abstains on it and that was asked to be an error.
@@ -80,23 +86,30 @@ class AnswerPrompts:
             UsageError, LoraAdapterError: the request's policy cannot hold; see `check_available`.
         """
         check_available(self.route.router.card.labels, self.engine.adapters, request.policy)
+        for start in range(0, len(request.prompts), GROUP):
+            waiting = [
+                index for index in range(start, min(start + GROUP, len(request.prompts))) if index not in request.done
+            ]
+            if waiting:
+                yield from self._answer_group(request, start, waiting)
+
+    def _answer_group(
+        self, request: AnswerRequest, start: int, waiting: Sequence[int]
+    ) -> Iterator[tuple[int, Answer | MoeRouterError]]:
+        found = self._route(request.prompts[start : start + GROUP], request.policy)
         routed: dict[int, _Routed] = {}
-        for index, each in enumerate(self._route(request.prompts, request.policy)):
+        for index in waiting:
+            each = found[index - start]
             if isinstance(each, MoeRouterError):
                 yield index, each
             else:
                 routed[index] = each
-        asked = list(routed)
+        asked = [(index, request.prompts[index], each.speaker.adapter) for index, each in routed.items()]
         generations = self.engine.generate(
-            [
-                GenerationRequest(prompt.chat, routed[index].speaker.adapter, prompt.images)
-                for index, prompt in enumerate(request.prompts)
-                if index in routed
-            ],
-            request.options,
+            [GenerationRequest(prompt.chat, adapter, prompt.images) for _, prompt, adapter in asked], request.options
         )
         for position, generation in generations:
-            index = asked[position]
+            index = asked[position][0]
             if isinstance(generation, MoeRouterError):
                 yield index, generation
             else:

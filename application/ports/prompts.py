@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -21,5 +22,12 @@ class PromptReader(Protocol):
             MissingFileError: no such file.
             DataRejectedError: a line gives no prompt; the message names the file and the line.
             StorageError: the file system refused.
+        """
+        ...
+
+    def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
+        """Yield what `read_prompts` returns, each as soon as its line is there; raises what it raises, but later.
+
+        Memory depends on the longest line that is allowed, not on the file.
         """
         ...

@@ -15,6 +15,7 @@ from domain.errors import UsageError
 from domain.routing import RoutingDecision
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
+from entrypoints.cli.as_they_come import as_they_come, in_chunks
 from entrypoints.cli.options import base_model_option, router_option
 from entrypoints.reports.decisions import decision_as_json, decision_as_text
 from entrypoints.settings import HERE
@@ -48,7 +49,8 @@ def command(
 ) -> None:
     """Decide which adapter should answer each prompt, and explain why. Loads no LoRA adapter.
 
-    Prompts come from --prompt, from a file (JSON lines, or one prompt a line), or from standard input.
+    Prompts come from --prompt, from a file (JSON lines, or one prompt a line), or from standard input. What comes
+    through a pipe is decided line by line, while the pipe is still open.
     """
     _check(prompts, source)
     loaded = app.routers.load(router or HERE.router)
@@ -70,20 +72,27 @@ def _check(prompts: tuple[str, ...], source: Path | None) -> None:
         raise UsageError("nothing to route", hint="give --prompt TEXT or --input FILE, or pipe prompts in")
 
 
-def _prompts(app: Application, prompts: tuple[str, ...], source: Path | None, turn: TurnChoice) -> tuple[str, ...]:
+def _prompts(
+    app: Application, prompts: tuple[str, ...], source: Path | None, turn: TurnChoice
+) -> Iterator[list[str]]:
+    """Return the prompts in lists; those of a pipe as they come, those of a file after all of them were checked."""
     if prompts:
-        return tuple(routing_text(as_chat(prompt), turn) for prompt in prompts)
-    return tuple(app.prompt_reader.read_prompts(source or Path("-"), turn))
+        return in_chunks([routing_text(as_chat(prompt), turn) for prompt in prompts], CHUNK)
+    path = source or Path("-")
+    lines = app.prompt_reader.stream_prompts(path, turn)
+    if not path.is_file():
+        return as_they_come(lines, CHUNK)
+    for _ in lines:
+        pass
+    return in_chunks(app.prompt_reader.stream_prompts(path, turn), CHUNK)
 
 
 def _routed(
-    route: RoutePrompts, prompts: tuple[str, ...], nearest: int, disabled: frozenset[str]
+    route: RoutePrompts, prompts: Iterator[list[str]], nearest: int, disabled: frozenset[str]
 ) -> Iterator[tuple[str, RoutingDecision, float]]:
     """Yield each prompt with its decision and the milliseconds it took (its share of its batch's time)."""
-    for start in range(0, len(prompts), CHUNK):
-        chunk = prompts[start : start + CHUNK]
+    for chunk in prompts:
         begun = perf_counter()
-        decisions = route(RouteRequest(chunk, nearest, disabled))
+        decisions = route(RouteRequest(tuple(chunk), nearest, disabled))
         milliseconds = (perf_counter() - begun) * 1000 / len(chunk)
-        for prompt, decision in zip(chunk, decisions, strict=True):
-            yield prompt, decision, milliseconds
+        yield from ((prompt, decision, milliseconds) for prompt, decision in zip(chunk, decisions, strict=True))

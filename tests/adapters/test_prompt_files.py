@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.datasets import prompt_files
 from adapters.datasets.prompt_files import PromptFileReader
 from domain.errors import DataRejectedError, MissingFileError
 
@@ -58,3 +59,15 @@ def test_a_bad_line_is_named(tmp_path, bad, message):
 def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(MissingFileError, match="is a folder"):
         PromptFileReader().read_prompts(tmp_path)
+
+
+def test_lines_are_read_one_by_one_and_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(prompt_files, "LINE_LIMIT", 10)
+    path = tmp_path / "p.txt"
+    path.write_text("0123456789\nshort\n0123456789a\nnever\n")
+    found = PromptFileReader().stream_prompts(path)
+    assert [next(found), next(found)] == ["0123456789", "short"]
+    with pytest.raises(DataRejectedError, match=r"p\.txt:3: is longer than"):
+        next(found)
+    with pytest.raises(DataRejectedError, match="zero:1: is longer than"):
+        PromptFileReader().read_prompts(Path("/dev/zero"))

@@ -297,6 +297,30 @@ def test_a_large_file_that_is_no_router_is_refused_after_its_header(tmp_path):
         SafetensorsRouterStore().load(path)
 
 
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_sparse_router_file_is_refused_before_its_tensors_are_read(content, tmp_path, claimed):
+    path, size = tmp_path / "r.safetensors", 40 * 1024**3
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = orjson.loads(content[8:start])
+    if claimed:
+        last = max(
+            (entry for name, entry in header.items() if name[0] != "_"), key=lambda one: one["data_offsets"][1]
+        )
+        last["data_offsets"][1] = size
+    text = orjson.dumps(header)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + size)
+    with pytest.raises(RouterFileError, match="larger than 4 GiB" if claimed else "its header describes"):
+        SafetensorsRouterStore().load(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "r.safetensors")
+    with pytest.raises(StorageError, match="device or pipe"):
+        SafetensorsRouterStore().load(tmp_path / "r.safetensors")
+
+
 def test_saving_follows_a_link_and_leaves_nothing_beside(router, tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "latest.safetensors").symlink_to(tmp_path / "kept" / "r.safetensors")

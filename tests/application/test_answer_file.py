@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.answers import InMemoryAnswerEngine
+from adapters.in_memory.features import InMemoryFeatureExtractor
 from adapters.in_memory.runtime import RecordingProgressReporter
 from adapters.lora.jsonl_answers import JsonlAnswerLog
 from application.answering.answer_file import AnswerFile, AnswerFileReport, AnswerFileRequest
@@ -108,6 +110,31 @@ def test_interrupted_and_resumed_is_uninterrupted(source: Path, tmp_path: Path, 
     assert said(output) == said(tmp_path / "whole.jsonl")
     report, engine = answer(source, output)
     assert (report.skipped, engine.requests) == (5, [])
+
+
+def test_a_run_that_goes_on_routes_the_same_prompts_together(source: Path, tmp_path: Path) -> None:
+    """Figures differ between batches in their last digits: here they tell how many prompts were routed at once."""
+
+    class BatchDependent(InMemoryFeatureExtractor):
+        def extract(self, texts: Any, taps: Any) -> Any:
+            return super().extract(texts, taps) * (1 + len(texts) / 100)
+
+    def run(output: Path, after: int = 10**9) -> None:
+        route, engine = small_route(), _BreakingEngine(DEFAULT_LABELS.names)
+        engine.left = after
+        answering = AnswerPrompts(evolve(route, features=BatchDependent()), engine)
+        log = JsonlAnswerLog(output)
+        AnswerFile(PromptFileReader(), log, lambda: answering, RecordingProgressReporter())(AnswerFileRequest(source))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("application.answering.answer_prompts.GROUP", 2)
+        run(tmp_path / "whole.jsonl")
+        for after in range(1, 5):
+            output = tmp_path / f"{after}.jsonl"
+            with pytest.raises(_InterruptedError):
+                run(output, after)
+            run(output)
+            assert rows_of(output) == rows_of(tmp_path / "whole.jsonl")
 
 
 def test_an_id_with_another_prompt_is_refused(source: Path, tmp_path: Path) -> None:

@@ -139,9 +139,17 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
         (["evaluate", "--dataset-dir", "nowhere"], 2, "nowhere/eval.jsonl or nowhere/val.jsonl: no such file"),
         (["evaluate", "--dataset-dir", "data", "--out-of-scope", "absent"], 2, "absent: no such file"),
         (["export", "router-head.safetensors", "--to", "r.onnx"], 2, "r.onnx"),
-        (["export", "router-head.safetensors", "--to", "data"], 1, "data: is a folder with other files; it is not"),
-        (["export", "router-head.safetensors", "--to", "data", "--force"], 1, "data: is a folder with other files"),
-        (["export", "router-head.safetensors", "--to", "notes"], 1, "notes: is a file, and a router without suffix"),
+        (
+            ["export", "router-head.safetensors", "--to", "data"],
+            1,
+            "data: is not replaced: it holds what is not part of a router",
+        ),
+        (["export", "router-head.safetensors", "--to", "data", "--force"], 1, "not part of a router: "),
+        (
+            ["export", "router-head.safetensors", "--to", "notes"],
+            1,
+            "notes: is not a folder (choose another name; one without a suffix",
+        ),
         (
             ["export", "router-head.safetensors", "--to", "router-head.safetensors"],
             1,

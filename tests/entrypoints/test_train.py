@@ -137,7 +137,7 @@ def test_train_reports_json_and_the_environment_names_the_output(
         (["--router-out", "ds/train.jsonl/x.safetensors"], 2, "train.jsonl"),
         (["--router-out", "/proc/r.safetensors"], 2, "/proc/r.safetensors: cannot write"),
         (["--router-out", "x" * 300 + ".pt"], 2, "cannot write: File name too long"),
-        (["--router-out", "ds"], 1, "ds: is a folder with other files"),
+        (["--router-out", "ds"], 1, "ds: is not replaced: it holds"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_with_its_exit_code_and_leaves_nothing(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import define, field
 
 from application.answering.answers import Answer
 from application.ports.answer_files import PromptRow
-from application.ports.answering import Generation, GenerationRequest, LoraDistances
+from application.ports.answering import AnswerPiece, Generation, GenerationRequest, LoraDistances
 from domain.answers import Finish, GenerationOptions
 from domain.chats import routing_text, with_system
 from domain.errors import (
+    AnswerTimeoutError,
+    BusyError,
     DataRejectedError,
     LoraAdapterError,
     MissingFileError,
@@ -23,6 +28,8 @@ from domain.errors import (
 )
 from domain.features import BaseModel
 from domain.lora import LoraFacts, ModuleShapes
+
+_Result = TypeVar("_Result")
 
 
 @define
@@ -167,3 +174,62 @@ class InMemoryAnswerLog:
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Keep one answer."""
         self.answers[row_id] = (text, answer)
+
+
+@define(eq=False)
+class InMemoryStreamingEngine:
+    """A :class:`application.ports.answering.StreamingEngine` that says an engine's answers word by word.
+
+    Attributes:
+        engine: what it says.
+        max_waiting: most requests that it holds; more are refused.
+        pause: seconds between two words.
+    """
+
+    engine: InMemoryAnswerEngine
+    max_waiting: int = 128
+    pause: float = 0.0
+    _held: int = field(default=0, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The LoRA adapters that it pretends to hold."""
+        return self.engine.adapters
+
+    async def stream(
+        self, request: GenerationRequest, options: GenerationOptions, *, timeout: float | None = None
+    ) -> AsyncIterator[AnswerPiece]:
+        """Yield a word at a time; see the port for the contract."""
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        self._refuse_when_closed()
+        if self._held >= self.max_waiting:
+            raise BusyError(f"{self._held} requests wait already", hint="ask again later")
+        self._held += 1
+        try:
+            ((_, found),) = self.engine.generate([request], options)
+            if isinstance(found, MoeRouterError):
+                raise found
+            words = re.findall(r"\S+\s*|\s+", found.text) or [""]
+            for number, word in enumerate(words, start=1):
+                await asyncio.sleep(self.pause)
+                self._refuse_when_closed()
+                if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+                    raise AnswerTimeoutError(f"not finished after {timeout:g} seconds")
+                last = number == len(words)
+                yield AnswerPiece(word, found.tokens if last else number, found.finish if last else None)
+        finally:
+            self._held -= 1
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """Run the work here and now."""
+        self._refuse_when_closed()
+        return work()
+
+    async def aclose(self) -> None:
+        """Refuse everything from now on."""
+        self._closed = True
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise UsageError("the answer engine is closed")

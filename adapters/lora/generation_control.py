@@ -1,15 +1,17 @@
-"""Where a row's answer ends and how its tokens are drawn, row by row: a batch never changes an answer."""
+"""How tokens are drawn and where rows end, row by row: a batch never changes an answer."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from attrs import define, field
 from transformers import LogitsProcessor, StoppingCriteria
 
-_TAIL = 16  # tokens; with the stop strings' own length enough to see one whose start lies in older tokens
+from adapters.lora.growing_answer import GrowingAnswer
+from domain.answers import GenerationOptions
 
 
 def row_seed(seed: int, prompt: str) -> int:
@@ -18,52 +20,76 @@ def row_seed(seed: int, prompt: str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1  # torch takes seeds below 2**63
 
 
-def cut_at(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """Return the text before the first of the stop strings, and whether there was one."""
-    found = [position for position in map(text.find, stop) if position >= 0]
-    return (text[: min(found)], True) if found else (text, False)
+@define(eq=False)
+class AnswerRow:
+    """One prompt on its way through the model, and its answer.
+
+    Attributes:
+        adapter: who answers; None for the bare base model.
+        ids: token ids of the prompt.
+        options: how the answer is generated.
+        answer: what was said so far.
+        seed: seed of its draws.
+        mixes: whether it can share a batch with rows of other adapters.
+        beside: what the model is given beside the prompt's tokens: images; such a row runs alone.
+    """
+
+    adapter: str | None
+    ids: list[int]
+    options: GenerationOptions
+    answer: GrowingAnswer
+    seed: int
+    mixes: bool = True
+    beside: Mapping[str, torch.Tensor] = field(factory=dict)
+    _generator: torch.Generator = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin the draws."""
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what the next token is the maximum of, for this row's logits: (vocabulary,).
+
+        At a temperature above 0 Gumbel noise is added to ``logits / temperature``; the maximum is then a draw from
+        their softmax (Gumbel 1954; Maddison et al. 2014), the same for a row alone as in any batch.
+        """
+        if self.options.temperature == 0:
+            return logits
+        noise = torch.empty(logits.shape[0]).exponential_(generator=self._generator)
+        gumbel = -noise.clamp(min=1e-30).log()
+        return logits.float() / self.options.temperature + gumbel.to(logits.device)
 
 
 class RowDraws(LogitsProcessor):
-    """Draws each row's next token with that row's own random numbers.
+    """Draws each row's next token with that row's own random numbers and temperature."""
 
-    Adds Gumbel noise to ``logits / temperature``; its maximum is a draw from their softmax (Gumbel 1954; Maddison
-    et al. 2014), so that greedy generation draws exactly, and the same for a row alone as in any batch.
-
-    Args:
-        seeds: one per row.
-        temperature: above 0.
-    """
-
-    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._temperature = temperature
+    def __init__(self, rows: Sequence[AnswerRow]) -> None:
+        self._rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return noisy scores, shape (rows, vocabulary)."""
-        noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in self._generators])
-        gumbel = -noise.clamp(min=1e-30).log()
-        return scores.float() / self._temperature + gumbel.to(scores.device)
+        return torch.stack([row.scores(each) for row, each in zip(self._rows, scores, strict=True)])
 
 
 class EndOfRow(StoppingCriteria):
-    """Ends a row when one of the stop strings has appeared in its answer.
+    """Adds each row's newest token to its answer, and ends the rows whose answers have ended.
 
     Args:
-        tokenizer: turns tokens back into text.
-        prompt_width: tokens before the answer.
-        stop: the strings.
+        rows: the rows.
+        stopped: called after each token with the rows; returns those that nobody waits for any more.
     """
 
-    def __init__(self, tokenizer: Any, prompt_width: int, stop: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
-        self._prompt_width = prompt_width
-        self._stop = tuple(stop)
-        self._tail = _TAIL + max((len(string) for string in stop), default=0)
+    def __init__(
+        self, rows: Sequence[AnswerRow], stopped: Callable[[Sequence[AnswerRow]], Sequence[bool]] | None = None
+    ) -> None:
+        self._rows = rows
+        self._stopped = stopped
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Return for each row whether it is done, shape (rows,)."""
-        start = max(self._prompt_width, input_ids.shape[1] - self._tail)
-        texts = self._tokenizer.batch_decode(input_ids[:, start:], skip_special_tokens=True)
-        done = [cut_at(text, self._stop)[1] for text in texts]
+        for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
+            row.answer.push(token)
+        done = [row.answer.finish is not None for row in self._rows]
+        if self._stopped is not None:
+            done = [one or other for one, other in zip(done, self._stopped(self._rows), strict=True)]
         return torch.tensor(done, device=input_ids.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -15,20 +16,22 @@ from adapters.base_model.length_batches import length_sorted_batches
 from adapters.base_model.peft_bypass import bare_base
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.base_model.transformers_quiet import quiet_transformers
-from adapters.lora.chat_format import prompt_tokens, render_prompt
-from adapters.lora.generation_control import EndOfRow, RowDraws, cut_at, row_seed
-from adapters.lora.lora_folder import SYSTEM_FILE
+from adapters.lora.generation_control import AnswerRow, EndOfRow, RowDraws, row_seed
 from adapters.lora.mixed_batch import mixed_batch
 from adapters.lora.peft_loading import inject, inner_name, remove
 from adapters.lora.vision_inputs import vision_inputs
+from adapters.lora.voices import Voice, base_voice, read_voice
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
-from domain.answers import Finish, GenerationOptions
-from domain.chats import Chat, as_chat, routing_text, with_system
+from domain.answers import GenerationOptions
+from domain.chats import as_chat, routing_text
 from domain.errors import DataRejectedError, MoeRouterError, UsageError
 
 CPU_TOKEN_BUDGET = 4096
 GPU_TOKEN_BUDGET = 65536
 PROBE_PROMPT = "Answer the request in one line."
+
+Stopped = Callable[[Sequence[AnswerRow]], Sequence[bool]]
+"""Hears of every token of a batch; says which rows nobody waits for any more."""
 
 
 @define(eq=False)
@@ -40,7 +43,8 @@ class PeftEngine:
     ``base.lock`` while the model runs; use :class:`adapters.lora.async_engine.AsyncAnswerEngine` with many callers.
 
     Attributes:
-        base: the base model; carries the LoRA layers from here on.
+        base: the base model; carries the LoRA layers from here on. Of its own settings for generation only the end
+            marks are used: greedy means the most likely token.
         folders: LoRA adapters to begin with, by name; ``CheckLoraAdapters`` loads what is sound.
         token_budget: most tokens of one batch, padding and the tokens to be generated included; None takes
             4,096 on a CPU and 65,536 on a GPU.
@@ -50,7 +54,8 @@ class PeftEngine:
     folders: Mapping[str, Path] = field(factory=dict)
     token_budget: int | None = None
     _model: Any = field(init=False, repr=False)
-    _systems: dict[str, str | None] = field(factory=dict, init=False, repr=False)
+    _bare: Voice = field(init=False, repr=False)
+    _voices: dict[str, Voice] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Load the LoRA adapters.
@@ -62,89 +67,159 @@ class PeftEngine:
         if self.base.kind == "encoder" or not self.base.is_whole:
             raise DataRejectedError("this base model cannot generate answers", where=self.base.info.name)
         self._model = self.base.model
+        self._bare = base_voice(self.base)
+        self.base.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         for name, folder in self.folders.items():
             self.load(name, folder)
 
     @property
     def adapters(self) -> tuple[str, ...]:
         """The LoRA adapters that can answer."""
-        return tuple(self._systems)
+        return tuple(self._voices)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens of one batch."""
+        return self.token_budget or (CPU_TOKEN_BUDGET if self.base.device.type == "cpu" else GPU_TOKEN_BUDGET)
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills short rows; it is masked, so that any will do that the model knows."""
+        return self._bare.pad
 
     def load(self, name: str, folder: Path) -> None:
         """Put one LoRA adapter into the base model; see the port for the contract."""
-        system = (folder / SYSTEM_FILE).read_text("utf-8") if (folder / SYSTEM_FILE).is_file() else None
-        render_prompt(self.base.tokenizer, with_system(as_chat(PROBE_PROMPT), system))
+        voice = read_voice(self._bare, folder)
+        voice.prompt(as_chat(PROBE_PROMPT))
         with self.base.lock:
             self._model = inject(self._model, name, folder)
-        self._systems[name] = system
+        self._voices[name] = voice
 
     def unload(self, name: str) -> None:
         """Take one LoRA adapter out again; see the port for the contract."""
         with self.base.lock:
             remove(self._model, name)
-        del self._systems[name]
+        del self._voices[name]
+
+    def prepare(self, request: GenerationRequest, options: GenerationOptions) -> AnswerRow:
+        """Return a request as a row that can run, with an answer that is still empty.
+
+        Raises:
+            UsageError: a LoRA adapter that is not held, or images for a base model that sees none.
+            DataRejectedError: the base model cannot take it.
+            MissingFileError: an image that is not there.
+        """
+        voice = self._voice(request.adapter)
+        text, ids = voice.prompt(request.chat)
+        beside: dict[str, torch.Tensor] = {}
+        if request.images:
+            beside = vision_inputs(self.base, voice.chat(request.chat), request.images)
+            ids = beside.pop("input_ids")[0].tolist()
+        self._check_length(len(ids), request, options)
+        return AnswerRow(
+            request.adapter, ids, options, voice.answer(options), row_seed(options.seed, text), voice.mixes, beside
+        )
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions
     ) -> Iterator[tuple[int, Generation | MoeRouterError]]:
         """Yield answers as batches finish, longest prompts first; see the port for the contract."""
-        rendered: dict[int, str] = {}
-        rows: dict[int, list[int]] = {}
+        rows: dict[int, AnswerRow] = {}
         for index, request in enumerate(requests):
             try:
-                rendered[index] = self._render(request)
-                if not request.images:
-                    rows[index] = prompt_tokens(self.base.tokenizer, rendered[index])
-                    self._check_length(len(rows[index]), request, options)
-            except MoeRouterError as error:
-                rendered.pop(index, None)
-                rows.pop(index, None)
-                yield index, error
-        texts, ids = list(rows), list(rows.values())
-        budget = self.token_budget or (CPU_TOKEN_BUDGET if self.base.device.type == "cpu" else GPU_TOKEN_BUDGET)
-        for batch in length_sorted_batches([len(row) + options.max_new_tokens for row in ids], budget):
-            batch.sort(key=lambda position: requests[texts[position]].adapter or "")  # neighbours, see mixed_batch
-            chosen = [texts[position] for position in batch]
-            inputs = self._padded([ids[position] for position in batch])
-            names = [requests[index].adapter for index in chosen]
-            seeds = [row_seed(options.seed, rendered[index]) for index in chosen]
-            yield from zip(chosen, self._run(inputs, names, seeds, options), strict=True)
-        for index in rendered.keys() - rows.keys():
-            try:
-                yield index, self._with_images(requests[index], rendered[index], options)
+                rows[index] = self.prepare(request, options)
             except MoeRouterError as error:
                 yield index, error
+        for batch in self._batches(rows):
+            self.run([rows[index] for index in batch])
+            for index in batch:
+                yield index, rows[index].answer.generation
 
-    def _with_images(self, request: GenerationRequest, rendered: str, options: GenerationOptions) -> Generation:
-        inputs = vision_inputs(self.base, self._chat(request), request.images)
-        self._check_length(inputs["input_ids"].shape[1], request, options)
-        return self._run(inputs, [request.adapter], [row_seed(options.seed, rendered)], options)[0]
+    def run(self, rows: Sequence[AnswerRow], stopped: Stopped | None = None) -> None:
+        """Run rows that can share a batch (neighbours have the same adapter) until all their answers have ended.
+
+        Args:
+            rows: the rows; one with images, or of a LoRA adapter that does not mix, only with its like.
+            stopped: hears of every token.
+        """
+        inputs = {**self._padded([row.ids for row in rows]), **(rows[0].beside if len(rows) == 1 else {})}
+        settings = {
+            "generation_config": GenerationConfig(  # type: ignore[no-untyped-call]
+                max_new_tokens=max(row.options.max_new_tokens for row in rows),
+                do_sample=False,  # draws are made by RowDraws, row by row
+                eos_token_id=sorted(frozenset().union(*(row.answer.ends for row in rows))) or None,
+                pad_token_id=self.pad_id,
+            ),
+            "logits_processor": LogitsProcessorList([RowDraws(rows)]),
+            "stopping_criteria": StoppingCriteriaList([EndOfRow(rows, stopped)]),
+        }
+        names = [row.adapter for row in rows]
+        with torch.inference_mode(), quiet_transformers(), self.speaking(names) as model:
+            model.generate(**inputs, **settings)
+
+    @contextmanager
+    def speaking(self, names: Sequence[str | None]) -> Iterator[Any]:
+        """Within the context, the model that is given runs row i of a batch through LoRA adapter ``names[i]``.
+
+        Holds the base model's lock. Equal names must be neighbours; None is the bare base model.
+        """
+        with self.base.lock:
+            if not any(names):
+                with bare_base(self.base.model):
+                    yield self.base.model
+            elif len(set(names)) == 1:  # as fast as it gets; and all that peft can do with one LoRA adapter
+                self._model.set_adapter(inner_name(names[0]))
+                yield self._model
+            else:
+                with mixed_batch(self.base.model, [inner_name(name) for name in names]):
+                    yield self.base.model
 
     def distances(self) -> LoraDistances:
-        """Return how far the LoRA adapters' logits lie apart on one fixed prompt, all in one batch."""
-        text = render_prompt(self.base.tokenizer, as_chat(PROBE_PROMPT))
-        ids = prompt_tokens(self.base.tokenizer, text)
-        names: list[str | None] = [None, *self.adapters]
-        inputs = self._padded([ids] * len(names))
-        with self.base.lock, torch.inference_mode():
-            adapter_names = {"adapter_names": [inner_name(name) for name in names]} if self.adapters else {}
-            logits = self._model(**inputs, **adapter_names, use_cache=False, logits_to_keep=1).logits
-        states = logits[:, -1].float()  # (1 + adapters, vocabulary)
-        apart = (states[:, None] - states[None]).abs().amax(dim=2) / states[0].std().clamp(min=1e-12)
-        rows = apart.tolist()
-        return LoraDistances(self.adapters, tuple(rows[0][1:]), tuple(tuple(row[1:]) for row in rows[1:]))
+        """Return how far the LoRA adapters' logits lie apart on one fixed prompt."""
+        chat = as_chat(PROBE_PROMPT)
+        prompts = {name: self._voice(name).prompt(chat)[1] for name in self.adapters}
+        states = {name: self._last_logits(name, ids) for name, ids in prompts.items()}  # (vocabulary,) each
+        bases = {tuple(ids): self._last_logits(None, ids) for ids in prompts.values()}
+        scale = max((float(state.std()) for state in bases.values()), default=1.0) or 1.0
 
-    def _chat(self, request: GenerationRequest) -> Chat:
-        if request.adapter is not None and request.adapter not in self._systems:
-            raise UsageError(f"LoRA adapter {request.adapter!r} is not loaded")
-        return with_system(request.chat, self._systems.get(request.adapter or ""))
+        def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+            return float((one - other).abs().amax()) / scale
 
-    def _render(self, request: GenerationRequest) -> str:
-        return render_prompt(self.base.tokenizer, self._chat(request))
+        return LoraDistances(
+            self.adapters,
+            tuple(apart(states[name], bases[tuple(ids)]) for name, ids in prompts.items()),
+            tuple(tuple(apart(one, other) for other in states.values()) for one in states.values()),
+        )
+
+    def _last_logits(self, name: str | None, ids: list[int]) -> torch.Tensor:
+        inputs = self._padded([ids])
+        with torch.inference_mode(), self.speaking([name]) as model:
+            logits: torch.Tensor = model(**inputs, use_cache=False).logits[0, -1]
+        return logits.float().cpu()
+
+    def _voice(self, name: str | None) -> Voice:
+        if name is None:
+            return self._bare
+        if name not in self._voices:
+            raise UsageError(f"LoRA adapter {name!r} is not loaded")
+        return self._voices[name]
+
+    def _batches(self, rows: Mapping[int, AnswerRow]) -> Iterator[list[int]]:
+        """Yield the rows of each batch: of similar length, those of one adapter neighbours."""
+        alone = [index for index, row in rows.items() if row.beside]
+        kinds: dict[str | None, list[int]] = {}
+        for index, row in rows.items():
+            if not row.beside:
+                kinds.setdefault(None if row.mixes else row.adapter, []).append(index)
+        for indices in kinds.values():
+            lengths = [len(rows[index].ids) + rows[index].options.max_new_tokens for index in indices]
+            for batch in length_sorted_batches(lengths, self.batch_tokens):
+                yield sorted((indices[position] for position in batch), key=lambda index: rows[index].adapter or "")
+        yield from ([index] for index in alone)
 
     def _check_length(self, tokens: int, request: GenerationRequest, options: GenerationOptions) -> None:
         limit = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
-        if limit is not None and tokens + options.max_new_tokens > limit:
+        if isinstance(limit, int) and 0 < limit < tokens + options.max_new_tokens:
             raise DataRejectedError(
                 f"a prompt of {tokens} tokens and {options.max_new_tokens} new ones are more than the base model's "
                 f"{limit}",
@@ -154,60 +229,7 @@ class PeftEngine:
 
     def _padded(self, rows: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Pad on the left, so that the next token follows the prompt in every row: (B, T)."""
-        width, pad = max(1, *map(len, rows)), self._pad
+        width, pad = max(1, *map(len, rows)), self.pad_id
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         return {"input_ids": ids.to(self.base.device), "attention_mask": mask.to(self.base.device)}
-
-    def _run(
-        self,
-        inputs: Mapping[str, torch.Tensor],
-        names: Sequence[str | None],
-        seeds: Sequence[int],
-        options: GenerationOptions,
-    ) -> list[Generation]:
-        prompt_width = inputs["input_ids"].shape[1]
-        end = EndOfRow(self.base.tokenizer, prompt_width, options.stop)
-        draws = [RowDraws(seeds, options.temperature)] if options.temperature > 0 else []
-        settings = {
-            "generation_config": GenerationConfig(  # type: ignore[no-untyped-call]
-                max_new_tokens=options.max_new_tokens,
-                do_sample=False,  # draws are made by RowDraws, row by row
-                eos_token_id=sorted(self._ends) or None,
-                pad_token_id=self._pad,
-            ),
-            "logits_processor": LogitsProcessorList(draws),
-            "stopping_criteria": StoppingCriteriaList([end] if options.stop else []),
-        }
-        with self.base.lock, torch.inference_mode(), quiet_transformers():
-            output = self._generate(inputs, names, settings)
-        return [self._finished(row, options) for row in output[:, prompt_width:].tolist()]
-
-    def _generate(self, inputs: Mapping[str, torch.Tensor], names: Sequence[str | None], settings: Any) -> Any:
-        if not any(names):
-            with bare_base(self.base.model):
-                return self.base.model.generate(**inputs, **settings)
-        if len(set(names)) == 1:  # as fast as it gets; and images, whose patches are no rows of the batch
-            self._model.set_adapter(inner_name(names[0]))
-            return self._model.generate(**inputs, **settings)
-        with mixed_batch(self.base.model, [inner_name(name) for name in names]):
-            return self.base.model.generate(**inputs, **settings)
-
-    def _finished(self, tokens: list[int], options: GenerationOptions) -> Generation:
-        end = next((position for position, token in enumerate(tokens) if token in self._ends), None)
-        kept = tokens if end is None else tokens[:end]
-        text: str = self.base.tokenizer.decode(kept, skip_special_tokens=True)
-        text, stopped = cut_at(text, options.stop)
-        used = len(kept) + (end is not None)
-        return Generation(text.strip(), used, Finish.STOP if stopped or end is not None else Finish.LENGTH)
-
-    @property
-    def _ends(self) -> set[int]:
-        configured = self.base.model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        return {int(end) for end in (*ends, self.base.tokenizer.eos_token_id) if end is not None}
-
-    @property
-    def _pad(self) -> int:
-        pad = self.base.tokenizer.pad_token_id
-        return int(pad) if pad is not None else min(self._ends, default=0)

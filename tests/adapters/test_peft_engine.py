@@ -123,10 +123,12 @@ def test_draws_depend_on_seed_and_prompt_and_not_on_the_batch(engine: PeftEngine
 
 
 def test_draws_follow_the_softmax() -> None:
-    from adapters.lora.generation_control import RowDraws
+    from adapters.lora.generation_control import AnswerRow, RowDraws
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    draws = RowDraws(list(range(4000)), temperature=0.7)(torch.empty(4000, 0), logits.expand(4000, 4)).argmax(dim=1)
+    options = GenerationOptions(temperature=0.7)
+    rows = [AnswerRow(None, [], options, None, seed) for seed in range(4000)]  # type: ignore[arg-type]
+    draws = RowDraws(rows)(torch.empty(4000, 0), logits.expand(4000, 4)).argmax(dim=1)
     observed = torch.bincount(draws, minlength=4) / 4000
     assert (observed - (logits / 0.7).softmax(dim=0)).abs().max() < 0.03  # 4 standard deviations
 

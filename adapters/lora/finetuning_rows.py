@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from attrs import frozen
 
-from adapters.lora.chat_format import prompt_tokens, render_answer, render_prompt
+from adapters.lora.chat_format import read_prompt, render_answer
 from adapters.lora.source_chats import read_chats
 from domain.chats import Chat
 from domain.errors import DataRejectedError
@@ -97,10 +97,10 @@ def slices(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:
 def _examples(tokenizer: Any, chat: Chat) -> Iterator[Example]:
     for end, message in enumerate(chat):
         if message.role == "assistant" and end:
-            prompt = render_prompt(tokenizer, chat[:end])
+            prompt, prompt_ids = read_prompt(tokenizer, chat[:end])
             answer = render_answer(tokenizer, chat[: end + 1], prompt)
             ids = tokenizer(answer, add_special_tokens=False).input_ids
-            yield Example(prompt_tokens(tokenizer, prompt), ids)
+            yield Example(prompt_ids, ids)
 
 
 def _only_system(chats: list[Chat], path: Path) -> str | None:

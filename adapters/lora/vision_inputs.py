@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from adapters.base_model.transformers_base import LoadedBase
+from adapters.lora.chat_format import apply_template, read_prompt
 from domain.chats import Chat
 from domain.errors import DataRejectedError, MissingFileError, UsageError
+
+IMAGE = "<image>"
+"""Marks in a user's words where an image goes, as in LLaMA-Factory's data."""
+
+_PICTURE = {"type": "image"}
 
 
 def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[str, torch.Tensor]:
@@ -38,7 +43,8 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
     pictures = [_open(path) for path in images]
     processed = _processor(base, where)(images=pictures, return_tensors="pt")
     counts = (processed["image_grid_thw"].prod(dim=1) // merge**2).tolist()
-    ids = _expanded(base.tokenizer(_text(base, chat, len(pictures), where)).input_ids, token, counts, where)
+    _, read = read_prompt(base.tokenizer, chat, lambda _, safe: _text(base, safe, len(pictures), where))
+    ids = _expanded(read, token, counts, where)
     inputs = {
         "input_ids": torch.tensor([ids]),  # (1, T)
         "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
@@ -50,16 +56,36 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
 
 
 def _text(base: LoadedBase, chat: Chat, n_images: int, where: str) -> str:
+    """Return the conversation as text, with the template's place for each image where the user's words have it.
+
+    ``<image>`` in a user's turn marks such a place; without any, the images come first in the newest one.
+    """
+    marked = sum(message.content.count(IMAGE) for message in chat if message.role == "user")
+    if marked not in (0, n_images):
+        raise DataRejectedError(f"the prompt has {marked} places for images ({IMAGE}), and {n_images} images came")
     newest = max(index for index, message in enumerate(chat) if message.role == "user")
     messages: list[dict[str, Any]] = []
     for index, message in enumerate(chat):
-        parts = [{"type": "image"}] * n_images if index == newest else []
-        messages.append({"role": message.role, "content": [*parts, {"type": "text", "text": message.content}]})
+        first = [_PICTURE] * n_images if index == newest and not marked else []
+        parts = _parts(message.content) if message.role == "user" else [_words(message.content)]
+        messages.append({"role": message.role, "content": [*first, *parts]})
     try:
-        text: str = base.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
-        raise DataRejectedError(f"its chat template takes no images: {error}", where=where) from error
-    return text
+        return apply_template(base.tokenizer, chat, messages)
+    except DataRejectedError as error:
+        raise DataRejectedError(f"its chat template takes no images: {error.what}", where=where) from error
+
+
+def _parts(content: str) -> list[dict[str, str]]:
+    """Split the words at the places of images."""
+    parts: list[dict[str, str]] = []
+    for number, words in enumerate(content.split(IMAGE)):
+        parts += [_PICTURE] if number else []
+        parts += [_words(words)] if words or IMAGE not in content else []
+    return parts
+
+
+def _words(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 def _expanded(ids: list[int], token: int, counts: list[int], where: str) -> list[int]:

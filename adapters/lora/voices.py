@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from adapters.base_model.transformers_base import LoadedBase
-from adapters.lora.chat_format import prompt_tokens, render_prompt
+from adapters.lora.chat_format import read_prompt
 from adapters.lora.growing_answer import GrowingAnswer
 from adapters.lora.lora_folder import SYSTEM_FILE
 from domain.answers import GenerationOptions
@@ -44,8 +44,7 @@ class Voice:
 
         Raises DataRejectedError where the chat template does not take it.
         """
-        text = render_prompt(self.tokenizer, self.chat(chat))
-        return text, prompt_tokens(self.tokenizer, text)
+        return read_prompt(self.tokenizer, self.chat(chat))
 
     def answer(self, options: GenerationOptions) -> GrowingAnswer:
         """Return an answer that is still empty."""

@@ -34,7 +34,7 @@ def engines(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: p
         inner = InMemoryAnswerEngine(NAMES, SYSTEMS)
 
         def slow(**options: Any) -> Any:
-            return InMemoryStreamingEngine(inner, pause=0.002, **options)
+            return InMemoryStreamingEngine(inner, pause=0.01, **options)
 
         return inner, slow
     from adapters.base_model.transformers_base import load_base

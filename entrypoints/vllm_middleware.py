@@ -34,6 +34,7 @@ from entrypoints.serving.answers import choose, no_adapter
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.errors import ApiError, as_api_error
 from entrypoints.serving.guard import has_key, request_id
+from entrypoints.serving.routing_object import wants_debug
 from entrypoints.serving.serving import Serving
 from entrypoints.serving.settings import AUTO, ServeSettings
 from entrypoints.serving.telling import Telling, WithAuto, json_object
@@ -148,7 +149,7 @@ class RouterMiddleware:
         if choice.nobody:
             self.serving.keep(choice, name=name, endpoint=endpoint, status=409, tokens={})
             raise no_adapter(choice)
-        told = Telling(send, choice, self.serving, headers.get("x-moe-router-debug", "").lower() == "true")
+        told = Telling(send, choice, self.serving, wants_debug(headers))
         sent = {key: value for key, value in body.items() if key not in ("model", "routing")}
         content = orjson.dumps({**sent, "model": told.model})
         changed = [(key, value) for key, value in scope["headers"] if key != b"content-length"]

@@ -20,7 +20,7 @@ from domain.errors import MoeRouterError
 from entrypoints.serving.bodies import read_chat, read_object, read_prompt, session_names
 from entrypoints.serving.errors import RETRY_AFTER, ApiError, as_api_error, bad_request
 from entrypoints.serving.metrics import BASE_LABEL
-from entrypoints.serving.routing_object import routing_headers, routing_object
+from entrypoints.serving.routing_object import NEAREST, routing_headers, routing_object, wants_debug
 from entrypoints.serving.serving import Serving
 from entrypoints.serving.settings import AUTO
 
@@ -49,9 +49,7 @@ def model_not_found(serving: Serving, model: Any) -> ApiError:
     )
 
 
-async def choose(
-    serving: Serving, request: Request, body: dict[str, Any], endpoint: str, *, nearest: int = 0
-) -> Choice:
+async def choose(serving: Serving, request: Request, body: dict[str, Any], endpoint: str) -> Choice:
     """Decide who answers a request's body, and count it.
 
     Raises ApiError; for an abstention without a fallback one that holds the object ``routing``.
@@ -66,6 +64,7 @@ async def choose(
         chat = read_prompt(body.get("prompt"), named=by_name) or ()
     wishes = parse_wishes(body.get("routing"))
     named = models[model] if by_name else None
+    nearest = NEAREST if wants_debug(request.headers) else 0
     choice = await current.choose(
         ChooseRequest(chat, wishes, session_names(request, body), named, by_name, nearest=nearest)
     )
@@ -206,8 +205,7 @@ class _Turn:
 
     def _headers(self) -> dict[str, str]:
         assert self.choice is not None
-        debug = self.request.headers.get("x-moe-router-debug", "").lower() == "true"
-        return routing_headers(self.choice, debug=debug)
+        return routing_headers(self.choice, debug=wants_debug(self.request.headers))
 
     def _count(self, answer: dict[str, Any]) -> None:
         usage = answer.get("usage")
@@ -221,7 +219,10 @@ class _Turn:
 
     def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
         assert self.choice is not None
-        return {**self._named(answer), "routing": routing_object(self.choice)}
+        return {
+            **self._named(answer),
+            "routing": routing_object(self.choice, debug=wants_debug(self.request.headers)),
+        }
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -15,11 +15,10 @@ from domain.chats import Chat
 from domain.stickiness import Strategy
 from entrypoints.serving.bodies import read_chat, read_input, read_object, read_prompt, session_names
 from entrypoints.serving.errors import ApiError, bad_request
-from entrypoints.serving.routing_object import routing_headers, routing_object
+from entrypoints.serving.routing_object import NEAREST, routing_headers, routing_object, wants_debug
 from entrypoints.serving.serving import Serving
 from entrypoints.serving.settings import AUTO
 
-NEAREST: Final = 3
 MAX_QUESTIONS: Final = 32
 _ROUTE_KEYS: Final = frozenset({"messages", "prompt", "session_id", "explain", "routing", "model"})
 
@@ -38,16 +37,13 @@ async def route(request: Request) -> Response:
         wishes = attrs.evolve(wishes, strategy=Strategy.NONE)
     explain = bool(body.get("explain"))
     choice = await _decided(request, chat, wishes, "route", nearest=NEAREST if explain else 0)
-    decision = choice.decision
     told = {
-        **routing_object(choice),
+        **routing_object(choice, debug=True),
         "adapter": None if choice.reason in ABSTAINED else choice.adapter,
-        "min_confidence": choice.limits.min_confidence,
-        "probabilities": None if decision is None else dict(decision.probabilities),
         "router": choice.router,
     }
-    if explain:
-        told["nearest"] = [] if decision is None else [attrs.asdict(near) for near in decision.nearest]
+    if not explain:
+        del told["nearest"]
     return _json(request, told, choice)
 
 
@@ -128,5 +124,5 @@ def _decision_answer(name: Any, choice: Choice) -> dict[str, Any]:
 
 
 def _json(request: Request, value: dict[str, Any], choice: Choice) -> Response:
-    debug = request.headers.get("x-moe-router-debug", "").lower() == "true"
-    return Response(orjson.dumps(value), 200, routing_headers(choice, debug=debug), "application/json")
+    headers = routing_headers(choice, debug=wants_debug(request.headers))
+    return Response(orjson.dumps(value), 200, headers, "application/json")

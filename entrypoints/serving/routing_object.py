@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+import attrs
 
 from application.serving.choose_answerer import Choice
 from entrypoints.serving.serving import finite
 
 SCHEMA: Final = "1"
+NEAREST: Final = 3
+"""How many remembered prompts are shown with a decision that is to be explained."""
+
 NONE: Final = "none"
 
 
-def routing_object(choice: Choice) -> dict[str, Any]:
-    """Return the object ``routing`` of an answer."""
+def routing_object(choice: Choice, *, debug: bool = False) -> dict[str, Any]:
+    """Return the object ``routing`` of an answer; with `debug` all that is behind the decision."""
     decision = choice.decision
     session = None if choice.session is None else {"decision": str(choice.session), "source": choice.source}
+    behind = {
+        "min_confidence": choice.limits.min_confidence,
+        "probabilities": None if decision is None else dict(decision.probabilities),
+        "nearest": [] if decision is None else [attrs.asdict(near) for near in decision.nearest],
+    }
     return {
         "adapter": choice.adapter,
         "reason": str(choice.reason),
@@ -26,7 +37,13 @@ def routing_object(choice: Choice) -> dict[str, Any]:
         "session": session,
         "router": choice.router[:12],
         "latency_ms": round(choice.milliseconds, 3),
+        **(behind if debug else {}),
     }
+
+
+def wants_debug(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request asks for all that is behind the decision."""
+    return headers.get("x-moe-router-debug", "").lower() == "true"
 
 
 def routing_headers(choice: Choice, *, debug: bool = False) -> dict[str, str]:

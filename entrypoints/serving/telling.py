@@ -107,7 +107,7 @@ class Telling:
             )
         if isinstance(usage := value.get("usage"), dict):
             self.usage = {key: count for key, count in usage.items() if isinstance(count, int)}
-        return {**value, "routing": routing_object(self.choice)} if tell else value
+        return {**value, "routing": routing_object(self.choice, debug=self.debug)} if tell else value
 
 
 @define(eq=False)

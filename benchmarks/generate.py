@@ -46,25 +46,25 @@ def write_source(path: Path, size: int) -> int:
 
 def draw(path: Path) -> int:
     """Draw samples with this project."""
-    from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+    from adapters.datasets.source_reader import FileSourceReader
     from application.datasets.draw_balanced import draw_balanced
     from application.ports.datasets import Source
 
     source = Source("calendar", path)
     start()
-    with JsonlSourceReader().open(source, seed=42, expected=N_SAMPLES) as draws:
+    with FileSourceReader().open(source, seed=42, expected=N_SAMPLES) as draws:
         return len(draw_balanced([(source, draws)], N_SAMPLES, allow_fewer=False).rows[0])
 
 
 def validate(path: Path) -> int:
     """Parse every line with this project, as --validate does."""
-    from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+    from adapters.datasets.source_reader import FileSourceReader
     from application.datasets.validate_sources import validate_source
     from application.ports.datasets import Source
 
     source = Source("calendar", path)
     start()
-    with JsonlSourceReader().read_all(source) as lines:
+    with FileSourceReader().read_all(source) as lines:
         return validate_source(source, lines, strict=True)[0].usable
 
 

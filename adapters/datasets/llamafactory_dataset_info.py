@@ -1,12 +1,12 @@
 """LLaMA-Factory's ``dataset_info.json``: which file holds a data set, and under which columns and tags.
 
 Covers what decides the prompt: ``file_name``, ``formatting`` ("alpaca", "sharegpt", "openai"), ``columns`` and
-``tags``. Not covered: data on a hub, ranking and media columns, and files that are one JSON array.
+``tags``. An entry is looked at only when a source names it, so that no other entry can do harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class MappedDataset:
 
     Attributes:
         name: the data set's name.
-        file: its JSONL file.
+        file: its file.
         row_format: where its rows keep their conversation.
     """
 
@@ -43,18 +43,44 @@ class DatasetInfo:
 
     Attributes:
         path: the file.
-        entries: its local data sets by name.
+        content: its entries as they stand there.
     """
 
     path: Path
-    entries: Mapping[str, MappedDataset]
+    content: Mapping[str, Any]
+
+    @property
+    def local(self) -> list[str]:
+        """The names of the entries that have a file."""
+        return [name for name, entry in self.content.items() if isinstance(_present(entry).get("file_name"), str)]
 
     def find(self, source: str) -> MappedDataset | None:
-        """Return the entry that the user means by a name or by the path of a data set's file, if there is one."""
-        if source in self.entries:
-            return self.entries[source]
+        """Return the entry that the user means by a name or by the path of a data set's file, if there is one.
+
+        Raises:
+            DataRejectedError: the entry makes no sense; the message names it.
+        """
+        if source in self.content:
+            return self.entry(source)
         wanted = Path(source).resolve()
-        return next((entry for entry in self.entries.values() if entry.file.resolve() == wanted), None)
+        names = (name for name in self.local if self._file(name).resolve() == wanted)
+        name = next(names, None)
+        return None if name is None else self.entry(name)
+
+    def entry(self, name: str) -> MappedDataset:
+        """Return an entry by its name; raises DataRejectedError when it makes no sense, UsageError without a file."""
+        entry = self.content[name]
+        if not isinstance(entry, dict):
+            raise DataRejectedError(f"entry {name!r} is not an object", where=self.path)
+        entry = _present(entry)
+        if (hub := entry.get("hf_hub_url")) and "file_name" not in entry:
+            raise UsageError(f"entry {name!r} is on a hub", where=self.path, hint=f"name it hf://datasets/{hub}")
+        if not isinstance(entry.get("file_name"), str):
+            raise DataRejectedError(f"entry {name!r}: 'file_name' is not a text", where=self.path)
+        return MappedDataset(name, self._file(name), _row_format(name, entry, self.path))
+
+    def _file(self, name: str) -> Path:
+        return self.path.parent / str(self.content[name]["file_name"])
 
 
 def read_dataset_info(path: Path) -> DatasetInfo:
@@ -62,43 +88,49 @@ def read_dataset_info(path: Path) -> DatasetInfo:
 
     Raises:
         MissingFileError: no such file.
-        DataRejectedError: it is no JSON object of objects, or an entry makes no sense; the message names it.
+        DataRejectedError: it is not a JSON object.
     """
     try:
-        content = orjson.loads(path.read_bytes())
+        content = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise MissingFileError("no such file", where=path, hint="name a dataset_info.json") from None
     except orjson.JSONDecodeError as error:
-        raise DataRejectedError(f"is no JSON: {error}", where=path) from error
+        raise DataRejectedError(f"is not JSON: {error}", where=path) from error
     if not isinstance(content, dict):
-        raise DataRejectedError("is no JSON object of data sets", where=path)
-    entries = {}
-    for name, entry in content.items():
-        if not isinstance(entry, dict):
-            raise DataRejectedError(f"entry {name!r} is no object", where=path)
-        if "file_name" in entry:
-            entries[name] = MappedDataset(
-                name, path.parent / _text(entry, "file_name", path), _row_format(name, entry, path)
-            )
-    return DatasetInfo(path, entries)
+        raise DataRejectedError("is not a JSON object of data sets", where=path)
+    return DatasetInfo(path, content)
 
 
-def mapped_sources(info: DatasetInfo, sources: Mapping[str, str]) -> dict[str, tuple[Path, RowFormat]]:
-    """Return file and format for each adapter's source, given as a path or as a name in the file.
+def mapped_sources(
+    info: DatasetInfo, sources: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[tuple[Path, ...], RowFormat | None]]:
+    """Return files and format for each adapter's sources, each given as a path or as a name in the file.
 
-    A source that no entry describes is read in the default formats.
+    A source that no entry describes is read in the format that its rows show (None).
 
     Raises:
-        UsageError: no source at all is described: the file must be a wrong one.
+        UsageError: no source at all is described: the file must be a wrong one. Or two sources of one adapter are
+            described differently.
     """
-    found = {adapter: info.find(source) for adapter, source in sources.items()}
-    if not any(found.values()):
-        known = ", ".join(info.entries) or "none"
+    found = {adapter: [info.find(source) for source in given] for adapter, given in sources.items()}
+    if not any(entry for entries in found.values() for entry in entries):
+        known = ", ".join(info.local) or "none"
         raise UsageError("describes none of the sources", where=info.path, hint=f"its local data sets: {known}")
-    return {
-        adapter: (entry.file, entry.row_format) if entry else (Path(sources[adapter]), RowFormat())
-        for adapter, entry in found.items()
-    }
+    mapped = {}
+    for adapter, entries in found.items():
+        formats = [None if entry is None else entry.row_format for entry in entries]
+        if any(one != formats[0] for one in formats):
+            raise UsageError(f"describes the sources of {adapter!r} differently", where=info.path)
+        paths = (
+            entry.file if entry else Path(source) for entry, source in zip(entries, sources[adapter], strict=True)
+        )
+        mapped[adapter] = tuple(paths), formats[0]
+    return mapped
+
+
+def _present(entry: Any) -> dict[str, Any]:
+    """Return an entry's fields without those that are null."""
+    return {key: value for key, value in entry.items() if value is not None} if isinstance(entry, dict) else {}
 
 
 def _row_format(name: str, entry: dict[str, Any], path: Path) -> RowFormat:
@@ -127,12 +159,7 @@ def _row_format(name: str, entry: dict[str, Any], path: Path) -> RowFormat:
 
 def _object(name: str, entry: dict[str, Any], key: str, path: Path) -> dict[str, str]:
     value = entry.get(key, {})
-    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise DataRejectedError(f"entry {name!r}: {key!r} is no object of texts", where=path)
-    return value
-
-
-def _text(entry: dict[str, Any], key: str, path: Path) -> str:
-    if not isinstance(entry[key], str):
-        raise DataRejectedError(f"{key!r} is no text: {entry[key]!r}", where=path)
-    return str(entry[key])
+    present = _present(value)
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in present.values()):
+        raise DataRejectedError(f"entry {name!r}: {key!r} is not an object of texts", where=path)
+    return present

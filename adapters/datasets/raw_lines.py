@@ -15,7 +15,7 @@ from attrs import define
 BLOCK = 128 * 1024
 """Bytes per read: small enough for the second-level cache, large enough that Python's share is small."""
 
-_NEWLINE = 10
+_NEWLINE, _SPACE = 10, 32
 _MANY = 500  # line ends from which on finding all of a block's at once is faster than one after the other
 
 
@@ -24,6 +24,18 @@ class ByteStream(Protocol):
 
     def readinto(self, buffer: Any, /) -> int | None:
         """Fill the buffer as far as possible; 0 at the end."""
+        ...
+
+
+class Marks(Protocol):
+    """Says where other things than lines end; see :class:`adapters.datasets.json_marks.JsonMarks`."""
+
+    def mark(self, octets: Any, is_end: Any) -> int:
+        """Set `is_end` where something ends; return how many bytes of the block count."""
+        ...
+
+    def is_open(self) -> bool:
+        """Whether something begins behind the last end."""
         ...
 
 
@@ -61,12 +73,14 @@ class LineLocator:
         stream: the bytes, from their beginning.
         block: bytes per read; the result does not depend on it.
         keeper: gets the bytes of the wanted lines, or None.
+        marks: says where rows end that are no lines, or None for line ends.
         lines: lines seen so far; after the pass the lines of the stream, an unterminated last one included.
     """
 
     stream: ByteStream
     block: int = BLOCK
     keeper: LineKeeper | None = None
+    marks: Marks | None = None
     lines: int = 0
 
     def locate(self, wanted: Iterator[int]) -> Iterator[LineSpan]:
@@ -83,14 +97,19 @@ class LineLocator:
         if start == 0:
             self._begin()
         base = 0  # offset of the buffer in the stream
-        last = _NEWLINE
+        ended = True
         while size := self.stream.readinto(buffer):
-            np.equal(octets[:size], _NEWLINE, out=is_end[:size])
+            if self.marks is None:
+                np.equal(octets[:size], _NEWLINE, out=is_end[:size])
+            else:
+                size = self.marks.mark(octets[:size], is_end[:size])
+                if not size:
+                    continue
             found = int(np.count_nonzero(is_end[:size]))
             fresh = 0  # where in the buffer the bytes begin that the keeper has not seen
             ends = None
             while index is not None and (end := index - (start is None)) < self.lines + found:
-                ends = ends or _LineEnds(buffer, is_end[:size])
+                ends = ends or _LineEnds(buffer, is_end[:size], self.marks is None)
                 at = ends.seek(end - self.lines)
                 if start is not None:
                     self._keep(view[fresh:at])
@@ -105,8 +124,8 @@ class LineLocator:
                 self._keep(view[fresh:size])
             self.lines += found
             base += size
-            last = buffer[size - 1]
-        if last != _NEWLINE:
+            ended = bool(is_end[size - 1])
+        if not ended if self.marks is None else self.marks.is_open():
             self.lines += 1
             if index == self.lines - 1 and start is not None:
                 yield LineSpan(index, start, base - start)
@@ -126,15 +145,34 @@ class _LineEnds:
 
     buffer: bytearray
     is_end: Any
+    are_newlines: bool = True
     number: int = -1
     at: int = -1
 
     def seek(self, number: int) -> int:
         """Return where line end `number` (from 0) of the block lies; the block must have that many."""
-        if number - self.number > _MANY:
+        if number - self.number > _MANY or not self.are_newlines:
             self.at += 1 + int(np.flatnonzero(self.is_end[self.at + 1 :])[number - self.number - 1])
         else:
             for _ in range(number - self.number):
                 self.at = self.buffer.find(b"\n", self.at + 1)
         self.number = number
         return self.at
+
+
+def filled_lines(stream: ByteStream, block: int = BLOCK, most: int = 1 << 20) -> list[int] | None:
+    """Return the numbers (from 0) of the lines that hold more than white space; None for more than `most`."""
+    buffer = bytearray(block)
+    octets = np.frombuffer(buffer, np.uint8)
+    found: list[int] = []
+    lines = carried = 0  # carried: letters of the line that the block before left open
+    while size := stream.readinto(buffer):
+        letters = np.cumsum(octets[:size] > _SPACE)
+        ends = np.flatnonzero(octets[:size] == _NEWLINE)
+        until = letters[ends] + carried
+        found += (np.flatnonzero(np.diff(until, prepend=0)) + lines).tolist()
+        if len(found) > most:
+            return None
+        lines += len(ends)
+        carried += int(letters[-1]) - (int(until[-1]) if len(ends) else 0)
+    return [*found, lines] if carried else found

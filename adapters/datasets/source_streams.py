@@ -55,6 +55,11 @@ class SourceFile:
         """Return bytes of an uncompressed file."""
         return os.pread(self.file.fileno(), length, start)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file, packed as it is."""
+        return self._state[0]
+
     def check_unchanged(self) -> None:
         """Raise DataRejectedError when the file was written to since it was opened."""
         if _state(self.file) != self._state:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from adapters.datasets.jsonl_dataset_store import (
     METADATA,
@@ -17,11 +17,12 @@ from adapters.datasets.jsonl_dataset_store import (
     parse_metadata,
     parse_rows,
 )
-from application.ports.datasets import DrawnLine, ParsedLine, Source
+from application.ports.datasets import DrawnLine, Origin, ParsedLine, Source
 from domain.conversations import extract_prompt, row_id
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
 from domain.printable import printable
+from domain.row_shapes import SAMPLE, describe_shape, detect_shape
 from domain.samples import RoutingSample
 from domain.sampling import seeded, shuffle
 
@@ -117,15 +118,22 @@ class InMemorySourceReader:
     @contextmanager
     def open(self, source: Source, *, seed: int, expected: int) -> Iterator[InMemoryDraws]:
         """Put all lines in random order; see the port for the contract."""
-        lines = [self._line(source, number, row) for number, row in self._numbered(source)]
+        known = self._known(source)
+        lines = [self._line(known, number, row) for number, row in self._numbered(source)]
         shuffle(lines, seeded(seed, "draw", source.adapter))
-        yield InMemoryDraws(lines)
+        yield InMemoryDraws(known, lines)
 
     @contextmanager
     def read_all(self, source: Source) -> Iterator[Iterator[ParsedLine]]:
         """Go over every line in order; see the port for the contract."""
-        lines = [self._line(source, number, row) for number, row in self._numbered(source)]
-        yield iter([(line.number, line.outcome) for line in lines])
+        known = self._known(source)
+        lines = [self._line(known, number, row) for number, row in self._numbered(source)]
+        yield iter([(line.number, line.outcome, line.origin) for line in lines])
+
+    def _known(self, source: Source) -> Source:
+        rows = [row for _, row in self._numbered(source)][:SAMPLE]
+        row_format = source.row_format or detect_shape(rows)
+        return evolve(source, row_format=row_format, read_as=describe_shape(row_format, rows))
 
     def _numbered(self, source: Source) -> Iterator[tuple[int, Any]]:
         if source.path not in self.rows:
@@ -134,14 +142,16 @@ class InMemorySourceReader:
 
     @staticmethod
     def _line(source: Source, number: int, row: Any) -> DrawnLine:
-        outcome = None if row is None else extract_prompt(row, source.row_format, source.turn)
-        return DrawnLine(number, outcome, row_id(row) or f"{printable(source.path.name)}:{number}")
+        outcome = None if row is None else extract_prompt(row, source.format, source.turn)
+        source_id = row_id(row) or f"{printable(source.path.name)}:{number}"
+        return DrawnLine(number, outcome, source_id, Origin(source.path))
 
 
 @frozen
 class InMemoryDraws:
     """A :class:`application.ports.datasets.SourceDraws` over a shuffled list."""
 
+    source: Source
     shuffled: Sequence[DrawnLine]
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 
 from attrs import Factory, define, field, frozen
 
-from application.ports.datasets import DrawnLine, Source, SourceDraws
+from application.ports.datasets import DrawnLine, Origin, Source, SourceDraws
 from domain.conversations import Rejection, RejectReason
 from domain.datasets import RejectedLine, SourceAccount
 from domain.errors import DataRejectedError
@@ -17,8 +17,6 @@ from domain.samples import RoutingSample, normalise_text
 
 MAX_REJECTS = 20
 """Rejected lines that are shown per source; all are counted."""
-
-_NOT_JSON_LINES = {RejectReason.INVALID_JSON, RejectReason.NOT_AN_OBJECT, RejectReason.LINE_TOO_LONG}
 
 
 @frozen
@@ -43,21 +41,37 @@ class RejectLog:
     Attributes:
         source: where the lines are from.
         counts: rejected lines by reason.
-        first: the first rejected lines, at most :data:`MAX_REJECTS`.
     """
 
     source: Source
     counts: Counter[RejectReason] = Factory(Counter)
-    first: list[RejectedLine] = Factory(list)
+    _kept: list[tuple[str, int, Origin, Rejection]] = Factory(list)
 
-    def add(self, number: int, rejection: Rejection) -> RejectedLine:
-        """Take note of one rejected line and return it as it is reported."""
+    def add(self, number: int, rejection: Rejection, origin: Origin) -> None:
+        """Take note of one rejected line."""
         self.counts[rejection.reason] += 1
-        source = self.source
-        line = RejectedLine(source.adapter, printable(source.path), number, rejection.reason, rejection.detail)
-        if len(self.first) < MAX_REJECTS:
-            self.first.append(line)
-        return line
+        self._kept.append((str(origin.path), number, origin, rejection))
+        if len(self._kept) >= 4 * MAX_REJECTS:
+            self._kept = self._in_file_order()
+
+    @property
+    def first(self) -> list[RejectedLine]:
+        """The first of the rejected lines in file order, at most :data:`MAX_REJECTS`, in whatever order they came."""
+        adapter = self.source.adapter
+        return [
+            RejectedLine(adapter, printable(origin.path), number, rejection.reason, rejection.detail)
+            for _, number, origin, rejection in self._in_file_order()
+        ]
+
+    @property
+    def example(self) -> str:
+        """The very first rejected line in words; "" without any."""
+        for _, number, origin, rejection in self._in_file_order():
+            return f"first at {origin.place(number)}: {rejection.detail}"
+        return ""
+
+    def _in_file_order(self) -> list[tuple[str, int, Origin, Rejection]]:
+        return sorted(self._kept, key=lambda one: one[:2])[:MAX_REJECTS]
 
 
 @define
@@ -109,11 +123,11 @@ class _Drawing:
             if line is None:
                 intake.exhausted = True
                 return
-            intake.drawn += 1
+            intake.drawn += line.times
             if line.outcome is None:
-                intake.blank += 1
+                intake.blank += line.times
             elif isinstance(line.outcome, Rejection):
-                intake.log.add(line.number, line.outcome)
+                intake.log.add(line.number, line.outcome, line.origin)
             else:
                 self._claim(intake, normalise_text(line.outcome), line)
 
@@ -180,11 +194,11 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool, remedy: 
         account = one.account(len(one.kept))
         found = f"adapter {account.adapter!r}: {wanted} rows asked, {account.kept} usable in {account.lines} lines"
         why = describe_losses(account)
-        example = f", first at line {one.log.first[0].line}: {one.log.first[0].detail}" if one.log.first else ""
+        example = f", {one.log.example}" if one.log.example else ""
         parts.append(f"{found}{f' ({why}{example})' if why else ''}")
     hint = remedy or "give more data or ask for fewer rows"
-    if all(one.log.counts and not one.kept and one.log.counts.keys() <= _NOT_JSON_LINES for one in short):
-        hint = "is this JSON Lines? A JSON array becomes it with: jq -c '.[]' FILE.json > FILE.jsonl"
+    if advice := next((one.source.advice for one in short if one.source.advice and not one.kept), ""):
+        hint = advice
     elif not remedy and not allow_fewer and all(one.kept for one in short):
         hint += ", or use --allow-fewer to keep the balance at the smallest adapter's count"
     return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)

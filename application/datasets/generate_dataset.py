@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
 from application.datasets.dataset_metadata import dataset_metadata
 from application.datasets.draw_balanced import Balanced, draw_balanced
 from application.datasets.generation import GenerateReport, GenerateRequest, ValidatedSource
 from application.datasets.validate_sources import validate_source
-from application.ports.datasets import DatasetStore, ReservedDataset, SourceReader
+from application.ports.datasets import DatasetStore, ReservedDataset, Source, SourceReader
 from application.ports.runtime import Clock, ProgressReporter
 from domain.datasets import RejectedLine, RoutingDataset
 from domain.samples import RoutingSample
@@ -53,9 +53,10 @@ class GenerateDataset:
         target = named or Path("datasets") / f"{request.prefix}_{now:%Y%m%d_%H%M%S}"
         with self.store.reserve(target, unique=named is None, replace=request.replace) as reserved:
             validated, validation_rejects = self._validate(request)
-            balanced = self._draw(request)
+            balanced, known = self._draw(request)
+            request = evolve(request, sources=known)
             n_rows = len(balanced.rows[0])
-            n_eval = n_rows * request.eval_samples // request.rows_per_adapter  # all of them, unless rows ran short
+            n_eval = held_out_rows(n_rows, request)
             splits = assign_splits(balanced.rows, n_eval, request.train_val_split, request.seed)
             dataset = RoutingDataset(
                 labels=request.labels,
@@ -77,15 +78,18 @@ class GenerateDataset:
                 task.advance()
         return tuple(found for found, _ in results), tuple(line for _, first in results for line in first)
 
-    def _draw(self, request: GenerateRequest) -> Balanced:
+    def _draw(self, request: GenerateRequest) -> tuple[Balanced, tuple[Source, ...]]:
+        """Return the rows, and the sources with what they were read as."""
         with ExitStack() as stack:
             draws = []
             with self.progress.track("Sampling", len(request.sources)) as task:
                 for source in request.sources:
                     opened = self.sources.open(source, seed=request.seed, expected=request.rows_per_adapter)
-                    draws.append((source, stack.enter_context(opened)))
+                    drawn = stack.enter_context(opened)
+                    draws.append((drawn.source, drawn))
                     task.advance()
-            return draw_balanced(draws, request.rows_per_adapter, allow_fewer=request.allow_fewer)
+            known = tuple(source for source, _ in draws)
+            return draw_balanced(draws, request.rows_per_adapter, allow_fewer=request.allow_fewer), known
 
     @staticmethod
     def _commit(
@@ -108,6 +112,15 @@ class GenerateDataset:
             files=files,
             n_rejects=len(dataset.rejects),
         )
+
+
+def held_out_rows(n_rows: int, request: GenerateRequest) -> int:
+    """Return how many of an adapter's rows are held out.
+
+    All that were asked for, or their share when rows ran short: at least one where two rows are left to split.
+    """
+    share = n_rows * request.eval_samples // request.rows_per_adapter
+    return max(share, 1) if request.eval_samples and n_rows > 1 else share
 
 
 def assign_splits(

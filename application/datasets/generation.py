@@ -62,7 +62,7 @@ class GenerateRequest:
             raise UsageError(f"eval-samples {self.eval_samples} is negative")
         if not 0.0 <= self.train_val_split <= 1.0:
             raise UsageError(f"train-val-split {self.train_val_split} is not between 0 and 1")
-        if sum(str(source.path) == "-" for source in self.sources) > 1:
+        if sum(str(path) == "-" for source in self.sources for path in source.paths) > 1:
             raise UsageError("only one source can be standard input")
         if any(source.line_limit < 1 for source in self.sources):
             raise UsageError("line-limit is below 1 byte")

@@ -106,8 +106,9 @@ class AddToDataset:
         taken = {normalise_text(row.text) for rows in old.splits.values() for row in rows}
         with self.sources.open(source, seed=old.request.seed, expected=sum(wanted.values())) as draws:
             drawn = draw_balanced(
-                [(source, draws)], sum(wanted.values()), allow_fewer=False, taken=taken, remedy=_REMEDY
+                [(draws.source, draws)], sum(wanted.values()), allow_fewer=False, taken=taken, remedy=_REMEDY
             )
+            source = draws.source
         label = len(old.request.labels)
         new_rows = [evolve(row, label=label) for row in drawn.rows[0]]
         splits: dict[Split, tuple[RoutingSample, ...]] = {}

@@ -25,16 +25,16 @@ def validate_source(
     """
     log = RejectLog(source)
     total = usable = blank = 0
-    for number, outcome in lines:
-        total = number
+    for number, outcome, origin in lines:
+        total += 1
         if type(outcome) is str:  # a str in nearly every line of nearly every file; this loop is hot
             usable += 1
         elif isinstance(outcome, Rejection):
-            log.add(number, outcome)
+            log.add(number, outcome, origin)
             if strict:
                 raise DataRejectedError(
-                    f"line {number}: {outcome.reason}: {outcome.detail}",
-                    where=source.path,
+                    f"{origin.place(number)}: {outcome.reason}: {outcome.detail}",
+                    where=origin.path,
                     hint="mend the line, or run without --strict to skip such lines",
                 )
         else:

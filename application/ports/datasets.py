@@ -30,50 +30,93 @@ class RowReader(Protocol):
 
 
 @frozen
+class Origin:
+    """Where a row lies.
+
+    Attributes:
+        path: its file.
+        unit: what the file's rows are counted in: "line" for JSON Lines, else "row".
+    """
+
+    path: Path
+    unit: str = "line"
+
+    def place(self, number: int) -> str:
+        """Return how a person finds row `number` in the file."""
+        return f"{self.unit} {number}"
+
+
+@frozen
 class Source:
     """One adapter's own training data.
 
     Attributes:
         adapter: the adapter's name.
-        path: the file, ``-`` for standard input.
-        row_format: where its rows keep their conversation.
+        path: a file, a folder or a glob of files, ``-`` for standard input, ``hf://datasets/OWNER/NAME``.
+        row_format: where its rows keep their prompt; None to tell it by the first rows.
         turn: which human turns make the routing text.
         line_limit: bytes above which a line is rejected unread.
+        more: further files, folders or globs of the same adapter.
+        read_as: in words, how a reader reads it; a reader fills it in, with `row_format`.
+        advice: what to do about a source whose first rows give no prompt; likewise.
     """
 
     adapter: str
     path: Path
-    row_format: RowFormat = DEFAULT_FORMAT
+    row_format: RowFormat | None = None
     turn: TurnChoice = TurnChoice.LAST
     line_limit: int = 16 * 1024 * 1024
+    more: tuple[Path, ...] = ()
+    read_as: str = ""
+    advice: str = ""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All that the source consists of."""
+        return (self.path, *self.more)
+
+    @property
+    def format(self) -> RowFormat:
+        """Where its rows keep their prompt; the default format while nobody has told."""
+        return self.row_format or DEFAULT_FORMAT
 
 
 @frozen
 class DrawnLine:
-    """One line of a source.
+    """One line (or row) of a source.
 
     Attributes:
-        number: line number from 1.
+        number: its number in its file, from 1.
         outcome: the routing text, or why there is none, or None for a blank line.
         source_id: the row's own id, or ``<file name>:<line number>``.
+        origin: its file.
+        times: how many blank lines this one stands for; 1 for any other.
     """
 
     number: int
     outcome: str | Rejection | None
     source_id: str
+    origin: Origin
+    times: int = 1
 
 
-ParsedLine = tuple[int, str | Rejection | None]
-"""A line number from 1 with its outcome (see :class:`DrawnLine`): a plain tuple, since there may be millions."""
+ParsedLine = tuple[int, str | Rejection | None, Origin]
+"""A line number from 1 with its outcome and its file (see :class:`DrawnLine`): plain, since there may be millions."""
 
 
 class SourceDraws(Protocol):
     """A source opened for drawing.
 
-    The contract: iterating yields every line exactly once, in an order that is uniformly random and depends on
-    the content, the seed and the expected number only. Lines are found lazily: a caller that stops early pays for
-    what it took. Memory depends on the expected number and the line limit, not on the source.
+    The contract: iterating yields every line exactly once (blank ones may come together), in an order that is
+    uniformly random and depends on the content, the seed and the expected number only. Lines are found lazily: a
+    caller that stops early pays for what it took. Memory depends on the expected number and the line limit, not on
+    the source.
     """
+
+    @property
+    def source(self) -> Source:
+        """The source, with what its rows are read as."""
+        ...
 
     @property
     def lines(self) -> int:

@@ -8,17 +8,15 @@ import click
 
 from application.datasets.generate_dataset import GenerateDataset
 from application.datasets.generation import GenerateReport, GenerateRequest
-from application.ports.datasets import Source
 from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
+from entrypoints.cli.source_options import make_sources, source_options
 from entrypoints.reports.generated_dataset import as_text, as_values
 from entrypoints.reports.printing import print_json
 from entrypoints.signals import ProcessInterruption
 from entrypoints.version import tool_version
-
-MIB = 1024 * 1024
 
 
 @click.command("generate")
@@ -30,7 +28,7 @@ MIB = 1024 * 1024
     "adapters",
     metavar="NAME=PATH",
     multiple=True,
-    help="Any other set of adapters, once for each; labels in the order given.",
+    help="Any other set of adapters; labels in the order given. A name given again adds files to its source.",
 )
 @click.option("--prefix", default="routing", help="Name of the data set, and beginning of its folder's name.")
 @click.option("--train-samples", default=100, help="Rows per adapter for training and validation together.")
@@ -52,13 +50,7 @@ MIB = 1024 * 1024
     default=str(TurnChoice.LAST),
     help="Human turns that make the routing text: the newest (with earlier ones while it is short), or another.",
 )
-@click.option("--line-limit", default=16 * MIB, metavar="BYTES", help="Reject longer lines unread.")
-@click.option(
-    "--dataset-info",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="LLaMA-Factory's dataset_info.json: its column and tag mappings; PATH may then be a name in it.",
-)
+@source_options
 @click.option("--validate", is_flag=True, help="Parse every line and report all that cannot be used.")
 @click.option("--strict", is_flag=True, help="Parse every line and stop at the first that cannot be used.")
 @click.option("--allow-fewer", is_flag=True, help="When rows run out, cut all adapters to the smallest one's count.")
@@ -79,8 +71,9 @@ def command(
     seed: int,
     test: bool,
     turn: str,
-    line_limit: int,
+    columns: tuple[str, ...],
     dataset_info: Path | None,
+    line_limit: int,
     validate: bool,
     strict: bool,
     allow_fewer: bool,
@@ -89,8 +82,9 @@ def command(
 ) -> None:
     """Make a balanced routing data set out of the adapters' own training data.
 
-    PATH is a JSONL file with ShareGPT (conversations, from/value) or OpenAI-style (messages, role/content) rows,
-    plain, gzip or Zstandard; "-" reads standard input.
+    PATH is a file, a folder or a glob of files: JSON Lines, JSON, CSV, TSV, Parquet or Arrow, plain, gzip or
+    Zstandard, with chats (ShareGPT, OpenAI), Alpaca, prompt/completion, preference or rendered rows; kind and shape
+    are told by the content and printed. "-" reads standard input, hf://datasets/OWNER/NAME the hub.
     """
     context = click.get_current_context()
     if test:
@@ -101,7 +95,9 @@ def command(
         zip(DEFAULT_LABELS.names, (calendar_dataset, claim_window_dataset, provider_select_dataset), strict=True)
     )
     paths = parse_adapters(adapters, named) if adapters else default_adapters(named, test)
-    sources = make_sources(paths, dataset_info, TurnChoice(turn), line_limit)
+    sources = make_sources(
+        paths, columns=columns, dataset_info=dataset_info, line_limit=line_limit, turn=TurnChoice(turn)
+    )
     request = GenerateRequest(
         sources=sources,
         prefix=prefix,
@@ -145,11 +141,11 @@ def run_until_signal(use_case: GenerateDataset, request: GenerateRequest) -> Gen
         ) from error
 
 
-def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dict[str, str]:
-    """Return name to path out of ``NAME=PATH`` options, in their order; shells leave ``~/`` there to us.
+def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dict[str, list[str]]:
+    """Return name to paths out of ``NAME=PATH`` options, in their order.
 
     Raises:
-        UsageError: an option has another form, a name is bad or given twice, or the default adapters' own
+        UsageError: an option has another form, a name is bad, or the default adapters' own
             options are used as well.
     """
     if mixed := [name for name, path in named.items() if path]:
@@ -161,11 +157,14 @@ def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dic
     for name, equals, path in pairs:
         if not (name and equals and path):
             raise UsageError(f"--adapter {name + equals + path!r} is not NAME=PATH")
-    LabelMap(name for name, _, _ in pairs)  # refuses bad and double names before they become keys
-    return {name: str(Path(path).expanduser()) if path.startswith("~/") else path for name, _, path in pairs}
+    paths: dict[str, list[str]] = {}
+    for name, _, path in pairs:
+        paths.setdefault(name, []).append(path)
+    LabelMap(paths)  # refuses bad names
+    return paths
 
 
-def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, str]:
+def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, list[str]]:
     """Return the default adapters' paths; with `test`, packaged samples stand in for those not given.
 
     Raises:
@@ -174,21 +173,11 @@ def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, str]
     if test:
         from adapters.sample_sources import sample_source
 
-        return {name: path or str(sample_source(name)) for name, path in named.items()}
+        return {name: [path or str(sample_source(name))] for name, path in named.items()}
     if missing := [name for name, path in named.items() if not path]:
         options = ", ".join(f"--{name}-dataset" for name in missing)
         raise UsageError(f"missing {options}", hint="or --adapter NAME=PATH for other adapters, or --test to try it")
-    return {name: path for name, path in named.items() if path}
-
-
-def make_sources(paths: dict[str, str], dataset_info: Path | None, turn: TurnChoice, line_limit: int) -> list[Source]:
-    """Return the adapters' sources; with a ``dataset_info.json``, in the formats that it describes."""
-    if dataset_info is None:
-        return [Source(name, Path(path), turn=turn, line_limit=line_limit) for name, path in paths.items()]
-    from adapters.datasets.llamafactory_dataset_info import mapped_sources, read_dataset_info
-
-    mapped = mapped_sources(read_dataset_info(dataset_info), paths)
-    return [Source(name, path, row_format, turn, line_limit) for name, (path, row_format) in mapped.items()]
+    return {name: [path] for name, path in named.items() if path}
 
 
 def _is_default(context: click.Context, name: str) -> bool:

@@ -67,12 +67,15 @@ def _totals(report: GenerateReport) -> Iterator[str]:
 
 def _accounting(report: GenerateReport) -> Iterator[str]:
     yield from ("", "Source lines:")
+    read = {source.adapter: source.read_as for source in report.request.sources}
     for account in report.accounts:
         losses = describe_losses(account)
         yield (
             f"  {account.adapter:<21} {account.lines} seen, {account.drawn} drawn, {account.kept} kept, "
             f"{account.n_rejected} rejected, {account.not_drawn} not drawn{f' ({losses})' if losses else ''}"
         )
+        if read_as := read[account.adapter]:
+            yield f"  {'':<21} read as {read_as}"
     if report.validated:
         yield from ("", "Validation of every line:")
     for found in report.validated:
@@ -102,6 +105,7 @@ def as_values(report: GenerateReport) -> dict[str, Any]:
         "labels": report.labels.as_mapping(),
         "samples": {str(split): count for split, count in report.counts.items()},
         "per_adapter": {"train": train, "eval": held_out},
+        "read_as": {source.adapter: source.read_as for source in report.request.sources},
         "accounting": {account.adapter: account_as_json(account) for account in report.accounts},
         "validation": {found.adapter: validated_as_json(found) for found in report.validated},
         "files": {one.name: {"sha256": one.sha256, "bytes": one.size, "rows": one.rows} for one in report.files},

@@ -21,17 +21,17 @@ class DatasetParts(Foundation):
 
     def generate_dataset(self) -> GenerateDataset:
         """The use case that makes a routing data set."""
-        from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+        from adapters.datasets.source_reader import FileSourceReader
         from application.datasets.generate_dataset import GenerateDataset
 
-        return GenerateDataset(JsonlSourceReader(), self.datasets, self.clock, self.progress)
+        return GenerateDataset(FileSourceReader(), self.datasets, self.clock, self.progress)
 
     def add_to_dataset(self) -> AddToDataset:
         """The use case that adds an adapter to a routing data set."""
-        from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+        from adapters.datasets.source_reader import FileSourceReader
         from application.datasets.grow_dataset import AddToDataset
 
-        return AddToDataset(JsonlSourceReader(), self.datasets, self.clock)
+        return AddToDataset(FileSourceReader(), self.datasets, self.clock)
 
     def remove_from_dataset(self) -> RemoveFromDataset:
         """The use case that takes an adapter out of a routing data set."""

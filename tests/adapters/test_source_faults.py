@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
-from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+from adapters.datasets.source_reader import FileSourceReader
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
 from application.datasets.generate_dataset import GenerateDataset
 from application.datasets.generation import GenerateRequest
@@ -39,11 +39,11 @@ def outcomes(path, content=None, **options):
     """Return what becomes of every line, drawn and read in order: both must say the same."""
     if content is not None:
         path.write_bytes(content)
-    reader, source = JsonlSourceReader(), Source("a", path, **options)
+    reader, source = FileSourceReader(), Source("a", path, **options)
     with reader.open(source, seed=1, expected=3) as draws:
         drawn = {one.number: one.outcome for one in draws}
     with reader.read_all(source) as lines:
-        read = dict(lines)
+        read = {number: outcome for number, outcome, _ in lines}
     assert drawn == read
     return [
         f"{read[number].reason}: {read[number].detail}" if isinstance(read[number], Rejection) else read[number]
@@ -52,7 +52,7 @@ def outcomes(path, content=None, **options):
 
 
 def generate(tmp_path, *paths, **options):
-    use_case = GenerateDataset(JsonlSourceReader(), JsonlDatasetStore(), FixedClock(), RecordingProgressReporter())
+    use_case = GenerateDataset(FileSourceReader(), JsonlDatasetStore(), FixedClock(), RecordingProgressReporter())
     options = {"train_samples": 2, "eval_samples": 1, "output_dir": tmp_path / "out"} | options
     return use_case(GenerateRequest([Source(f"a{n}", path) for n, path in enumerate(paths)], **options))
 
@@ -292,7 +292,7 @@ def test_a_pipe_is_read(tmp_path):
 
 def test_folders_devices_and_missing_files_are_one_clear_line(tmp_path):
     for wrong, complaint in (
-        (tmp_path, "is a folder, not a file"),
+        (tmp_path, "is a folder without data files"),
         (Path("/dev/null"), "is a device, not a file"),
         (tmp_path / "none.jsonl", "no such file"),
         (Path(__file__) / "below-a-file", "no such file"),
@@ -307,7 +307,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(path):
     path.write_bytes(CONTENT)
 
     def draw_and_change():
-        with JsonlSourceReader().open(Source("a", path), seed=0, expected=3) as draws:
+        with FileSourceReader().open(Source("a", path), seed=0, expected=3) as draws:
             next(iter(draws))
             path.write_bytes(CONTENT + GOOD)
 

@@ -1,15 +1,18 @@
 """What every reader of source data promises."""
 
+import csv
 import gzip
 import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from adapters.datasets.jsonl_source_reader import JsonlSourceReader
+from adapters.datasets.source_reader import FileSourceReader
 from adapters.in_memory.datasets import InMemorySourceReader
 from application.ports.datasets import Source
 from domain.conversations import Rejection, RejectReason
@@ -28,11 +31,50 @@ def lines_of(rows):
 
 def on_disk(rows, folder, pack=lambda content: content, block=128 * 1024):
     (folder / PLAIN).write_bytes(pack(lines_of(rows)))
-    return JsonlSourceReader(block=block), Source("a", folder / PLAIN)
+    return FileSourceReader(block=block), Source("a", folder / PLAIN)
 
 
 def in_memory(rows, folder):
     return InMemorySourceReader({PLAIN: rows}), Source("a", PLAIN)
+
+
+def as_array(rows, folder, indent=None, pack=lambda content: content, block=128 * 1024):
+    (folder / PLAIN).write_bytes(pack(json.dumps(rows, indent=indent).encode()))
+    return FileSourceReader(block=block), Source("a", folder / PLAIN)
+
+
+def in_shards(rows, folder):
+    """Files of 1, 9, 20 and 50 of 80 rows, the second one packed; ids tell the rows apart."""
+    for number, (start, stop) in enumerate([(0, 1), (1, 10), (10, 30), (30, 80)]):
+        content = lines_of(rows[start:stop])
+        (folder / f"part-{number}.jsonl").write_bytes(gzip.compress(content) if number == 1 else content)
+    return FileSourceReader(), Source("a", folder / "part-*.jsonl")
+
+
+def one_after_another(rows, folder):
+    (folder / PLAIN).write_text("\n".join(json.dumps(one, indent=2) for one in rows))
+    return FileSourceReader(), Source("a", folder / PLAIN)
+
+
+def as_csv(rows, folder):
+    with (folder / PLAIN).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "prompt"] if not rows or "id" in rows[0] else ["other", "prompt"])
+        table.writerows([one.get("id"), one["conversations"][0]["value"]] for one in rows)
+    return FileSourceReader(), Source("a", folder / PLAIN)
+
+
+def as_parquet(rows, folder):
+    table = pa.Table.from_pylist(rows or [], schema=None if rows else pa.schema([("id", pa.string())]))
+    pq.write_table(table, folder / PLAIN, row_group_size=50)
+    return FileSourceReader(), Source("a", folder / PLAIN)
+
+
+def as_arrow(rows, folder, new=pa.ipc.new_file):
+    table = pa.Table.from_pylist(rows or [], schema=None if rows else pa.schema([("id", pa.string())]))
+    with new(folder / PLAIN, table.schema) as writer:
+        writer.write_table(table, max_chunksize=50)
+    return FileSourceReader(), Source("a", folder / PLAIN)
 
 
 READERS = {
@@ -42,10 +84,26 @@ READERS = {
     "gzip": lambda rows, folder: on_disk(rows, folder, gzip.compress),
     "zstd": lambda rows, folder: on_disk(rows, folder, zstandard.compress),
 }
+TABLES = {
+    "array": as_array,
+    "array in small blocks": lambda rows, folder: as_array(rows, folder, indent=1, block=13),
+    "packed array": lambda rows, folder: as_array(rows, folder, pack=gzip.compress),
+    "values": one_after_another,
+    "csv": as_csv,
+    "parquet": as_parquet,
+    "arrow file": as_arrow,
+    "arrow stream": lambda rows, folder: as_arrow(rows, folder, pa.ipc.new_stream),
+}
+"""Kinds of files that have no blank lines, and rows of one kind only."""
+
+
+@pytest.fixture(params={**READERS, **TABLES})
+def opened(request, tmp_path):
+    return lambda rows: {**READERS, **TABLES}[request.param](rows, tmp_path)
 
 
 @pytest.fixture(params=READERS)
-def opened(request, tmp_path):
+def opened_lines(request, tmp_path):
     return lambda rows: READERS[request.param](rows, tmp_path)
 
 
@@ -70,8 +128,8 @@ def test_the_order_depends_on_seed_and_adapter_only(opened):
     assert orders[0] != sorted(orders[0])
 
 
-def test_blank_and_rejected_lines_are_drawn_like_any_other(opened):
-    reader, source = opened([row(0), None, [], {"id": "x"}, row(4)])
+def test_blank_and_rejected_lines_are_drawn_like_any_other(opened_lines):
+    reader, source = opened_lines([row(0), None, [], {"id": "x"}, row(4)])
     outcomes = {line.number: line.outcome for line in draw(reader, source)[0]}
     reasons = {number: one.reason if isinstance(one, Rejection) else one for number, one in outcomes.items()}
     assert reasons == {
@@ -88,12 +146,12 @@ def test_a_row_without_an_id_is_named_by_file_and_line(opened):
     assert draw(reader, source)[0][0].source_id == "source.jsonl:1"
 
 
-def test_reading_all_goes_in_file_order(opened):
-    reader, source = opened([row(0), None, [], row(3)])
+def test_reading_all_goes_in_file_order(opened_lines):
+    reader, source = opened_lines([row(0), None, [], row(3)])
     with reader.read_all(source) as lines:
         found = list(lines)
-    assert [number for number, _ in found] == [1, 2, 3, 4]
-    assert [one if not isinstance(one, Rejection) else "rejected" for _, one in found] == [
+    assert [number for number, _, _ in found] == [1, 2, 3, 4]
+    assert [one if not isinstance(one, Rejection) else "rejected" for _, one, _ in found] == [
         "prompt 0",
         None,
         "rejected",
@@ -124,7 +182,7 @@ def test_the_order_is_the_same_whatever_the_packing_and_the_block_size(tmp_path)
     assert all(order == orders[0] for order in orders)
 
 
-@pytest.mark.parametrize("make", [in_memory, on_disk])
+@pytest.mark.parametrize("make", [in_memory, on_disk, in_shards])
 def test_each_place_in_the_order_is_uniform_over_the_lines(make, tmp_path):
     """Chi-square over many seeds: first place, last of the first batch, and a place far behind it."""
     n_lines, n_seeds, n_groups = 80, 300, 5
@@ -133,8 +191,39 @@ def test_each_place_in_the_order_is_uniform_over_the_lines(make, tmp_path):
     for seed in range(n_seeds):
         drawn, _ = draw(reader, source, seed=seed, expected=1, take=76)
         for place, counts in places.items():
-            counts[(drawn[place].number - 1) * n_groups // n_lines] += 1
+            counts[int(drawn[place].source_id[1:]) * n_groups // n_lines] += 1
     for place, counts in places.items():
         expected = n_seeds / n_groups
         chi_square = sum((counts[group] - expected) ** 2 / expected for group in range(n_groups))
         assert chi_square < 18.5, f"place {place}: {counts}"  # 0.999 quantile at 4 degrees of freedom
+
+
+def test_all_shards_are_drawn_from_and_read_in_order(tmp_path):
+    reader, source = in_shards([row(number) for number in range(80)], tmp_path)
+    drawn, lines = draw(reader, source)
+    assert lines == 80
+    assert sorted(int(line.source_id[1:]) for line in drawn) == list(range(80))
+    assert {line.origin.path.name for line in drawn} == {f"part-{number}.jsonl" for number in range(4)}
+    with reader.read_all(source) as found:
+        assert [outcome for _, outcome, _ in found] == [f"prompt {number}" for number in range(80)]
+
+
+@pytest.mark.parametrize("tail", [b"", b"\n", b" \n\n"])
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 128 * 1024])
+def test_the_ends_of_values_are_found_whatever_the_text_and_the_blocks(tmp_path, tail, block):
+    texts = ['a "quote", a }{ and a ][', "back\\slash \\\\", "\\", '\\"', "é 🦜\n", "x" * 50]
+    rows = [{"id": f"r{n}", "messages": [{"role": "user", "content": f"{text} {n}"}]} for n, text in enumerate(texts)]
+    expected = [f"{text} {n}".strip() for n, text in enumerate(texts)]
+    path = tmp_path / "rows.json"
+    for content in (
+        json.dumps(rows).encode(),
+        b"\xef\xbb\xbf \n" + json.dumps(rows, indent=2, ensure_ascii=False).encode(),
+        b"".join(json.dumps(one).encode() for one in rows),
+        b" \n".join(json.dumps(one, indent=1).encode() for one in rows),
+    ):
+        path.write_bytes(content + tail)
+        with FileSourceReader(block=block).read_all(Source("a", path)) as found:
+            assert [outcome for _, outcome, _ in found] == expected
+        drawn, lines = draw(FileSourceReader(block=block), Source("a", path), expected=1)
+        assert lines == len(rows)
+        assert sorted(line.outcome for line in drawn) == sorted(expected)

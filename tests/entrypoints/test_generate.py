@@ -163,7 +163,7 @@ def test_the_same_command_gives_the_same_bytes(run, here):
         (["--adapter", "calendar.jsonl"], 2, "is not NAME=PATH"),
         (["--adapter", "a="], 2, "is not NAME=PATH"),
         (["--adapter", "a/b=calendar.jsonl"], 2, "adapter name 'a/b' is not allowed"),
-        (["--adapter", "a=calendar.jsonl", "--adapter", "a=x"], 2, "'a' is named twice"),
+        (["--adapter", "a=calendar.jsonl", "--adapter", "a=x"], 2, "x: no such file"),
         (
             ["--adapter", "a=calendar.jsonl", *PATHS[:2]],
             2,
@@ -173,7 +173,7 @@ def test_the_same_command_gives_the_same_bytes(run, here):
         ([*PATHS, "--train-samples", "0"], 2, "train-samples 0 is below 1"),
         ([*PATHS, "--force"], 2, "--force needs --output-dir"),
         (["--adapter", "a=none.jsonl"], 2, "none.jsonl: no such file"),
-        ([*PATHS, "--dataset-info", "calendar.jsonl"], 3, "calendar.jsonl: is no JSON"),
+        ([*PATHS, "--dataset-info", "calendar.jsonl"], 3, "calendar.jsonl: is not JSON"),
         ([*PATHS, "--train-samples", "1000"], 3, "adapter 'calendar': 1100 rows asked, 260 usable in 260 lines"),
         ([*PATHS, "--line-limit", "0"], 2, "line-limit is below 1 byte"),
         ([*PATHS, "--output-dir", "calendar.jsonl"], 1, "calendar.jsonl: already exists"),
@@ -215,12 +215,24 @@ def test_a_single_adapter_gets_a_note(run, here, as_json):
     assert run("generate", *PATHS, *options)[2] == ""
 
 
-def test_a_json_array_gets_a_hint(run, here):
+def test_shapes_are_mixed_in_one_command_and_the_report_says_how_each_was_read(run, here):
     (here / "array.json").write_text(json.dumps(rows_of("a", 3), indent=1))
-    code, _, err = run("generate", "--adapter", "a=array.json")
+    (here / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of("more", 3)))
+    (here / "b.csv").write_text("utterance,intent\n" + "".join(f"pay {n},2\n" for n in range(6)))
+    sources = ["--adapter", "a=array.json", "--adapter", "b=b.csv", "--adapter", "a=more.jsonl"]
+    options = ["--train-samples", 4, "--eval-samples", 2, "--output-dir", "out"]
+    code, _, err = run("generate", *sources, *options)
     assert code == 3
-    assert "0 usable in" in err
-    assert "is this JSON Lines?" in err
+    assert "read as CSV; its columns: utterance, intent. Say which holds the prompt: columns prompt=NAME" in err
+    for value in ("c:prompt=utterance", "b:prompt", "b:prompts=utterance"):
+        assert run("generate", *sources, *options, "--columns", value)[0] == 2
+    code, out, _ = run("generate", *sources, *options, "--columns", "b:prompt=utterance")
+    assert code == 0
+    assert "  read as 1 × JSON array, 1 × JSON Lines; ShareGPT: conversations" in out
+    assert "  read as CSV; plain columns: utterance" in out
+    metadata = json.loads((here / "out" / "metadata.json").read_text())
+    assert metadata["accounting"]["a"]["kept"] == metadata["accounting"]["a"]["lines"] == 6
+    assert metadata["options"]["more_sources"] == {"a": ["more.jsonl"], "b": []}
 
 
 @pytest.mark.parametrize(("turn", "text"), [("first", "one"), ("last", "one\ntwo"), ("all", "one\ntwo")])

@@ -1,0 +1,73 @@
+"""Data sets on the Hugging Face hub, fetched only when a source says ``hf://``."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from adapters.datasets.source_files import choose_shards
+from domain.errors import MissingFileError, RemoteError, UsageError
+
+
+def fetch_dataset(name: str) -> tuple[Path, ...]:
+    """Return a data set's files in the hub's cache, downloading what is not there.
+
+    Args:
+        name: ``OWNER/NAME``, maybe with ``@REVISION``, maybe with ``/`` and a file, a folder or a glob in it.
+
+    Raises:
+        UsageError: the name has another form.
+        RemoteError: the hub cannot be reached, or does not show the data set to you.
+        MissingFileError: it has no such file.
+    """
+    parts = name.strip("/").split("/", 2)
+    where = f"hf://datasets/{name}"
+    if len(parts) < 2 or not all(parts):
+        raise UsageError("is no data set's name", where=where, hint="hf://datasets/OWNER/NAME[@REVISION][/FILE]")
+    repository, _, revision = f"{parts[0]}/{parts[1]}".partition("@")
+    inside = parts[2] if len(parts) > 2 else ""
+    try:
+        files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision or None)
+        wanted = _chosen(files, inside)
+        if not wanted:
+            raise MissingFileError(f"has no data files{f' at {inside}' if inside else ''}", where=where)
+        return tuple(
+            Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision or None, etag_timeout=5))
+            for file in wanted
+        )
+    except GatedRepoError as error:
+        raise RemoteError("the data set is gated", where=where, hint="accept its terms and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise RemoteError("not on the hub, or private", where=where, hint="check the name and HF_TOKEN") from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if isinstance(error, MissingFileError):
+            raise
+        raise RemoteError(
+            "the hub cannot be reached", where=where, hint="check the network, or name files on this disk"
+        ) from error
+    except Exception as error:  # the transport's own errors (httpx), which the hub's client lets through
+        if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore"):
+            raise
+        raise RemoteError(
+            "the hub cannot be reached", where=where, hint="check the network, or name files on this disk"
+        ) from error
+
+
+def _chosen(files: list[str], inside: str) -> list[str]:
+    if inside in files:
+        return [inside]
+    if any(letter in inside for letter in "*?["):
+        return sorted(file for file in files if fnmatch(file, inside))
+    folder = f"{inside.rstrip('/')}/" if inside else ""
+    return choose_shards(file for file in files if file.startswith(folder))

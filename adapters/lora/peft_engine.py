@@ -24,7 +24,7 @@ from adapters.lora.voices import Voice, base_voice, read_voice
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import GenerationOptions
 from domain.chats import as_chat, routing_text
-from domain.errors import DataRejectedError, MoeRouterError, UsageError
+from domain.errors import DataRejectedError, MoeRouterError, TooLongError, UsageError
 
 CPU_TOKEN_BUDGET = 4096
 GPU_TOKEN_BUDGET = 65536
@@ -220,7 +220,7 @@ class PeftEngine:
     def _check_length(self, tokens: int, request: GenerationRequest, options: GenerationOptions) -> None:
         limit = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
         if isinstance(limit, int) and 0 < limit < tokens + options.max_new_tokens:
-            raise DataRejectedError(
+            raise TooLongError(
                 f"a prompt of {tokens} tokens and {options.max_new_tokens} new ones are more than the base model's "
                 f"{limit}",
                 where=f"prompt {shorten(routing_text(request.chat), 60, placeholder='…')!r}",

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write a router in another form: a folder for a hub, a torch file for other tools."),
     "route": ("route", "Decide which adapter should answer, and explain why."),
     "infer": ("infer", "Answer prompts with the LoRA adapter that the router picks."),
+    "serve": ("serve", "Serve an endpoint that picks the adapter: here, or in front of another server."),
     "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),
     "add-adapter": ("add_adapter", "Teach a router one adapter more, and report what that does to the others."),
     "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),

@@ -11,7 +11,7 @@ from domain.labels import check_adapter_name
 from entrypoints.cli.options import PATH, Command
 
 
-def _named(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+def folders_by_name(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
     """Return folders by name; raises UsageError for what is not NAME=PATH, a bad name, and a name given twice."""
     named: dict[str, Path] = {}
     for text in values:
@@ -27,7 +27,12 @@ def _named(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 def lora_options(command: Command) -> Command:
     """Add ``--lora NAME=PATH`` (repeatable; parameter `loras`, folders by name) and ``--lora-dir``."""
     one = click.option(
-        "--lora", "loras", multiple=True, metavar="NAME=PATH", callback=_named, help="A LoRA adapter; repeatable."
+        "--lora",
+        "loras",
+        multiple=True,
+        metavar="NAME=PATH",
+        callback=folders_by_name,
+        help="A LoRA adapter; repeatable.",
     )
     many = click.option(
         "--lora-dir", type=PATH, help="A folder with one folder per LoRA adapter, named as the router names it."

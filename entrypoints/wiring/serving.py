@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen, mutable
 
+from domain.errors import UsageError
 from entrypoints.wiring.answering import AnsweringParts
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from starlette.types import ASGIApp
 
-    from application.ports import TrainedRouter
+    from application.ports import RouterStore, TrainedRouter
     from application.ports.serving import DecisionLog, PromptRouter
     from application.routing.route_prompts import RoutePrompts
-    from entrypoints.serving.metrics import ServeMetrics
     from entrypoints.serving.serving import Serving
     from entrypoints.serving.settings import ServeSettings
 
@@ -95,9 +95,60 @@ class ServingParts(AnsweringParts):
         async def run(work: Callable[[], Any]) -> Any:
             return await asyncio.get_running_loop().run_in_executor(executor, work)
 
-        loader = _RouterLoader(self, router, base_model, metrics, run)
+        def on_its_blocks(trained: TrainedRouter) -> RoutePrompts:
+            return self.route_prompts(trained, base_model=base_model)
+
+        loader = _RouterLoader(self.routers, router, on_its_blocks, run, metrics.batch_size.observe)
         loader.load_now()
         answerer = UpstreamAnswerer(http, asked, metrics.mismatches.inc)
+        return Serving(settings, answerer, loader, metrics, log, watched=router)
+
+    def serve_embedded(
+        self,
+        router: Path,
+        folders: Mapping[str, Path],
+        settings: ServeSettings,
+        *,
+        base_model: str | None = None,
+        max_batch: int = 16,
+        max_tokens: int = 512,
+        log: DecisionLog | None = None,
+    ) -> Serving:
+        """Return an endpoint that decides and answers with one base model in this process.
+
+        Of `folders` (LoRA adapters by name) those are loaded that the router or the fallback may ask for. Those that
+        the check refuses are not offered. Raises UsageError when there is none of the router's at all.
+        """
+        from adapters.lora.embedded_answerer import EmbeddedAnswerer
+        from adapters.lora.peft_streaming import PeftStreamingEngine
+        from domain.answers import GenerationOptions
+        from entrypoints.serving.metrics import ServeMetrics
+        from entrypoints.serving.serving import Serving
+
+        trained = self.routers.load(router)
+        labels = trained.card.labels
+        if not any(name in labels for name in folders):
+            known, given = ", ".join(labels.names), ", ".join(folders) or "none"
+            raise UsageError(f"none of the LoRA adapters is one of the router's: {given}", hint=f"it knows {known}")
+        wanted = {*labels.names, settings.fallback.adapter}
+        base = self.router_base(trained, base_model)
+        check, engine = self.check_lora_adapters(base, {name: folders[name] for name in folders if name in wanted})
+        missing = {name: "no folder was given for it" for name in labels.names if name not in folders}
+        metrics = ServeMetrics()
+        streaming = PeftStreamingEngine(engine, max_rows=max_batch, max_waiting=settings.max_waiting)
+        metrics.queue_length.set_function(lambda: streaming.load[1])
+        answerer = EmbeddedAnswerer(
+            streaming,
+            base.info.name.rstrip("/").rsplit("/", 1)[-1],
+            {**check.refused, **missing},
+            lambda request: len(engine.prepare(request, GenerationOptions(max_new_tokens=1)).ids),
+            max_tokens,
+            settings.timeout,
+        )
+        loader = _RouterLoader(
+            self.routers, router, lambda one: self.route_on(one, base), streaming.run, metrics.batch_size.observe
+        )
+        loader.load_now()
         return Serving(settings, answerer, loader, metrics, log, watched=router)
 
 
@@ -105,11 +156,11 @@ class ServingParts(AnsweringParts):
 class _RouterLoader:
     """Loads the router in a file again and again; its base model only when another one is needed."""
 
-    parts: ServingParts
+    routers: RouterStore
     path: Path
-    base_model: str | None
-    metrics: ServeMetrics
+    routing: Callable[[TrainedRouter], RoutePrompts]
     run: Callable[[Callable[[], Any]], Awaitable[Any]]
+    observe: Callable[[int], None]
     first: PromptRouter | None = None
     _last: RoutePrompts | None = None
 
@@ -127,9 +178,9 @@ class _RouterLoader:
     def _load(self) -> PromptRouter:
         from adapters.router.batching_router import BatchingRouter
 
-        router = self.parts.routers.load(self.path)
-        self._last = self._on_the_same_base(router) or self.parts.route_prompts(router, base_model=self.base_model)
-        return BatchingRouter(self._last, self.run, self.metrics.batch_size.observe)
+        router = self.routers.load(self.path)
+        self._last = self._on_the_same_base(router) or self.routing(router)
+        return BatchingRouter(self._last, self.run, self.observe)
 
     def _on_the_same_base(self, router: TrainedRouter) -> RoutePrompts | None:
         """Return routing on the base model that is loaded, if this router reads nothing else and no deeper."""

@@ -15,7 +15,19 @@ CERTAINTY: Final = 0.9
 """How certain the error bound is behind the abstention thresholds."""
 
 IN_SCOPE_REFUSED: Final = 0.05
-"""At most about this share of in-scope prompts is taken for out of scope."""
+"""About this share of the data's own prompts may be taken for out of scope."""
+
+CHANGED_REFUSED: Final = 0.12
+"""And about this share of their changed copies."""
+
+OUT_OF_SCOPE_ANSWERED: Final = 0.03
+"""At most about this share of out-of-scope prompts may be answered, as far as confidence can tell them."""
+
+NOISE_SHARE: Final = 1 / 3
+"""Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
+
+LIMITS_SHOWN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Target errors that a trade-off is shown for."""
 
 
 @frozen
@@ -26,11 +38,15 @@ class ScoredRow:
         confidence: calibrated probability of the best adapter, 0 to 1.
         out_of_scope: out-of-scope score.
         right: whether the best adapter is the right one; False for a prompt that belongs to none.
+        in_scope: whether the prompt belongs to an adapter.
+        changed: whether it is a changed copy of a prompt of the data.
     """
 
     confidence: float
     out_of_scope: float
     right: bool
+    in_scope: bool = True
+    changed: bool = False
 
 
 @frozen
@@ -40,14 +56,41 @@ class ThresholdFit:
     Attributes:
         thresholds: when to abstain.
         error_bound: upper confidence bound of the error rate among answered prompts; see :func:`error_bound`.
-        coverage: share of the in-scope validation prompts that are answered.
+        coverage: share of the in-scope prompts that are answered, changed ones aside.
         reached: whether the bound is at most the target.
+        notes: what a person should know of the fit.
     """
 
     thresholds: AbstentionThresholds
     error_bound: float
     coverage: float
     reached: bool
+    notes: tuple[str, ...] = ()
+
+
+@frozen
+class TradeOff:
+    """What one pair of limits does to prompts that the router has not seen.
+
+    Attributes:
+        target_error: error rate that the limits are fitted to.
+        min_confidence: the limit on confidence.
+        max_out_of_scope: the limit on the out-of-scope score.
+        coverage: share of in-scope prompts that are answered.
+        error: share of wrong answers among them.
+        changed_coverage: share of changed copies that are answered.
+        changed_error: share of wrong answers among them.
+        refused: share of out-of-scope prompts that are refused.
+    """
+
+    target_error: float
+    min_confidence: float
+    max_out_of_scope: float
+    coverage: float
+    error: float
+    changed_coverage: float
+    changed_error: float
+    refused: float
 
 
 def error_bound(wrong: int, answered: int) -> float:
@@ -83,9 +126,9 @@ def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
 
     This is selection with guaranteed risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
     Networks") without their correction for looking at several limits: the certainty is nominal. When no limit
-    reaches the target, the one with the lowest bound: rows without any error are all answered, however few they
-    are. 0 when all rows may be answered; else the limit lies half-way between the least confident answered row and
-    the next one below.
+    reaches the target, the one with the lowest bound, so that few rows are answered as far as there is no error
+    among them. 0 when all rows may be answered; else the limit lies half-way between the least confident answered
+    row and the next one below. A looser target never gives a higher limit.
     """
     ranked = sorted(rows, key=lambda row: -row.confidence)
     limits = _limits(ranked)
@@ -166,45 +209,120 @@ def separating_limit(inside: Sequence[float], outside: Sequence[float]) -> float
     return best
 
 
-def fit_thresholds(
-    rows: Sequence[ScoredRow],
-    target_error: float,
-    out_of_scope: Sequence[ScoredRow] = (),
-    stand_ins: Sequence[float] = (),
-) -> ThresholdFit:
-    """Return thresholds fitted to a target error rate, on rows that the head was not trained on.
+def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdFit:
+    """Return thresholds fitted to a target error rate, on rows that the router has not seen.
 
-    First the out-of-scope limit: the one that separates the out-of-scope prompts best, or the stand-ins where there
-    are none, as long as it refuses at most `IN_SCOPE_REFUSED` of the in-scope prompts (or `target_error`, when that
-    is more; with fewer than about 20 of them, none). Stand-ins are no strangers, so that with them at least the
-    lesser of the two is refused. Then, among the rows below it, the lowest confidence limit whose error bound
-    reaches the target.
+    First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
+    prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts.
+    Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target, their
+    changed copies do, and hardly any out-of-scope prompt is answered. Where the labels themselves look noisy, the
+    errors that no limit avoids are allowed on top of the target.
 
     Args:
-        rows: validation prompts.
+        rows: prompts of the data, changed copies of them and out-of-scope prompts; some of the first at least.
         target_error: share of wrong answers among the prompts that are answered, 0 to 1.
-        out_of_scope: prompts that belong to no adapter.
-        stand_ins: out-of-scope scores of prompts that play such prompts where there are none.
 
     Raises:
         UsageError: no rows, or a target outside 0..1.
     """
-    if not rows:
-        raise UsageError("thresholds need at least one validation row")
+    own = [row for row in rows if row.in_scope and not row.changed]
+    if not own:
+        raise UsageError("thresholds need at least one row of the data")
     if not 0.0 <= target_error <= 1.0:
         raise UsageError(f"target-error {target_error} is not between 0 and 1")
-    inside = [row.out_of_scope for row in rows]
-    strict = fit_max_out_of_scope(inside, max(target_error, IN_SCOPE_REFUSED))
-    if out_of_scope:
-        separating = separating_limit(inside, [row.out_of_scope for row in out_of_scope])
-        limit = max(separating, min(strict, max(inside)))  # no margin beyond the prompts: the examples tell where
-    else:
-        generous = fit_max_out_of_scope(inside, min(target_error, IN_SCOPE_REFUSED))
-        wanted = separating_limit(inside, stand_ins) if stand_ins else strict
-        limit = min(max(wanted, strict), generous)
-    near = [row for row in rows if row.out_of_scope <= limit]
-    min_confidence = fit_min_confidence(near, target_error) if near else 1.0
-    answered = [row for row in near if row.confidence >= min_confidence]
+    limit = _scope_limit(rows)
+    noise = _label_noise(own)
+    allowed = min(target_error + (noise if noise > target_error else 0.0), 1.0)
+    changed = [row for row in rows if row.in_scope and row.changed]
+    outside = [row for row in rows if not row.in_scope]
+    below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
+    wanted = [fit_min_confidence(part, allowed) for part in below[:2] if part]
+    wanted.append(_confidence_that_refuses(below[2], len(outside)))
+    thresholds = AbstentionThresholds(max(wanted) if below[0] else 1.0, limit)
+    answered = [row for row in own if _answered(row, thresholds)]
     bound = error_bound(sum(not row.right for row in answered), len(answered))
-    thresholds = AbstentionThresholds(min_confidence, limit)
-    return ThresholdFit(thresholds, bound, len(answered) / len(rows), bound <= target_error)
+    coverage = len(answered) / len(own)
+    reached = bound <= allowed
+    return ThresholdFit(
+        thresholds, bound, coverage, reached, _notes(target_error, bound, coverage, reached, noise, allowed)
+    )
+
+
+def _scope_limit(rows: Sequence[ScoredRow]) -> float:
+    own = [row.out_of_scope for row in rows if row.in_scope and not row.changed]
+    changed = [row.out_of_scope for row in rows if row.in_scope and row.changed]
+    strict = fit_max_out_of_scope(own, IN_SCOPE_REFUSED)
+    if changed:
+        strict = max(strict, fit_max_out_of_scope(changed, CHANGED_REFUSED))
+    outside = [row.out_of_scope for row in rows if not row.in_scope]
+    if not outside:
+        return strict
+    return max(min(strict, max(own)), separating_limit([*own, *changed], outside))
+
+
+def _label_noise(rows: Sequence[ScoredRow]) -> float:
+    """Return how many of the surest rows contradict the router for certain: a share that no limit can avoid."""
+    surest = sorted(rows, key=lambda row: -row.confidence)[: round(len(rows) * NOISE_SHARE)]
+    wrong = sum(not row.right for row in surest)
+    return 1.0 - error_bound(len(surest) - wrong, len(surest)) if wrong else 0.0
+
+
+def _confidence_that_refuses(near: Sequence[ScoredRow], total: int) -> float:
+    """Return a confidence that all but a few out-of-scope prompts stay below."""
+    spare = math.floor(total * OUT_OF_SCOPE_ANSWERED)
+    if len(near) <= spare:
+        return 0.0
+    return math.nextafter(sorted((row.confidence for row in near), reverse=True)[spare], 2.0)
+
+
+def _answered(row: ScoredRow, limits: AbstentionThresholds) -> bool:
+    return row.confidence >= limits.min_confidence and row.out_of_scope <= limits.max_out_of_scope
+
+
+def _notes(
+    target: float, bound: float, coverage: float, reached: bool, noise: float, allowed: float
+) -> tuple[str, ...]:
+    notes = []
+    if allowed > target:
+        notes.append(
+            f"warning: at least {noise:.0%} of the rows contradict a router that has not seen them even where it is "
+            f"surest: look for wrong labels; the limits allow {allowed:.1%} of errors by these labels"
+        )
+    if not reached:
+        notes.append(
+            f"target error {target:.2%} cannot be shown with these prompts: with {coverage:.0%} of them answered, "
+            f"the error rate may be up to {bound:.2%} (more prompts help)"
+        )
+    return tuple(notes)
+
+
+def trade_off(rows: Sequence[ScoredRow]) -> tuple[TradeOff, ...]:
+    """Return what limits fitted to several target errors do to rows that the router has not seen."""
+    own = [row for row in rows if row.in_scope and not row.changed]
+    changed = [row for row in rows if row.in_scope and row.changed]
+    outside = [row for row in rows if not row.in_scope]
+    table = []
+    for target in LIMITS_SHOWN:
+        limits = fit_thresholds(rows, target).thresholds
+        coverage, error = _coverage_and_error(own, limits)
+        changed_coverage, changed_error = _coverage_and_error(changed, limits)
+        refused = sum(not _answered(row, limits) for row in outside) / len(outside) if outside else 0.0
+        table.append(
+            TradeOff(
+                target,
+                limits.min_confidence,
+                limits.max_out_of_scope,
+                coverage,
+                error,
+                changed_coverage,
+                changed_error,
+                refused,
+            )
+        )
+    return tuple(table)
+
+
+def _coverage_and_error(rows: Sequence[ScoredRow], limits: AbstentionThresholds) -> tuple[float, float]:
+    answered = [row for row in rows if _answered(row, limits)]
+    wrong = sum(not row.right for row in answered)
+    return len(answered) / len(rows) if rows else 0.0, wrong / len(answered) if answered else 0.0

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-from attrs import evolve
 from numpy.typing import NDArray
 
 from adapters.router.prompt_bank import PromptBank, embed, top
-from adapters.router.router_heads import Array, log_sum_exp
+from adapters.router.router_heads import Array
 
 ROWS_PER_ADAPTER: Final = 500
-"""At most so many known prompts of each adapter are kept; the more, the better strangers are told."""
+"""At most so many known prompts of each adapter are kept; the more, the better other prompts are told."""
 
 BANK_ROWS: Final = 5000
-"""With many adapters each keeps fewer, so that a bank has about so many rows at most; strangers too."""
+"""With many adapters each keeps fewer, so that a bank has about so many rows at most."""
 
 DIRECTIONS: Final = 512
 """At most so many main directions of the features are kept."""
@@ -28,7 +26,8 @@ MOST_NEIGHBOURS: Final = 5
 # Weights that half precision holds exactly; chosen on validation prompts of CLINC (docs/experiments.md).
 DENSITY_WEIGHT: Final = 0.5
 EVIDENCE_WEIGHT: Final = 0.03125
-STRANGER_WEIGHT: Final = 0.5
+OUT_OF_SCOPE_WEIGHT: Final = 0.5
+BACKGROUND_MARGIN: Final = 0.1
 
 SAMPLE: Final = 1000
 """At most so many rows decide the directions."""
@@ -46,7 +45,8 @@ def fit_bank(
     labels: Labels,
     *,
     offset: Array,
-    strangers: Array | None = None,
+    background: Array,
+    out_of_scope: Array,
     rows_per_adapter: int = ROWS_PER_ADAPTER,
 ) -> tuple[PromptBank, NDArray[np.int64]]:
     """Return the bank and the indices of the rows that it keeps.
@@ -55,14 +55,14 @@ def fit_bank(
         rows: standardised features of known prompts, (n, F).
         labels: their labels, (n,).
         offset: see :func:`bank_offset`, (F,).
-        strangers: standardised features of prompts that belong to no label, (m, F), or None.
+        background: standardised features of phrases that ask for nothing, (b, F); b may be 0.
+        out_of_scope: standardised features of prompts that belong to no label, (m, F); m may be 0.
         rows_per_adapter: most rows of each adapter that are kept.
     """
     kept = choose_rows(labels, min(rows_per_adapter, max(BANK_ROWS // len(np.unique(labels)), 1)))
     # Rounded to half precision first, as the file keeps it: a prompt must meet the bank that it was fitted with.
-    projection = _rounded(main_directions(rows[spread(kept, SAMPLE)] + offset))
-    features = _rounded(embed(offset, projection, rows[kept]))
-    foreign = np.zeros((0, rows.shape[1]), np.float32) if strangers is None else strangers
+    projection = rounded(main_directions(rows[spread(kept, SAMPLE)] + offset))
+    features = rounded(embed(offset, projection, rows[kept]))
     smallest = int(np.unique(labels[kept], return_counts=True)[1].min())
     neighbours = int(np.clip(round(0.75 * smallest**0.5), 1, MOST_NEIGHBOURS))
     bank = PromptBank(
@@ -71,11 +71,13 @@ def fit_bank(
         features=features,
         density=own_density(features @ features.T, neighbours),
         labels=labels[kept],
-        strangers=_rounded(embed(offset, projection, foreign)),
+        background=rounded(embed(offset, projection, background)),
+        out_of_scope=rounded(embed(offset, projection, out_of_scope)),
         neighbours=neighbours,
         density_weight=DENSITY_WEIGHT,
         evidence_weight=EVIDENCE_WEIGHT,
-        stranger_weight=STRANGER_WEIGHT,
+        out_of_scope_weight=OUT_OF_SCOPE_WEIGHT,
+        background_margin=BACKGROUND_MARGIN,
     )
     return bank, kept
 
@@ -113,7 +115,8 @@ def main_directions(rows: Array, limit: int = DIRECTIONS) -> Array:
     return np.asarray(basis, np.float32)
 
 
-def _rounded(values: Array) -> Array:
+def rounded(values: Array) -> Array:
+    """Return the values as half precision keeps them, in float32."""
     return np.asarray(values.astype(np.float16).astype(np.float32))
 
 
@@ -126,38 +129,3 @@ def own_density(similarity: Array, neighbours: int) -> Array:
     neighbours = min(neighbours, len(others) - 1)
     nearest = np.take_along_axis(others, top(others, neighbours), axis=1)  # (N, k)
     return np.asarray(nearest.mean(axis=1), np.float32)
-
-
-def banks_without(bank: PromptBank) -> Iterator[tuple[int, NDArray[np.bool_], PromptBank]]:
-    """Yield for each label the label, which rows are left without it, and the bank of those rows.
-
-    The rows keep their density: their nearest rows are hardly ever another adapter's.
-    """
-    for label in np.unique(bank.labels).tolist():
-        left = bank.labels != label
-        if left.any():
-            rows = {"features": bank.features[left], "density": bank.density[left], "labels": bank.labels[left]}
-            yield label, left, evolve(bank, **rows)
-
-
-def stand_in_scores(bank: PromptBank, val: Array, labels: Labels, logits: NDArray[np.float64]) -> list[float]:
-    """Return the scores that validation prompts would get if their own adapter were unknown.
-
-    Each adapter in turn is left out of the bank and of the head's choice; its prompts then stand for prompts that
-    belong to none. They are nearer than most such prompts, so a limit that tells them is on the strict side.
-
-    Args:
-        bank: the whole bank.
-        val: standardised validation features, (m, F).
-        labels: their labels, (m,).
-        logits: the head's logits divided by the temperature, (m, C).
-    """
-    scores: list[float] = []
-    for stranger, left, without in banks_without(bank):
-        own = labels == stranger
-        others = np.delete(logits[own], stranger, axis=1)
-        if len(others):
-            vectors = bank.embed(val[own])
-            similarity, strangeness = bank.similarities(vectors)[:, left], bank.stranger_similarity(vectors)
-            scores += without.scores(similarity, log_sum_exp(others), strangeness).tolist()
-    return scores

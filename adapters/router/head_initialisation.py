@@ -2,7 +2,7 @@
 
 A head that starts at random needs hundreds of labelled prompts and a well-chosen learning rate to get where one
 linear solve gets at once; with 8 prompts per adapter it never does. The penalty and the kernel's width come
-from leave-one-out on the training rows, the scale of the logits from the validation rows.
+from leaving out training rows, each with its copies, the scale of the logits from the validation rows.
 """
 
 from __future__ import annotations
@@ -12,28 +12,47 @@ from collections.abc import Mapping
 import numpy as np
 from attrs import frozen
 
+from adapters.router.bank_fitting import main_directions, rounded, spread
+from adapters.router.lexical import Lexicon
 from adapters.router.numpy_probe import PENALTIES, scaling
 from adapters.router.ridge import (
     MAX_EXACT_ROWS,
-    LeaveOneOut,
     balanced_rows,
     best_scale,
     leave_one_out,
     one_thread,
+    row_weights,
     solve,
     targets,
 )
 from adapters.router.router_heads import cosine_kernel, unit_rows
 from application.ports import HeadProblem
 
-GAMMAS = (0.5, 1.0, 2.0, 4.0)
+GAMMAS = (0.5, 1.0, 2.0)
 LINEAR_PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-MAX_SUPPORT = 2048
-"""Most training prompts that a kernel head compares a prompt with."""
+LEXICAL_WEIGHT = 0.15
+"""Share of letters and words in the kernel; more than 0.3 loses (docs/experiments.md)."""
 
-LEFT_OUT_ROWS = 4
-"""Training rows per label from which on left-out rows tell how sure a head may be. With fewer, what is missing is
-felt too much: where each label has one row, every left-out row is taken for another label."""
+MAX_SUPPORT = 4096
+"""Most texts that a kernel head compares a text with."""
+
+DIRECTION_ROWS = 1500
+"""At most so many rows decide the directions in which a kernel head compares."""
+
+
+@frozen
+class HeadSettings:
+    """What a closed form is fitted with.
+
+    Attributes:
+        penalty: the ridge penalty.
+        gamma: sharpness of the kernel; no matter for other heads.
+        scale: what turns outputs of about 0 to 1 into logits.
+    """
+
+    penalty: float = 0.0
+    gamma: float = 0.0
+    scale: float = 1.0
 
 
 @frozen(eq=False)
@@ -45,100 +64,122 @@ class StartingPoint:
         val: the same of each validation row, (n_val, D).
         fixed: router tensors that training does not change.
         weights: router tensors that it does.
-        left_out: logits that each training row would get had it not been fitted, (n_train, C), or None: exact, for
-            from `LEFT_OUT_ROWS` per label up to `MAX_EXACT_ROWS` in all; with more there are validation rows enough.
+        settings: what they were fitted with.
     """
 
     train: np.ndarray
     val: np.ndarray
     fixed: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray]
-    left_out: np.ndarray | None = None
+    settings: HeadSettings = HeadSettings()
 
 
 def standardised(problem: HeadProblem) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return the training rows (n_train, F) and validation rows (n_val, F), standardised, and the scaling used."""
-    mean, scale = scaling(problem.train_features)
-    train = (np.asarray(problem.train_features, np.float32) - mean) / scale
-    val = (np.asarray(problem.val_features, np.float32) - mean) / scale
+    """Return the training rows (n_train, F) and validation rows (n_val, F), standardised, and the scaling used.
+
+    The scaling is that of the rows with a label: what belongs to none is not what the features should spread out.
+    """
+    labelled = [row for row, label in enumerate(problem.train.labels) if label < problem.n_labels]
+    mean, scale = scaling(problem.train.features[labelled])
+    train = (np.asarray(problem.train.features, np.float32) - mean) / scale
+    val = (np.asarray(problem.val.features, np.float32) - mean) / scale
     return train, val, {"feature.mean": mean, "feature.scale": scale}
 
 
-def linear_start(problem: HeadProblem) -> StartingPoint:
-    """Ridge regression on standardised features: ``head.weight`` (C, F), ``head.bias`` (C,)."""
+def linear_start(problem: HeadProblem, like: HeadSettings | None = None) -> StartingPoint:
+    """Ridge regression on standardised features: ``head.weight`` (K, F), ``head.bias`` (K,)."""
     train, val, fixed = standardised(problem)
-    labels, width = problem.train_labels, train.shape[1]
+    labels, width, outputs = problem.train.labels, train.shape[1], problem.n_labels + 1
     with one_thread():
-        rows = balanced_rows(labels, MAX_EXACT_ROWS)
-        some = train[rows].astype(np.float64)
-        picked = leave_one_out(
-            some @ some.T / width, [labels[row] for row in rows], problem.n_labels, LINEAR_PENALTIES
-        )
+        penalty = like.penalty if like else _linear_penalty(problem, train)
         design = train.astype(np.float64) / np.sqrt(width)
         if len(design) <= width:
-            primal = design.T @ solve(design @ design.T, labels, problem.n_labels, picked.penalty)  # (F, C)
+            primal = design.T @ solve(design @ design.T, labels, outputs, penalty)  # (F, K)
         else:
-            centred, _ = targets(labels, problem.n_labels)
-            primal = np.linalg.solve(design.T @ design + picked.penalty * np.eye(width), design.T @ centred)
-        scaled = _scaled(problem, val, primal.T / np.sqrt(width))  # (C, F)
-        return StartingPoint(train, val, fixed, scaled, _left_out(picked, len(labels), scaled))
+            weighted = design.T * row_weights(labels)
+            primal = np.linalg.solve(
+                weighted @ design + penalty * np.eye(width), weighted @ targets(labels, outputs)
+            )
+        weight = primal.T / np.sqrt(width)  # (K, F)
+        scale = _scale(problem, val @ weight.T, like)
+    return StartingPoint(train, val, fixed, _affine(scale * weight), HeadSettings(penalty, 0.0, scale))
 
 
-def kernel_start(problem: HeadProblem) -> StartingPoint:
-    """Kernel ridge regression: ``head.support`` (S, F), ``head.gamma`` (1,), ``head.weight`` (C, S)."""
+def _linear_penalty(problem: HeadProblem, train: np.ndarray) -> float:
+    rows = balanced_rows(problem.train.labels, MAX_EXACT_ROWS)
+    some = train[rows].astype(np.float64)
+    kernel = some @ some.T / train.shape[1]
+    return leave_one_out(kernel, *_judged(problem, rows), LINEAR_PENALTIES, _groups(problem, rows)).penalty
+
+
+def kernel_start(problem: HeadProblem, like: HeadSettings | None = None) -> StartingPoint:
+    """Kernel ridge regression on states and letters; tensors as in :data:`adapters.router.router_heads.HEADS`."""
     train, val, fixed = standardised(problem)
-    labels = problem.train_labels
+    labels, outputs = problem.train.labels, problem.n_labels + 1
     with one_thread():
         units = unit_rows(train)
-        gamma, picked = _kernel_settings(units, problem)
-        support_rows = balanced_rows(labels, MAX_SUPPORT)
-        support = units[support_rows]
-        train_design = cosine_kernel(units, support, gamma)  # (n, S)
-        val_design = cosine_kernel(unit_rows(val), support, gamma)
-        if len(support) == len(units):
-            dual = solve(train_design.astype(np.float64), labels, problem.n_labels, picked.penalty)  # (S, C)
-        else:
-            dual = _subset_of_regressors(train_design.astype(np.float64), support_rows, problem, picked.penalty)
-        weights = _scaled(problem, val_design, dual.T)
-    fixed |= {"head.support": support, "head.gamma": np.asarray([gamma], np.float32)}
-    return StartingPoint(train_design, val_design, fixed, weights, _left_out(picked, len(labels), weights))
+        rows = np.asarray(balanced_rows(labels, MAX_SUPPORT))
+        projection = rounded(main_directions(units[spread(rows, DIRECTION_ROWS)]))  # (D, F)
+        points = rounded(units @ projection.T)  # (n, D)
+        lexicon = Lexicon.of([problem.train.texts[row] for row in rows])
+        words = lexicon.matrix(problem.train.texts)  # (n, V), sparse
+        gamma, penalty = (like.gamma, like.penalty) if like else _kernel_settings(problem, points, words)
+        support = points[rows]
+        states = np.float32(1 - LEXICAL_WEIGHT) * cosine_kernel(points, support, gamma)  # (n, S)
+        known = words[rows]
+        kernel = states[rows].astype(np.float64) + LEXICAL_WEIGHT * (known @ known.T).toarray()
+        dual = solve(kernel, [labels[row] for row in rows], outputs, penalty)  # (S, K)
+        lexical = np.asarray(LEXICAL_WEIGHT * (known.T @ dual), np.float32)  # (V, K)
+        val_points = unit_rows(val) @ projection.T
+        val_states = np.float32(1 - LEXICAL_WEIGHT) * cosine_kernel(val_points, support, gamma)
+        val_words = lexicon.apply(problem.val.texts, lexical)  # (n_val, K)
+        scale = _scale(problem, val_states @ dual + val_words, like)
+    fixed |= {
+        "head.projection": projection.astype(np.float16),
+        "head.support": support.astype(np.float16),
+        "head.gamma": np.asarray([gamma], np.float32),
+        "head.lexicon": lexicon.grams,
+        "head.idf": lexicon.idf,
+        "head.lexical": (scale * lexical.T).astype(np.float32),
+    }
+    weights = _affine(scale * (1 - LEXICAL_WEIGHT) * dual.T)
+    plain = np.float32(1 / (1 - LEXICAL_WEIGHT))  # the head's own kernel columns have no weight in them
+    return StartingPoint(
+        np.concatenate([plain * states, np.asarray(words @ (scale * lexical))], axis=1, dtype=np.float32),
+        np.concatenate([plain * val_states, scale * val_words], axis=1, dtype=np.float32),
+        fixed,
+        weights,
+        HeadSettings(penalty, gamma, scale),
+    )
 
 
-def _kernel_settings(units: np.ndarray, problem: HeadProblem) -> tuple[float, LeaveOneOut]:
-    rows = balanced_rows(problem.train_labels, MAX_EXACT_ROWS)
-    labels = [problem.train_labels[row] for row in rows]
+def _kernel_settings(problem: HeadProblem, points: np.ndarray, words: object) -> tuple[float, float]:
+    rows = balanced_rows(problem.train.labels, MAX_EXACT_ROWS)
+    some = words[rows]  # type: ignore[index]
+    lexical = LEXICAL_WEIGHT * (some @ some.T).toarray()
     tried = []
     for gamma in GAMMAS:
-        kernel = np.asarray(cosine_kernel(units[rows], units[rows], gamma), np.float64)
-        tried.append((leave_one_out(kernel, labels, problem.n_labels, PENALTIES), gamma))
+        kernel = (1 - LEXICAL_WEIGHT) * np.asarray(cosine_kernel(points[rows], points[rows], gamma), np.float64)
+        found = leave_one_out(kernel + lexical, *_judged(problem, rows), PENALTIES, _groups(problem, rows))
+        tried.append((found, gamma))
     best, gamma = min(tried, key=lambda one: one[0].loss)
-    return gamma, best
+    return gamma, best.penalty
 
 
-def _subset_of_regressors(
-    design: np.ndarray, support_rows: list[int], problem: HeadProblem, penalty: float
-) -> np.ndarray:
-    """Fit all rows through some of them (Rasmussen & Williams 2006, section 8.3.1); (n, S) -> (S, C)."""
-    centred, _ = targets(problem.train_labels, problem.n_labels)
-    inner = design[support_rows]  # (S, S)
-    jitter = 1e-8 * len(inner) * np.eye(len(inner))
-    return np.asarray(np.linalg.solve(design.T @ design + penalty * inner + jitter, design.T @ centred))
+def _judged(problem: HeadProblem, rows: list[int]) -> tuple[list[int], int]:
+    return [problem.train.labels[row] for row in rows], problem.n_labels + 1
 
 
-def _left_out(picked: LeaveOneOut, n_train: int, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    n_labels = picked.outputs.shape[1]
-    if len(picked.outputs) < n_train or n_train < LEFT_OUT_ROWS * n_labels:
-        return None
-    scale = float(weights["head.bias"].sum())  # the bias is the shares of the labels, which add up to 1, times it
-    return np.asarray(scale * picked.outputs, np.float32)
+def _groups(problem: HeadProblem, rows: list[int]) -> list[int]:
+    return [problem.train.groups[row] for row in rows] if problem.train.groups else []
 
 
-def _scaled(problem: HeadProblem, val_design: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Turn regression weights (C, D) into a classifier's, at the scale that fits the validation rows best."""
-    _, share = targets(problem.train_labels, problem.n_labels)
-    outputs = val_design.astype(np.float64) @ weights.T + share  # (n_val, C)
-    scale, _ = best_scale(outputs, problem.val_labels)
-    return {
-        "head.weight": (scale * weights).astype(np.float32),
-        "head.bias": (scale * share).astype(np.float32),
-    }
+def _scale(problem: HeadProblem, outputs: np.ndarray, like: HeadSettings | None) -> float:
+    """Return the logit scale that fits the validation rows best."""
+    if like:
+        return like.scale
+    return best_scale(np.asarray(outputs, np.float64)[:, : problem.n_labels], problem.val.labels)[0]
+
+
+def _affine(weights: np.ndarray) -> dict[str, np.ndarray]:
+    return {"head.weight": weights.astype(np.float32), "head.bias": np.zeros(len(weights), np.float32)}

@@ -46,5 +46,5 @@ class KernelRidgeProbe:
         with one_thread():
             units = unit_rows((kept - mean) / scale)
             kernel = np.asarray(cosine_kernel(units, units, self.gamma), np.float64)
-            result = leave_one_out(kernel, [labels[row] for row in rows], n_labels, PENALTIES)
+            result = leave_one_out(kernel, [labels[row] for row in rows], n_labels + 1, PENALTIES)
         return ProbeScore(loss=result.loss, accuracy=result.accuracy)

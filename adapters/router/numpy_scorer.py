@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,8 +10,9 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from adapters.router.piece_scores import prompt_scores
 from adapters.router.prompt_bank import PromptBank, nearest_rows
-from adapters.router.router_heads import head_logits, log_sum_exp, softmax, standardise
+from adapters.router.router_heads import Forward, prepared_head, softmax, standardise
 from application.ports import TrainedRouter
 from domain.errors import MismatchError
 from domain.features import Matrix
@@ -19,29 +21,47 @@ from domain.routing import NearestPrompt, RouteScores
 
 @frozen(eq=False)
 class NumpyRouterScorer:
-    """A :class:`application.ports.RouterScorer` in numpy; remembers the banks of living routers in float32."""
+    """A :class:`application.ports.RouterScorer` in numpy; remembers heads and banks of living routers in float32."""
 
-    _banks: WeakKeyDictionary[TrainedRouter, PromptBank] = field(factory=WeakKeyDictionary, init=False)
+    _ready: WeakKeyDictionary[TrainedRouter, tuple[Forward, PromptBank]] = field(
+        factory=WeakKeyDictionary, init=False
+    )
 
-    def score(self, router: TrainedRouter, features: Matrix, *, nearest: int = 0) -> list[RouteScores]:
-        """Return the scores of each row of `features` (n, F), with `nearest` prompts each."""
+    def score(
+        self,
+        router: TrainedRouter,
+        features: Matrix,
+        texts: Sequence[str],
+        sizes: Sequence[int],
+        *,
+        nearest: int = 0,
+    ) -> list[RouteScores]:
+        """Return the scores of prompts; see the port."""
         rows = np.asarray(features, np.float32)
         expected = router.card.features.n_features
         if rows.ndim != 2 or rows.shape[1] != expected:
             raise MismatchError(f"features differ: the router takes {expected} numbers a row, got shape {rows.shape}")
         if len(rows) == 0:
             return []
-        if (bank := self._banks.get(router)) is None:
-            bank = self._banks[router] = PromptBank.from_tensors(router.tensors)
-        logits = head_logits(router.card.head, router.tensors, rows).astype(np.float64) / router.card.temperature
-        probabilities = softmax(logits)
-        vectors = bank.embed(standardise(router.tensors, rows))
-        similarity = bank.similarities(vectors)
-        scores = bank.scores(similarity, log_sum_exp(logits), bank.stranger_similarity(vectors))
-        shown = nearest_rows(similarity, nearest) if nearest else np.zeros((len(rows), 0), np.int64)
+        if (ready := self._ready.get(router)) is None:
+            head = prepared_head(router.card.head, router.tensors)
+            ready = self._ready[router] = head, PromptBank.from_tensors(router.tensors)
+        head, bank = ready
+        logits = head(rows, texts).astype(np.float64) / router.card.temperature
+        readings = bank.read(bank.embed(standardise(router.tensors, rows)))
+        made = prompt_scores(bank, readings, logits, sizes)
+        probabilities = softmax(made.logits)
+        similarity = readings.similarity[made.deciding]
+        shown = nearest_rows(similarity, nearest) if nearest else np.zeros((len(sizes), 0), np.int64)
+        starts = np.cumsum([0, *sizes[:-1]])
         return [
-            RouteScores(tuple(probabilities[i].tolist()), float(scores[i]), _prompts(router, similarity[i], shown[i]))
-            for i in range(len(rows))
+            RouteScores(
+                probabilities=tuple(probabilities[i].tolist()),
+                out_of_scope=float(made.out_of_scope[i]),
+                nearest=_prompts(router, similarity[i], shown[i]),
+                deciding=int(made.deciding[i] - starts[i]),
+            )
+            for i in range(len(sizes))
         ]
 
 

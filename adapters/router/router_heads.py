@@ -1,19 +1,20 @@
 """What a router's tensors mean: the head kinds, their shapes, and their forward pass in numpy.
 
 A head is a small classifier on standardised features, ``z = (x - feature.mean) / feature.scale``. Training,
-calibration and serving all call :func:`head_logits`, so that they cannot disagree. A new kind of head is one
+calibration and serving all use :func:`prepared_head`, so that they cannot disagree. A new kind of head is one
 more entry of :data:`HEADS` (plus its training in ``adapters.router.torch_heads``); nothing else here changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from adapters.router.lexical import Lexicon
 from domain.errors import RouterFileError, UsageError
 
 Array = NDArray[np.float32]
@@ -22,27 +23,37 @@ SCALING: Final[Mapping[str, tuple[str, ...]]] = {"feature.mean": ("F",), "featur
 """Tensors that every kind of head has beside its own: the standardisation of the features."""
 
 
+Forward = Callable[[Array, Sequence[str]], Array]
+"""From standardised features (n, F) and the texts behind them to logits (n, K)."""
+
+
 @frozen
 class HeadKind:
     """One kind of head.
 
     Attributes:
-        shapes: shape of each of its tensors, with F for the number of features, C for the number of labels, 1 for
-            one, and any other letter for a width that the tensors themselves decide.
-        forward: standardised features (n, F) and the tensors to logits (n, C).
+        shapes: shape of each of its tensors, with F for the number of features, K for the number of labels and one
+            more ("none of them", the last), 1 for one, and other letters for sizes of its own.
+        prepare: from the tensors to the head.
     """
 
     shapes: Mapping[str, tuple[str, ...]]
-    forward: Callable[[Array, Mapping[str, Any]], Array]
+    prepare: Callable[[Mapping[str, Any]], Forward]
 
 
-def _linear(features: Array, tensors: Mapping[str, Any]) -> Array:
-    return np.asarray(features @ tensors["head.weight"].T + tensors["head.bias"])  # (n, F) -> (n, C)
+def _linear(tensors: Mapping[str, Any]) -> Forward:
+    weight, bias = (np.asarray(tensors[f"head.{name}"], np.float32) for name in ("weight", "bias"))
+    return lambda features, _texts: np.asarray(features @ weight.T + bias)  # (n, F) -> (n, K)
 
 
-def _mlp(features: Array, tensors: Mapping[str, Any]) -> Array:
-    hidden = np.maximum(features @ tensors["head.0.weight"].T + tensors["head.0.bias"], 0.0)  # (n, F) -> (n, H)
-    return np.asarray(hidden @ tensors["head.1.weight"].T + tensors["head.1.bias"])  # (n, H) -> (n, C)
+def _mlp(tensors: Mapping[str, Any]) -> Forward:
+    layers = [np.asarray(tensors[f"head.{name}"], np.float32) for name in ("0.weight", "0.bias", "1.weight", "1.bias")]
+
+    def forward(features: Array, _texts: Sequence[str]) -> Array:
+        hidden = np.maximum(features @ layers[0].T + layers[1], 0.0)  # (n, F) -> (n, H)
+        return np.asarray(hidden @ layers[2].T + layers[3])  # (n, H) -> (n, K)
+
+    return forward
 
 
 def unit_rows(features: Any) -> Array:
@@ -60,21 +71,43 @@ def cosine_kernel(left: Any, right: Any, gamma: float) -> Array:
     return np.asarray(np.exp(np.float32(gamma) * (np.asarray(left) @ np.asarray(right).T - np.float32(1.0))))
 
 
-def _kernel(features: Array, tensors: Mapping[str, Any]) -> Array:
-    gamma = float(np.asarray(tensors["head.gamma"])[0])
-    similarity = cosine_kernel(unit_rows(features), tensors["head.support"], gamma)  # (n, F) -> (n, S)
-    return np.asarray(similarity @ tensors["head.weight"].T + tensors["head.bias"])  # (n, S) -> (n, C)
+def _kernel(tensors: Mapping[str, Any]) -> Forward:
+    """Compare states with those of known texts, and add what letters and words say.
+
+    The kernel is (1 - w) exp(gamma (cos - 1)) + w l with the similarity l of lexical rows. That part is linear in the
+    rows, so that its sum over all known texts is one matrix, ``head.lexical`` (K, V), and no known text's row is kept.
+    """
+    projection, support, weight, bias, lexical = (
+        np.asarray(tensors[f"head.{name}"], np.float32)
+        for name in ("projection", "support", "weight", "bias", "lexical")
+    )
+    gamma, lexicon = float(np.asarray(tensors["head.gamma"])[0]), Lexicon.from_tensors(tensors)
+
+    def forward(features: Array, texts: Sequence[str]) -> Array:
+        similarity = cosine_kernel(unit_rows(features) @ projection.T, support, gamma)  # (n, F) -> (n, S)
+        return np.asarray(similarity @ weight.T + bias + lexicon.apply(texts, lexical.T))  # (n, S) -> (n, K)
+
+    return forward
 
 
 HEADS: Final[Mapping[str, HeadKind]] = {
-    "linear": HeadKind({"head.weight": ("C", "F"), "head.bias": ("C",)}, _linear),
+    "linear": HeadKind({"head.weight": ("K", "F"), "head.bias": ("K",)}, _linear),
     "mlp": HeadKind(
-        {"head.0.weight": ("H", "F"), "head.0.bias": ("H",), "head.1.weight": ("C", "H"), "head.1.bias": ("C",)},
+        {"head.0.weight": ("H", "F"), "head.0.bias": ("H",), "head.1.weight": ("K", "H"), "head.1.bias": ("K",)},
         _mlp,
     ),
-    # Rows of head.support are unit-length standardised features of training prompts.
+    # Rows of head.support are unit-length standardised features of known texts, in the directions of the projection.
     "kernel": HeadKind(
-        {"head.support": ("S", "F"), "head.gamma": ("1",), "head.weight": ("C", "S"), "head.bias": ("C",)},
+        {
+            "head.projection": ("D", "F"),
+            "head.support": ("S", "D"),
+            "head.gamma": ("1",),
+            "head.weight": ("K", "S"),
+            "head.bias": ("K",),
+            "head.lexicon": ("V",),
+            "head.idf": ("V",),
+            "head.lexical": ("K", "V"),
+        },
         _kernel,
     ),
 }
@@ -95,21 +128,18 @@ def standardise(tensors: Mapping[str, Any], features: Any) -> Array:
     )
 
 
-def head_logits(kind: str, tensors: Mapping[str, Any], features: Any) -> Array:
-    """Return the head's logits, before any temperature.
+def prepared_head(kind: str, tensors: Mapping[str, Any]) -> Forward:
+    """Return the head, for raw features: (n, F) and texts to float32 logits (n, K), before any temperature.
 
     Args:
         kind: name of the head kind, as in ``RouterCard.head``.
         tensors: the router's tensors; tensors that the head does not use are ignored.
-        features: raw (not standardised) features, (n, F).
-
-    Returns:
-        float32 logits, (n, C).
 
     Raises:
         UsageError: the kind is unknown.
     """
-    return np.asarray(head_kind(kind).forward(standardise(tensors, features), tensors), np.float32)
+    forward = head_kind(kind).prepare(tensors)
+    return lambda features, texts: np.asarray(forward(standardise(tensors, features), texts), np.float32)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -132,7 +162,7 @@ def check_head_tensors(kind: str, tensors: Mapping[str, Any], *, n_features: int
         kind: name of the head kind.
         tensors: the router's tensors; those outside ``feature.`` and ``head.`` are not looked at.
         n_features: F, from the router's feature specification.
-        n_labels: C, from the router's label map.
+        n_labels: K - 1, from the router's label map.
     """
     if kind not in HEADS:
         raise RouterFileError(f"unknown kind of router head {kind!r}; this version knows {', '.join(HEADS)}")
@@ -142,11 +172,13 @@ def check_head_tensors(kind: str, tensors: Mapping[str, Any], *, n_features: int
         raise RouterFileError(f"{kind} head lacks the tensor {missing[0]}")
     if extra := sorted(found - set(expected)):
         raise RouterFileError(f"{kind} head has the unexpected tensor {extra[0]}")
-    sizes = {"F": n_features, "C": n_labels, "1": 1}
+    sizes = {"F": n_features, "K": n_labels + 1, "1": 1}
     for name, symbols in expected.items():
         _check_tensor(name, tensors[name], symbols, sizes)
     if not np.all(np.asarray(tensors["feature.scale"]) > 0):
         raise RouterFileError("tensor feature.scale has values that are not positive")
+    if "head.lexicon" in expected and np.any(np.diff(np.asarray(tensors["head.lexicon"], np.int64)) <= 0):
+        raise RouterFileError("tensor head.lexicon is not ascending")
 
 
 def _check_tensor(name: str, tensor: Any, symbols: tuple[str, ...], sizes: dict[str, int]) -> None:

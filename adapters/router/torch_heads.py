@@ -16,9 +16,10 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn import functional
 
-from adapters.router.head_initialisation import StartingPoint, kernel_start, linear_start, standardised
-from adapters.router.ridge import balanced_rows
-from application.ports import HeadEvaluation, HeadProblem, StepResult
+from adapters.router.head_initialisation import HeadSettings, StartingPoint, kernel_start, linear_start, standardised
+from adapters.router.ridge import balanced_rows, one_thread
+from adapters.router.router_heads import prepared_head
+from application.ports import HeadEvaluation, HeadProblem, HeadSession, StepResult
 from domain.errors import UsageError
 from domain.features import Matrix
 
@@ -34,6 +35,12 @@ Forward = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 def _affine(rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     return functional.linear(rows, weights["head.weight"], weights["head.bias"])  # (n, D) -> (n, C)
+
+
+def _affine_beside(rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Read columns beyond the weights as logits that training does not change."""
+    width = weights["head.weight"].shape[1]
+    return _affine(rows[:, :width], weights) + rows[:, width:]
 
 
 def _perceptron(rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
@@ -59,8 +66,10 @@ class TorchHeadSession:
         self._forward = forward
         self._train = torch.from_numpy(np.ascontiguousarray(start.train, np.float32))  # (n_train, D)
         self._val = torch.from_numpy(np.ascontiguousarray(start.val, np.float32))  # (n_val, D)
-        self._train_labels = torch.tensor(problem.train_labels)
-        self._val_labels = torch.tensor(problem.val_labels)
+        self.settings = start.settings
+        self._train_labels = torch.tensor(problem.train.labels)
+        self._val_labels = torch.tensor(problem.val.labels)
+        self._n_labels = problem.n_labels
         self._weights = {
             name: torch.from_numpy(np.array(value, np.float32)).requires_grad_()
             for name, value in start.weights.items()
@@ -84,7 +93,7 @@ class TorchHeadSession:
     def evaluate(self) -> HeadEvaluation:
         """Score the validation rows."""
         with _one_thread(), torch.no_grad():
-            logits = self._forward(self._val, self._weights)
+            logits = self._forward(self._val, self._weights)[:, : self._n_labels]
             loss = float(functional.cross_entropy(logits, self._val_labels))
             right = int((logits.argmax(dim=1) == self._val_labels).sum())
             return HeadEvaluation(loss, right / len(self._val_labels), logits.softmax(dim=1).numpy())
@@ -113,25 +122,6 @@ class TorchHeadSession:
                         moment: torch.from_numpy(np.array(snapshot[f"{moment}.{name}"])) for moment in _MOMENTS
                     }
 
-    def left_out(self, weights: Mapping[str, Matrix]) -> np.ndarray | None:
-        """Return logits of the training rows out of fits without them, (n_train, C), or None.
-
-        They are those of the starting point, times the factor by which training has changed the validation logits:
-        with a high learning rate a head can grow several times as sure as it started.
-        """
-        if self._start.left_out is None:
-            return None
-        before = self._spread(self._start.weights)
-        factor = self._spread(weights) / before if before > 0 else 1.0
-        return np.asarray(self._start.left_out * np.float32(factor))
-
-    def _spread(self, weights: Mapping[str, Matrix]) -> float:
-        """Return the standard deviation of the validation logits around their rows' means."""
-        tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()}
-        with _one_thread(), torch.no_grad():
-            logits = self._forward(self._val, tensors)
-            return float((logits - logits.mean(dim=1, keepdim=True)).square().mean().sqrt())
-
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights as they are now."""
         return {name: _copy(weight) for name, weight in self._weights.items()}
@@ -146,17 +136,17 @@ def _copy(tensor: Tensor) -> np.ndarray:
     return np.array(tensor.detach().numpy(), order="C")
 
 
-def _warm_mlp(problem: HeadProblem) -> StartingPoint:
+def _warm_mlp(problem: HeadProblem, _like: HeadSettings | None = None) -> StartingPoint:
     """Start an MLP from a short full-batch fit, at the point where the validation loss was lowest."""
     train, val, fixed = standardised(problem)
     generator = torch.Generator().manual_seed(problem.seed)
-    sizes = {"head.0": (HIDDEN_UNITS, train.shape[1]), "head.1": (problem.n_labels, HIDDEN_UNITS)}
+    sizes = {"head.0": (HIDDEN_UNITS, train.shape[1]), "head.1": (problem.n_labels + 1, HIDDEN_UNITS)}
     weights: dict[str, np.ndarray] = {}
     for layer, (fan_out, fan_in) in sizes.items():  # He et al. 2015
         drawn = torch.randn((fan_out, fan_in), generator=generator) * (2.0 / fan_in) ** 0.5
         weights |= {f"{layer}.weight": drawn.numpy(), f"{layer}.bias": np.zeros(fan_out, np.float32)}
     session = TorchHeadSession(StartingPoint(train, val, fixed, weights), _perceptron, problem, WARM_UP_RATE)
-    rows = balanced_rows(problem.train_labels, WARM_UP_ROWS)
+    rows = balanced_rows(problem.train.labels, WARM_UP_ROWS)
     best_loss, best = session.evaluate().loss, session.weights()
     for step in range(WARM_UP_STEPS):
         session.train_step(rows)
@@ -165,8 +155,8 @@ def _warm_mlp(problem: HeadProblem) -> StartingPoint:
     return StartingPoint(train, val, fixed, best)
 
 
-_STARTS: Final[Mapping[str, tuple[Callable[[HeadProblem], StartingPoint], Forward]]] = {
-    "kernel": (kernel_start, _affine),  # its kernel columns are computed once; what remains is linear
+_STARTS: Final[Mapping[str, tuple[Callable[[HeadProblem, HeadSettings | None], StartingPoint], Forward]]] = {
+    "kernel": (kernel_start, _affine_beside),  # its kernel columns are computed once; what remains is linear
     "linear": (linear_start, _affine),
     "mlp": (_warm_mlp, _perceptron),
 }
@@ -181,9 +171,17 @@ class TorchHeadTrainer:
         """The kinds of heads: kernel first, which was the best on every held-out set (docs/experiments.md)."""
         return tuple(_STARTS)
 
-    def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> TorchHeadSession:
+    def start(
+        self, kind: str, problem: HeadProblem, learning_rate: float, like: HeadSession | None = None
+    ) -> TorchHeadSession:
         """Initialise a head; raises UsageError for an unknown kind."""
         if kind not in _STARTS:
             raise UsageError(f"unknown kind of router head {kind!r}", hint=f"known: {', '.join(_STARTS)}")
         start, forward = _STARTS[kind]
-        return TorchHeadSession(start(problem), forward, problem, learning_rate)
+        settings = like.settings if isinstance(like, TorchHeadSession) else None
+        return TorchHeadSession(start(problem, settings), forward, problem, learning_rate)
+
+    def logits(self, kind: str, tensors: Mapping[str, Matrix], features: Matrix, texts: Sequence[str]) -> np.ndarray:
+        """Return the logits as serving computes them; see the port."""
+        with one_thread():
+            return prepared_head(kind, tensors)(np.asarray(features, np.float32), texts)

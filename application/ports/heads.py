@@ -36,22 +36,35 @@ class FeatureProbe(Protocol):
 
 
 @frozen(eq=False)
+class LabelledTexts:
+    """Texts with their features and labels, row by row.
+
+    Attributes:
+        features: raw (not standardised) float32 features, ``(n, n_features)``.
+        texts: what the features were made of.
+        labels: label of each text; the number of labels stands for "belongs to none".
+        groups: texts of one group are left out together; empty where each is by itself.
+    """
+
+    features: Matrix
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+    groups: tuple[int, ...] = ()
+
+
+@frozen(eq=False)
 class HeadProblem:
     """What a head is trained on.
 
     Attributes:
-        train_features: raw (not standardised) float32 features, ``(n_train, n_features)``.
-        train_labels: label of each training row.
-        val_features: raw float32 features, ``(n_val, n_features)``.
-        val_labels: label of each validation row.
+        train: texts to train on; some may belong to none of the labels.
+        val: texts to validate on; each has a label.
         n_labels: number of labels.
         seed: decides every random choice.
     """
 
-    train_features: Matrix
-    train_labels: tuple[int, ...]
-    val_features: Matrix
-    val_labels: tuple[int, ...]
+    train: LabelledTexts
+    val: LabelledTexts
     n_labels: int
     seed: int
 
@@ -76,7 +89,7 @@ class HeadEvaluation:
     Attributes:
         loss: mean cross entropy, in nats.
         accuracy: share of rows that the head gets right, 0 to 1.
-        probabilities: ``(n_val, n_labels)``.
+        probabilities: ``(n_val, n_labels)``; "none of them" is left out of account.
     """
 
     loss: float
@@ -111,14 +124,6 @@ class HeadSession(Protocol):
         """Go on from a snapshot of a session with the same problem and kind."""
         ...
 
-    def left_out(self, weights: Mapping[str, Matrix]) -> Matrix | None:
-        """Return logits of the training rows, each out of a head fitted without it, (n_train, C); None if not known.
-
-        They come from the point where the session started, and are as large as those of a head with these weights,
-        so that calibration may use them beside the validation rows.
-        """
-        ...
-
     def weights(self) -> Mapping[str, Matrix]:
         """Return the router tensors that training changes, as they are now."""
         ...
@@ -140,6 +145,20 @@ class HeadTrainer(Protocol):
         """The kinds of heads it can train; the one to prefer when they do equally well first."""
         ...
 
-    def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> HeadSession:
-        """Initialise a head, which may already fit the training rows; raises UsageError for an unknown kind."""
+    def start(
+        self, kind: str, problem: HeadProblem, learning_rate: float, like: HeadSession | None = None
+    ) -> HeadSession:
+        """Initialise a head, which may already fit the training rows; raises UsageError for an unknown kind.
+
+        Args:
+            kind: one of `kinds`.
+            problem: what to train on.
+            learning_rate: of the first step.
+            like: a session of this trainer and kind whose settings (penalty, kernel width, scale) are taken over, so
+                that heads of several problems can be compared; None chooses them on this problem.
+        """
+        ...
+
+    def logits(self, kind: str, tensors: Mapping[str, Matrix], features: Matrix, texts: Sequence[str]) -> Matrix:
+        """Return the logits ``(n, n_labels + 1)`` of a head with these router tensors; "none" comes last."""
         ...

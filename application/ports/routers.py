@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from attrs import frozen
 from domain.features import FeatureSpec, Matrix
 from domain.labels import LabelMap
 from domain.router import RouterCard
+from domain.abstention import TradeOff
 from domain.routing import AbstentionThresholds, RouteScores
 
 
@@ -22,8 +23,8 @@ class TrainedRouter:
         card: what it is and what it expects.
         tensors: its numbers by name, as the head that `card.head` names defines them; the feature scaling
             (``feature.mean``, ``feature.scale``) and the bank of known prompts (``bank.features``,
-            ``bank.labels``) and out-of-scope examples (``bank.strangers``) included.
-        bank_texts: the training and validation prompts behind the rows of ``bank.features``, in the same order.
+            ``bank.labels``), background phrases and out-of-scope prompts included.
+        bank_texts: the prompts of the data behind the rows of ``bank.features``, in the same order.
         sha256: its version: set by the store when it loads a router (64 hexadecimal digits), None before.
     """
 
@@ -34,8 +35,8 @@ class TrainedRouter:
 
     @property
     def n_examples(self) -> int:
-        """Number of out-of-scope examples that it remembers: their features, not their texts."""
-        return len(self.tensors.get("bank.strangers", ()))
+        """Number of out-of-scope prompts that it remembers: their features, not their texts."""
+        return len(self.tensors.get("bank.out_of_scope", ()))
 
 
 class RouterStore(Protocol):
@@ -84,51 +85,91 @@ class RouterStore(Protocol):
 class RouterScorer(Protocol):
     """Applies a trained router to features: scaling, head, temperature, out-of-scope score, nearest prompts.
 
-    The contract: row i of the result depends on row i of the features only, and is the same for one row alone
-    as within a batch (to float32 rounding).
+    The contract: the scores of a prompt depend on its own pieces only, and are the same for one prompt alone as
+    within a batch (to float32 rounding). Pieces that say nothing of their own leave the decision to the others.
     """
 
-    def score(self, router: TrainedRouter, features: Matrix, *, nearest: int = 0) -> list[RouteScores]:
-        """Return scores for features of shape ``(n, card.features.n_features)``, with `nearest` prompts each.
+    def score(
+        self,
+        router: TrainedRouter,
+        features: Matrix,
+        texts: Sequence[str],
+        sizes: Sequence[int],
+        *,
+        nearest: int = 0,
+    ) -> list[RouteScores]:
+        """Return the scores of prompts, each given as its pieces.
 
-        Raises MismatchError when the number of features differs from what the router was trained on.
+        Args:
+            router: the router.
+            features: of all pieces, prompt by prompt, ``(n, card.features.n_features)``.
+            texts: the pieces.
+            sizes: how many pieces each prompt has, 1 or more; they add up to n.
+            nearest: how many remembered prompts to show with each, 0 or more.
+
+        Raises:
+            MismatchError: the number of features differs from what the router was trained on.
         """
         ...
 
 
 @frozen(eq=False)
-class LabelledFeatures:
-    """Prompts with their features and labels, row by row.
+class KnownTexts:
+    """Texts that a router remembers, with their features, row by row.
 
     Attributes:
         features: raw (not standardised) float32 features, ``(n, n_features)``.
-        labels: label of each row.
-        texts: prompt of each row.
+        texts: what the features were made of.
+        labels: label of each; empty for texts that belong to none.
+        folds: which left-out fold each belongs to.
     """
 
     features: Matrix
-    labels: tuple[int, ...]
     texts: tuple[str, ...]
+    labels: tuple[int, ...]
+    folds: tuple[int, ...]
+
+
+@frozen(eq=False)
+class LeftOutFold:
+    """Prompts as they fare with a head that knows neither them nor anything else of their fold.
+
+    Attributes:
+        logits: of all pieces, prompt by prompt, ``(n, n_labels + 1)``, before any temperature.
+        features: of the pieces, ``(n, n_features)``.
+        sizes: how many pieces each prompt has.
+        labels: label of each prompt; the number of labels stands for "belongs to none".
+        changed: whether the prompt is a changed copy of one in the data.
+    """
+
+    logits: Matrix
+    features: Matrix
+    sizes: tuple[int, ...]
+    labels: tuple[int, ...]
+    changed: tuple[bool, ...]
 
 
 @frozen(eq=False)
 class UncalibratedRouter:
-    """A trained head that cannot abstain yet.
+    """A trained head that cannot abstain yet, and what it should remember.
 
     Attributes:
         labels: which label means which adapter.
-        features: how prompts become features.
+        features: how texts become features.
         head: kind of head.
         tensors: ``feature.mean``, ``feature.scale`` and the head's own.
-        left_out: logits that each training row would get from a head that was not trained on it, ``(n_train, C)``;
-            None where they are not known.
+        known: what the data's prompts say: the pieces that carry their labels.
+        background: phrases that accompany requests and ask for nothing.
+        out_of_scope: prompts that belong to no adapter.
     """
 
     labels: LabelMap
     features: FeatureSpec
     head: str
     tensors: Mapping[str, Matrix]
-    left_out: Matrix | None = None
+    known: KnownTexts
+    background: KnownTexts
+    out_of_scope: KnownTexts
 
 
 @frozen(eq=False)
@@ -139,14 +180,16 @@ class Calibration:
         temperature: the head's logits are to be divided by this; positive.
         thresholds: when to abstain.
         tensors: further tensors for the router (``bank.…``); to be merged with the head's.
-        bank_texts: the training and validation prompts behind the bank's rows.
-        notes: what a person should know of the fit, such as a target that the validation rows cannot show.
+        bank_texts: the prompts behind the bank's rows.
+        trade_off: what other limits would do.
+        notes: what a person should know of the fit, such as a target that the left-out prompts cannot show.
     """
 
     temperature: float
     thresholds: AbstentionThresholds
     tensors: Mapping[str, Matrix]
     bank_texts: tuple[str, ...]
+    trade_off: tuple[TradeOff, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -155,26 +198,18 @@ class RouterCalibrator(Protocol):
 
     The contract: the result depends on the arguments only (same arguments, same bits); the temperature is
     finite and positive; the head's tensors are not touched, and none of the new tensors has a head's name; bank
-    rows are training and validation rows. A router assembled from the head and the calibration can be scored and
-    saved.
+    rows are known texts. A router assembled from the head and the calibration can be scored and saved.
     """
 
     def calibrate(
-        self,
-        router: UncalibratedRouter,
-        train: LabelledFeatures,
-        val: LabelledFeatures,
-        *,
-        target_error: float,
-        out_of_scope: Matrix | None = None,
+        self, router: UncalibratedRouter, left_out: Sequence[LeftOutFold], *, target_error: float
     ) -> Calibration:
         """Return the calibration.
 
         Args:
-            router: the trained head.
-            train: the rows that the head was trained on.
-            val: rows that it was not trained on, at least one.
+            router: the trained head and what it knows.
+            left_out: prompts that heads without them were asked about, one entry per fold; some in-scope prompt
+                at least.
             target_error: share of wrong answers among the prompts that are answered, 0 to 1.
-            out_of_scope: raw features of prompts that belong to no adapter, ``(n, n_features)``, or None.
         """
         ...

@@ -1,7 +1,7 @@
 """A prompt as the pieces that are routed one by one: its sentences and lines.
 
-One vector over a whole prompt mixes the request with its company: a greeting, a pasted system prompt, a document. Each
-piece is read by itself, and the pieces that say something decide (see docs/experiments.md).
+One vector over a whole prompt mixes the request with its company: a greeting, a pasted system prompt, a document.
+Each piece is read by itself, and the pieces that say something decide (see docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from attrs import frozen
 from domain.samples import routing_view
 
 LONGEST_PIECE: Final = 24
-"""Longer sentences are divided into parts of about equal length; in words, or characters of scripts without spaces."""
+"""Longer sentences are divided into parts of equal length, in words; in characters where a script has no spaces."""
 
 MOST_PIECES: Final = 48
-"""Of a longer prompt the first and the last pieces are read, half of each: requests stand at the ends of documents."""
+"""Of a longer prompt as many of the first as of the last are read: requests stand at the ends of documents."""
 
 MOST_CHARACTERS: Final = 40_000
 """Of a longer prompt the two ends are looked at, half of this each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from domain.abstention import TradeOff
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds
@@ -24,12 +25,14 @@ class RouterCard:
         seed: seed of the training run.
         n_train: number of training prompts.
         n_val: number of validation prompts.
+        n_out_of_scope: number of out-of-scope prompts that the user gave.
         val_accuracy: accuracy on the validation prompts, abstention aside.
         dataset: name of the routing data set.
         dataset_sha256: hash of the training and validation rows, to tell versions of a router apart.
         created_at: UTC time of training, ISO 8601.
         tool_version: version of this software that trained it.
         turn: which human turns of a conversation it was trained on, and therefore reads.
+        trade_off: what other limits would do to prompts that it has not seen.
     """
 
     labels: LabelMap
@@ -41,9 +44,11 @@ class RouterCard:
     seed: int
     n_train: int
     n_val: int
+    n_out_of_scope: int
     val_accuracy: float
     dataset: str
     dataset_sha256: str
     created_at: str
     tool_version: str
     turn: TurnChoice = TurnChoice.FIRST
+    trade_off: tuple[TradeOff, ...] = ()

@@ -42,11 +42,13 @@ class RouteScores:
         probabilities: calibrated probability per label, in label order; sums to 1.
         out_of_scope: out-of-scope score; the higher, the less the prompt resembles the remembered prompts.
         nearest: the nearest remembered prompts, nearest first.
+        deciding: position of the piece with the strongest evidence among the prompt's pieces.
     """
 
     probabilities: tuple[float, ...]
     out_of_scope: float
     nearest: tuple[NearestPrompt, ...] = ()
+    deciding: int = 0
 
 
 @frozen
@@ -77,6 +79,8 @@ class RoutingDecision:
         thresholds: the limits that applied.
         nearest: the nearest remembered prompts, nearest first.
         probabilities: every enabled adapter with its calibrated probability, in label order; they sum to 1.
+        piece: the piece of the prompt with the strongest evidence, as the base model read it.
+        shortened: whether text from the middle of the prompt, or the end of a long piece, was not read.
     """
 
     adapter: str | None
@@ -89,6 +93,8 @@ class RoutingDecision:
     thresholds: AbstentionThresholds
     nearest: tuple[NearestPrompt, ...] = ()
     probabilities: tuple[tuple[str, float], ...] = ()
+    piece: str = ""
+    shortened: bool = False
 
 
 def decide(

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from attrs import define, field, frozen
 
-from application.ports import Calibration, LabelledFeatures, TrainedRouter, UncalibratedRouter
+from application.ports import Calibration, KnownTexts, LeftOutFold, TrainedRouter, UncalibratedRouter
 from domain.errors import MismatchError, MissingFileError
 from domain.features import Matrix
 from domain.routing import AbstentionThresholds, NearestPrompt, RouteScores
@@ -59,41 +59,74 @@ class PlainRouterScorer:
     Slow and obvious: the reference that the numpy scorer is tested against.
     """
 
-    def score(self, router: TrainedRouter, features: Matrix, *, nearest: int = 0) -> list[RouteScores]:
-        """Return the scores of each row of `features` (n, F), with `nearest` prompts each."""
+    def score(
+        self,
+        router: TrainedRouter,
+        features: Matrix,
+        texts: Sequence[str],
+        sizes: Sequence[int],
+        *,
+        nearest: int = 0,
+    ) -> list[RouteScores]:
+        """Return the scores of prompts; see the port."""
         expected = router.card.features.n_features
         if len(features) and len(features[0]) != expected:
             raise MismatchError(f"features differ: the router takes {expected} numbers a row, got {len(features[0])}")
         tensors = {name: _rows(tensor) for name, tensor in router.tensors.items()}
-        return [_score(router, tensors, _floats(features[i]), nearest) for i in range(len(features))]
+        found, start = [], 0
+        for size in sizes:
+            pieces = [_piece(router, tensors, _floats(features[start + i])) for i in range(size)]
+            found.append(_prompt(router, pieces, nearest))
+            start += size
+        return found
 
 
-def _score(router: TrainedRouter, tensors: dict[str, Any], row: list[float], nearest: int) -> RouteScores:
+@frozen
+class _Piece:
+    """What is said of one piece: logits per label, out-of-scope score, more than background, similarity to each row."""
+
+    logits: list[float]
+    out_of_scope: float
+    own: float
+    similar: list[float]
+
+
+def _piece(router: TrainedRouter, tensors: dict[str, Any], row: list[float]) -> _Piece:
     scaled = _standardised(tensors, row)
     logits = [
         (_dot(weights, scaled) + bias) / router.card.temperature
         for weights, bias in zip(tensors["head.weight"], tensors["head.bias"], strict=True)
-    ]
-    exponentials = [math.exp(logit - max(logits)) for logit in logits]
-    probabilities = tuple(each / sum(exponentials) for each in exponentials)
-    evidence = max(logits) + math.log(sum(exponentials))
+    ][:-1]
+    evidence = max(logits) + math.log(sum(math.exp(logit - max(logits)) for logit in logits))
     moved = _unit([value + offset for value, offset in zip(scaled, tensors["bank.offset"], strict=True)])
     vector = [_dot(direction, moved) for direction in tensors["bank.projection"]]
     similar = [_dot(known, vector) for known in tensors["bank.features"]]
-    order = sorted(range(len(similar)), key=lambda i: (-similar[i], i))
-    neighbours, density_weight, evidence_weight, stranger_weight = tensors["bank.score"]
-    closest = order[: int(neighbours)]
+    neighbours, density_weight, evidence_weight, foreign_weight, margin = tensors["bank.score"]
+    closest = sorted(range(len(similar)), key=lambda i: (-similar[i], i))[: int(neighbours)]
     near = sum(similar[i] for i in closest) / len(closest)
     density = sum(tensors["bank.density"][i] for i in closest) / len(closest)
-    strangeness = max((_dot(stranger, vector) for stranger in tensors["bank.strangers"]), default=0.0)
-    names = router.card.labels
+    foreign = max((_dot(known, vector) for known in tensors["bank.out_of_scope"]), default=0.0)
+    background = max((_dot(known, vector) for known in tensors["bank.background"]), default=-1.0)
+    score = density_weight * density - near - evidence_weight * evidence + foreign_weight * max(foreign, 0.0)
+    return _Piece(logits, score, max(similar) - background - margin, similar)
+
+
+def _prompt(router: TrainedRouter, pieces: list[_Piece], nearest: int) -> RouteScores:
+    most = max(piece.own for piece in pieces)
+    counting = [piece for piece in pieces if piece.own >= 0 or (most < 0 and piece.own == most)]
+    logits = [max(values) for values in zip(*(piece.logits for piece in counting), strict=True)]
+    exponentials = [math.exp(logit - max(logits)) for logit in logits]
+    deciding = max(counting, key=lambda piece: max(piece.logits))
+    order = sorted(range(len(deciding.similar)), key=lambda i: (-deciding.similar[i], i))
+    labels = router.tensors["bank.labels"]
     return RouteScores(
-        probabilities,
-        density_weight * density - near - evidence_weight * evidence + stranger_weight * strangeness,
+        tuple(each / sum(exponentials) for each in exponentials),
+        min(piece.out_of_scope for piece in counting),
         tuple(
-            NearestPrompt(router.bank_texts[i], names.name_of(int(tensors["bank.labels"][i])), similar[i])
+            NearestPrompt(router.bank_texts[i], router.card.labels.name_of(int(labels[i])), deciding.similar[i])
             for i in order[:nearest]
         ),
+        pieces.index(deciding),
     )
 
 
@@ -101,10 +134,10 @@ def _score(router: TrainedRouter, tensors: dict[str, Any], row: list[float], nea
 class PlainRouterCalibrator:
     """A :class:`application.ports.RouterCalibrator` that trusts the head as it is and never abstains.
 
-    Temperature 1, no limits; the bank is the first training prompts of each adapter, compared as they are.
+    Temperature 1, no limits; the bank is the first known texts of each adapter, compared as they are.
 
     Attributes:
-        rows_per_adapter: most training prompts of each adapter that are remembered.
+        rows_per_adapter: most known texts of each adapter that are remembered.
         neighbours: how many of the most similar ones make the out-of-scope score.
     """
 
@@ -112,35 +145,33 @@ class PlainRouterCalibrator:
     neighbours: int = 3
 
     def calibrate(
-        self,
-        router: UncalibratedRouter,
-        train: LabelledFeatures,
-        val: LabelledFeatures,
-        *,
-        target_error: float,
-        out_of_scope: Matrix | None = None,
+        self, router: UncalibratedRouter, left_out: Sequence[LeftOutFold], *, target_error: float
     ) -> Calibration:
         """Return a calibration that changes nothing."""
-        tensors = {name: _rows(tensor) for name, tensor in router.tensors.items()}
-        kept = [i for i, label in enumerate(train.labels) if train.labels[:i].count(label) < self.rows_per_adapter]
-        rows = [_unit(_standardised(tensors, _floats(train.features[i]))) for i in kept]
-        foreign: Any = [] if out_of_scope is None else out_of_scope
-        strangers = [_unit(_standardised(tensors, _floats(foreign[i]))) for i in range(len(foreign))]
+        known, tensors = router.known, {name: _rows(tensor) for name, tensor in router.tensors.items()}
+        kept = [i for i, label in enumerate(known.labels) if known.labels[:i].count(label) < self.rows_per_adapter]
+        rows = [_unit(_standardised(tensors, _floats(known.features[i]))) for i in kept]
         density = []
         for i, row in enumerate(rows):
             others = sorted((_dot(row, other) for j, other in enumerate(rows) if j != i), reverse=True) or [1.0]
             closest = others[: self.neighbours]
             density.append(sum(closest) / len(closest))
+
+        def compared(texts: KnownTexts) -> Any:
+            found = [_unit(_standardised(tensors, _floats(texts.features[i]))) for i in range(len(texts.texts))]
+            return np.asarray(found, np.float32).reshape(len(found), len(rows[0]))
+
         bank: dict[str, Matrix] = {
             "bank.offset": np.zeros(len(rows[0]), np.float32),
             "bank.projection": np.eye(len(rows[0]), dtype=np.float32),
             "bank.features": np.asarray(rows, np.float32),
             "bank.density": np.asarray(density, np.float32),
-            "bank.labels": np.asarray([train.labels[i] for i in kept], np.int64),
-            "bank.strangers": np.asarray(strangers, np.float32).reshape(len(strangers), len(rows[0])),
-            "bank.score": np.asarray([self.neighbours, 0.5, 0.1, 0.5], np.float32),
+            "bank.labels": np.asarray([known.labels[i] for i in kept], np.int64),
+            "bank.background": compared(router.background),
+            "bank.out_of_scope": compared(router.out_of_scope),
+            "bank.score": np.asarray([self.neighbours, 0.5, 0.1, 0.5, 0.05], np.float32),
         }
-        return Calibration(1.0, AbstentionThresholds(), bank, tuple(train.texts[i] for i in kept))
+        return Calibration(1.0, AbstentionThresholds(), bank, tuple(known.texts[i] for i in kept))
 
 
 def _standardised(tensors: dict[str, Any], row: list[float]) -> list[float]:

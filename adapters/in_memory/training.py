@@ -14,6 +14,7 @@ from application.ports import (
     Checkpoint,
     HeadEvaluation,
     HeadProblem,
+    HeadSession,
     ProbeScore,
     StepResult,
     TrainingObserver,
@@ -32,14 +33,14 @@ class SoftmaxSession:
     """
 
     def __init__(self, problem: HeadProblem, learning_rate: float) -> None:
-        train = np.asarray(problem.train_features, np.float64)
+        train = np.asarray(problem.train.features, np.float64)
         self._mean, spread = train.mean(axis=0), train.std(axis=0)
         self._scale = np.where(spread > 0, spread, 1.0)
         self._train = (train - self._mean) / self._scale
-        self._val = (np.asarray(problem.val_features, np.float64) - self._mean) / self._scale
-        self._train_labels, self._val_labels = np.asarray(problem.train_labels), np.asarray(problem.val_labels)
+        self._val = (np.asarray(problem.val.features, np.float64) - self._mean) / self._scale
+        self._train_labels, self._val_labels = np.asarray(problem.train.labels), np.asarray(problem.val.labels)
         width = train.shape[1]
-        self._weight = np.zeros((problem.n_labels, width + 1), np.float32)  # the last column is the bias
+        self._weight = np.zeros((problem.n_labels + 1, width + 1), np.float32)  # the last column is the bias
         self._velocity = np.zeros_like(self._weight)
         self._rate = learning_rate
 
@@ -59,7 +60,7 @@ class SoftmaxSession:
 
     def evaluate(self) -> HeadEvaluation:
         """Score the validation rows."""
-        logits = _with_one(self._val) @ self._weight.T
+        logits = _with_one(self._val) @ self._weight[:-1].T  # "none" is out of account
         right = logits.argmax(axis=1) == self._val_labels
         return HeadEvaluation(
             _loss(logits, self._val_labels), float(right.mean()), _softmax(logits).astype(np.float32)
@@ -68,9 +69,6 @@ class SoftmaxSession:
     def set_learning_rate(self, learning_rate: float) -> None:
         """Use this rate from the next step on."""
         self._rate = learning_rate
-
-    def left_out(self, weights: Mapping[str, Matrix]) -> None:
-        """Return None: not known; that would take one fit per row."""
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return weights and velocity."""
@@ -120,11 +118,18 @@ class SoftmaxHeadTrainer:
         """Linear heads only."""
         return ("linear",)
 
-    def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> SoftmaxSession:
+    def start(
+        self, kind: str, problem: HeadProblem, learning_rate: float, like: HeadSession | None = None
+    ) -> SoftmaxSession:
         """Start from zero weights; raises UsageError for another kind."""
         if kind not in self.kinds:
             raise UsageError(f"unknown kind of router head {kind!r}", hint="known: linear")
         return self.start_session(problem, learning_rate)
+
+    def logits(self, kind: str, tensors: Mapping[str, Matrix], features: Matrix, texts: Sequence[str]) -> np.ndarray:
+        """Return the logits of a head with these router tensors."""
+        rows = (np.asarray(features) - tensors["feature.mean"]) / tensors["feature.scale"]
+        return np.asarray(rows @ np.asarray(tensors["head.weight"]).T + tensors["head.bias"], np.float32)
 
 
 @frozen

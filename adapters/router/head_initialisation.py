@@ -97,9 +97,7 @@ def linear_start(problem: HeadProblem, like: HeadSettings | None = None) -> Star
             primal = design.T @ solve(design @ design.T, labels, outputs, penalty)  # (F, K)
         else:
             weighted = design.T * row_weights(labels)
-            primal = np.linalg.solve(
-                weighted @ design + penalty * np.eye(width), weighted @ targets(labels, outputs)
-            )
+            primal = np.linalg.solve(weighted @ design + penalty * np.eye(width), weighted @ targets(labels, outputs))
         weight = primal.T / np.sqrt(width)  # (K, F)
         scale = _scale(problem, val @ weight.T, like)
     return StartingPoint(train, val, fixed, _affine(scale * weight), HeadSettings(penalty, 0.0, scale))

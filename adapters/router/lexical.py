@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
+import itertools
 
 _WORD = re.compile(r"\w+")
 _LENGTHS = range(2, 6)
@@ -87,10 +88,10 @@ def _grams(text: str) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """Return the identities of a text's n-grams, and 1 + log of how often each is in it."""
     words = _WORD.findall(text.lower())
     letters = (f" {word} "[at : at + n] for word in words for n in _LENGTHS for at in range(len(word) + 3 - n))
-    pairs = (f"{first} {second}" for first, second in zip(words, words[1:], strict=False))
+    pairs = (f"{first} {second}" for first, second in itertools.pairwise(words))
     counts = Counter(_identities(letters, 0))
     counts.update(_identities((*words, *pairs), _WORD_BLOCK))
-    weights = 1.0 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))
+    weights = np.asarray(1.0 + np.log(np.fromiter(counts.values(), np.float32, len(counts))), np.float32)
     return np.fromiter(counts, np.uint32, len(counts)), weights
 
 

@@ -86,9 +86,7 @@ class PromptBank:
             for name in ("offset", "projection", "features", "density", "background", "out_of_scope")
         )
         labels = np.asarray(tensors["bank.labels"], np.int64)
-        return cls(
-            offset, projection, features, density, labels, background, out_of_scope, int(neighbours), *weights
-        )
+        return cls(offset, projection, features, density, labels, background, out_of_scope, int(neighbours), *weights)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the bank as a router's tensors; what is large, in half precision."""
@@ -165,35 +163,6 @@ class Readings:
     similarity: Array
     strangeness: NDArray[np.float64]
     own: NDArray[np.float64]
-
-
-def embed(self, standardised: Array) -> Array:
-        """Return the bank vectors (n, D), of length 1 or less, of standardised features (n, F)."""
-        return embed(self.offset, self.projection, standardised)
-
-    def similarities(self, vectors: Array) -> Array:
-        """Return the cosine similarity of bank vectors (n, D) to each row, (n, N)."""
-        return np.asarray(vectors @ self.features.T)
-
-    def stranger_similarity(self, vectors: Array) -> Array:
-        """Return the similarity of bank vectors (n, D) to the nearest out-of-scope example, (n,); 0 without any."""
-        if len(self.strangers) == 0:
-            return np.zeros(len(vectors), np.float32)
-        return np.asarray((vectors @ self.strangers.T).max(axis=1))
-
-    def scores(self, similarity: Array, evidence: NDArray[Any], strangeness: Array) -> NDArray[np.float64]:
-        """Return each prompt's out-of-scope score, (n,).
-
-        Args:
-            similarity: its similarities to the rows, (n, N).
-            evidence: log-sum-exp of its calibrated logits, (n,).
-            strangeness: its similarity to the nearest out-of-scope example, (n,).
-        """
-        rows = top(similarity, self.neighbours)  # (n, k)
-        near = np.take_along_axis(similarity, rows, axis=1).mean(axis=1)
-        density = self.density[rows].mean(axis=1)
-        score = self.density_weight * density - near + self.stranger_weight * strangeness
-        return np.asarray(score - self.evidence_weight * evidence, np.float64)
 
 
 def embed(offset: Array, projection: Array, standardised: Array) -> Array:

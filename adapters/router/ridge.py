@@ -84,8 +84,8 @@ def leave_one_out(
     judged_labels = [labels[index] for index in judged]
     found: list[LeaveOneOut] = []
     for penalty in sorted(penalties, reverse=True):
-        inverse = np.linalg.inv(kernel + np.diag(penalty / weights))  # (n, n)
-        left_out = wanted - _group_residuals(inverse, inverse @ wanted, groups)  # (n, K)
+        inverse = np.asarray(np.linalg.inv(kernel + np.diag(penalty / weights)), np.float64)  # (n, n)
+        left_out = wanted - _group_residuals(inverse, np.asarray(inverse @ wanted), groups)  # (n, K)
         outputs = left_out[judged]
         _, loss = best_scale(outputs, judged_labels)
         right = outputs.argmax(axis=1) == np.asarray(judged_labels)

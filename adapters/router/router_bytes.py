@@ -26,7 +26,7 @@ from application.ports import TrainedRouter
 from domain.errors import RouterFileError
 
 FORMAT_FAMILY: Final = "moe-router/"
-FORMAT: Final = FORMAT_FAMILY + "2"
+FORMAT: Final = FORMAT_FAMILY + "3"
 METADATA_KEY: Final = "moe_router"
 NO_HASH: Final = "0" * 64
 MAX_ROUTER_BYTES: Final = 4 * 1024**3

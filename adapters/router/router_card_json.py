@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from domain.abstention import TradeOff
 from domain.errors import RouterFileError, UsageError
 from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
@@ -22,6 +23,7 @@ _PLAIN: Mapping[str, type] = {
     "seed": int,
     "n_train": int,
     "n_val": int,
+    "n_out_of_scope": int,
     "val_accuracy": float,
     "dataset": str,
     "dataset_sha256": str,
@@ -32,7 +34,7 @@ _PLAIN: Mapping[str, type] = {
 
 def card_to_json(card: RouterCard) -> dict[str, Any]:
     """Return the card as plain JSON values; an absent limit (infinity) becomes null."""
-    limits = {name: value if math.isfinite(value) else None for name, value in attrs.asdict(card.thresholds).items()}
+    limits = {name: _finite(value) for name, value in attrs.asdict(card.thresholds).items()}
     return {
         "labels": card.labels.as_mapping(),
         "base_model": attrs.asdict(card.features.base),
@@ -41,6 +43,9 @@ def card_to_json(card: RouterCard) -> dict[str, Any]:
         "max_tokens": card.features.max_tokens,
         "thresholds": limits,
         "turn": str(card.turn),
+        "trade_off": [
+            attrs.asdict(one) | {"max_out_of_scope": _finite(one.max_out_of_scope)} for one in card.trade_off
+        ],
         **{name: getattr(card, name) for name in _PLAIN},
     }
 
@@ -51,8 +56,8 @@ def card_from_json(values: object) -> RouterCard:
     Raises:
         RouterFileError: a key is missing, unknown, of the wrong type or out of range.
     """
-    expected = {"labels", "base_model", "layers", "pooling", "max_tokens", "thresholds", *_PLAIN}
-    card = {"turn": "first", **_mapping(values, "card", expected, optional={"turn"})}  # older files do not say it
+    expected = {"labels", "base_model", "layers", "pooling", "max_tokens", "thresholds", "turn", "trade_off", *_PLAIN}
+    card = _mapping(values, "card", expected)
     base = _mapping(card["base_model"], "base_model", {field.name for field in attrs.fields(BaseModel)})
     limits = _mapping(card["thresholds"], "thresholds", {"min_confidence", "max_out_of_scope"})
     labels = card["labels"]
@@ -77,9 +82,29 @@ def card_from_json(values: object) -> RouterCard:
             _value(card, "max_tokens", int),
         )
         turn = TurnChoice(_value(card, "turn", str))
-        return RouterCard(LabelMap.from_mapping(labels), features, thresholds=_thresholds(limits), turn=turn, **plain)
+        return RouterCard(
+            LabelMap.from_mapping(labels),
+            features,
+            thresholds=_thresholds(limits),
+            trade_off=_trade_off(card["trade_off"]),
+            turn=turn,
+            **plain,
+        )
     except (UsageError, ValueError) as error:
         raise RouterFileError(f"the router's description is not usable: {error}") from error
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _trade_off(values: object) -> tuple[TradeOff, ...]:
+    if not isinstance(values, list):
+        raise RouterFileError(f"trade_off of the router is {type(values).__name__}, expected a list")
+    names = [field.name for field in attrs.fields(TradeOff)]
+    rows = [_mapping(value, "trade_off", set(names)) for value in values]
+    infinite = [{**row, "max_out_of_scope": math.inf} if row["max_out_of_scope"] is None else row for row in rows]
+    return tuple(TradeOff(*(_value(row, name, float) for name in names)) for row in infinite)
 
 
 def _thresholds(limits: Mapping[str, Any]) -> AbstentionThresholds:

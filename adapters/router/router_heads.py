@@ -47,7 +47,9 @@ def _linear(tensors: Mapping[str, Any]) -> Forward:
 
 
 def _mlp(tensors: Mapping[str, Any]) -> Forward:
-    layers = [np.asarray(tensors[f"head.{name}"], np.float32) for name in ("0.weight", "0.bias", "1.weight", "1.bias")]
+    layers = [
+        np.asarray(tensors[f"head.{name}"], np.float32) for name in ("0.weight", "0.bias", "1.weight", "1.bias")
+    ]
 
     def forward(features: Array, _texts: Sequence[str]) -> Array:
         hidden = np.maximum(features @ layers[0].T + layers[1], 0.0)  # (n, F) -> (n, H)

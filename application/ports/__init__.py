@@ -22,13 +22,15 @@ from application.ports.heads import (
     HeadProblem,
     HeadSession,
     HeadTrainer,
+    LabelledTexts,
     ProbeScore,
     StepResult,
 )
 from application.ports.prompts import PromptReader
 from application.ports.routers import (
     Calibration,
-    LabelledFeatures,
+    KnownTexts,
+    LeftOutFold,
     RouterCalibrator,
     RouterScorer,
     RouterStore,
@@ -62,7 +64,9 @@ __all__ = [
     "HeadSession",
     "HeadTrainer",
     "Interruption",
-    "LabelledFeatures",
+    "KnownTexts",
+    "LabelledTexts",
+    "LeftOutFold",
     "MetricsLog",
     "ProbeScore",
     "ProgressReporter",

@@ -33,11 +33,6 @@ class TrainedRouter:
     bank_texts: tuple[str, ...] = ()
     sha256: str | None = None
 
-    @property
-    def n_examples(self) -> int:
-        """Number of out-of-scope prompts that it remembers: their features, not their texts."""
-        return len(self.tensors.get("bank.out_of_scope", ()))
-
 
 class RouterStore(Protocol):
     """Keeps trained routers.

@@ -167,7 +167,7 @@ class EvaluateRouter:
             else None,
             flips=self._flips(texts, decisions) if request.robustness else {},
             remembered=self._remembered(texts),
-            examples=self.route.router.n_examples,
+            examples=self.route.router.card.n_out_of_scope,
         )
 
     def _remembered(self, texts: Sequence[str]) -> int:

@@ -7,8 +7,8 @@ from attrs import evolve, frozen
 from application.ports import FeatureExtractor, RouterScorer, TrainedRouter
 from domain.errors import MismatchError, UsageError
 from domain.features import BaseModel, FeatureSpec
+from domain.pieces import pieces_of
 from domain.routing import AbstentionThresholds, RoutingDecision, decide
-from domain.samples import routing_view
 
 
 @frozen
@@ -59,10 +59,20 @@ class RoutePrompts:
             card.labels.label_of(name)
         if not request.prompts:
             return []
-        rows = self.features.extract([routing_view(text) for text in request.prompts], card.features.taps)
-        scores = self.scorer.score(self.router, rows, nearest=request.nearest)
+        prompts = [pieces_of(text) for text in request.prompts]
+        texts = [text for prompt in prompts for text in prompt.texts]
+        rows = self.features.extract(texts, card.features.taps)
+        sizes = [len(prompt.texts) for prompt in prompts]
+        scores = self.scorer.score(self.router, rows, texts, sizes, nearest=request.nearest)
         thresholds = request.thresholds or card.thresholds
-        return [decide(each, card.labels, thresholds, request.disabled) for each in scores]
+        return [
+            evolve(
+                decide(each, card.labels, thresholds, request.disabled),
+                piece=prompt.texts[each.deciding],
+                shortened=prompt.shortened,
+            )
+            for each, prompt in zip(scores, prompts, strict=True)
+        ]
 
 
 def require_same_features(spec: FeatureSpec, extractor: FeatureExtractor) -> None:

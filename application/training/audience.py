@@ -75,12 +75,12 @@ def announce(
 
 def describe(chosen: ChosenFeatures, data: TrainingData, emit: Emit) -> None:
     """Tell which features the run works on."""
-    rows = (*data.train, *data.val)
+    shown = {row.pieces[0]: row.label for row in data.prompts.rows}
     emit(
         FeaturesReady(
-            features=chosen.matrix[: len(rows)],
-            labels=tuple(row.label for row in rows),
-            texts=tuple(row.text for row in rows),
+            features=chosen.matrix[list(shown)],
+            labels=tuple(shown.values()),
+            texts=tuple(data.prompts.texts[place] for place in shown),
             layers=chosen.spec.layers,
             pooling=chosen.spec.pooling,
         )

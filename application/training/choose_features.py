@@ -19,7 +19,7 @@ class ChosenFeatures:
 
     Attributes:
         spec: how they were made, and are to be made in serving.
-        matrix: raw features of the training, validation and out-of-scope prompts, in this order.
+        matrix: raw features of the run's texts (see :class:`TrainingPrompts`), in their order.
     """
 
     spec: FeatureSpec
@@ -44,7 +44,7 @@ def choose_features(
     base = extractor.base
     candidates = require_candidates(extractor, options)
     taps = distinct_taps(candidates)
-    everything = extractor.extract(data.texts, taps)  # (n, taps * hidden)
+    everything = extractor.extract(data.prompts.texts, taps)  # (n, taps * hidden)
     chosen = candidates[0]
     if len(candidates) > 1:
         chosen = _best(candidates, taps, everything, base.hidden_size, probe, data, emit)
@@ -71,8 +71,9 @@ def _best(
     data: TrainingData,
     emit: Callable[[TrainingEvent], None],
 ) -> FeatureChoice:
-    labels = [row.label for row in (*data.train, *data.val)]
-    labelled = everything[: len(labels)]  # out-of-scope prompts have no say
+    told = {place: row.label for row in data.prompts.rows for place in row.pieces}  # the others have no say
+    labels = list(told.values())
+    labelled = everything[list(told)]
     scores = [
         probe.score(labelled[:, _columns(choice, taps, hidden_size)], labels, len(data.labels))
         for choice in candidates

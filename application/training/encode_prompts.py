@@ -9,7 +9,7 @@ from attrs import frozen
 
 from application.ports import DatasetReader, FeatureExtractorSource, PromptReader, TrainJob
 from application.training.choose_features import require_candidates
-from application.training.training_data import read_training_data
+from application.training.training_data import Companions, read_training_data
 from domain.errors import UsageError
 from domain.feature_choice import distinct_taps
 
@@ -34,20 +34,22 @@ class EncodeShare:
         rows: reads training and validation rows.
         prompts: reads out-of-scope prompts.
         extractors: loads base models, with a cache.
+        companions: packaged texts that take part.
     """
 
     rows: DatasetReader
     prompts: PromptReader
     extractors: FeatureExtractorSource
+    companions: Companions
 
     def __call__(self, job: TrainJob, share: int, shares: int) -> EncodeReport:
         """Encode share number `share`, from 0, of `shares`; raises what reading and loading raise."""
         if not 0 <= share < shares:
             raise UsageError(f"share {share} is not one of {shares}")
-        data = read_training_data(self.rows, self.prompts, job)
+        data = read_training_data(self.rows, self.prompts, job, self.companions)
         extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=True)
         taps = distinct_taps(require_candidates(extractor, job.options))
-        batches = extractor.batches(data.texts)
+        batches = extractor.batches(data.prompts.texts)
         chosen = balanced_shares([_size(batch) for batch in batches], shares)[share]
         mine = list(chain.from_iterable(batches[index] for index in chosen))
         if mine:

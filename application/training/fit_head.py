@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve, frozen
 
-from application.ports import HeadEvaluation, HeadProblem, HeadSession, HeadTrainer, Interruption
+from application.ports import HeadEvaluation, HeadProblem, HeadSession, HeadTrainer, Interruption, LabelledTexts
 from application.training.resumable import RunCheckpoints, SavedHead
 from application.training.training_loop import LoopState, StepPlan, TrainingLoop
 from domain.features import Matrix
@@ -31,14 +31,14 @@ class FittedHead:
         kind: kind of head.
         state: where the loop ended, and why.
         tensors: router tensors of the best weights; None when no evaluation ever improved.
-        left_out: see :meth:`application.ports.HeadSession.left_out`; None without tensors, too.
+        session: the head itself.
         signal: number of the signal that ended the loop, or None.
     """
 
     kind: str
     state: LoopState
     tensors: Mapping[str, Matrix] | None
-    left_out: Matrix | None
+    session: HeadSession
     signal: int | None
 
 
@@ -65,8 +65,8 @@ class HeadFitting:
             loop = TrainingLoop(
                 session=session,
                 options=options,
-                plan=StepPlan(len(problem.train_labels), options.batch_size, options.epochs, options.seed),
-                val_labels=problem.val_labels,
+                plan=StepPlan(len(problem.train.labels), options.batch_size, options.epochs, options.seed),
+                val_labels=problem.val.labels,
                 emit=self.emit,
                 save=lambda state, best: kept.save_head(kind, session, state, best),
                 signal=signal,
@@ -74,8 +74,8 @@ class HeadFitting:
             state, best = loop.run(state, best)
             came = signal()
         if not best:
-            return FittedHead(kind, state, None, None, came)
-        return FittedHead(kind, state, session.router_tensors(best), session.left_out(best), came)
+            return FittedHead(kind, state, None, session, came)
+        return FittedHead(kind, state, session.router_tensors(best), session, came)
 
     def _start(
         self, problem: HeadProblem, options: TrainOptions, saved: SavedHead | None
@@ -102,7 +102,7 @@ def choose_head(
     """
     if options.head != "auto":
         return options.head, heads.start(options.head, problem, options.learning_rate)
-    folds = stratified_folds(problem.train_labels, FOLDS, FOLD_ROWS)
+    folds = _group_folds(problem)
     parts = [_without(problem, fold, folds) for fold in folds] or [problem]
     scores = {
         kind: _mean([heads.start(kind, part, options.learning_rate).evaluate() for part in parts])
@@ -114,18 +114,38 @@ def choose_head(
     return best, heads.start(best, problem, options.learning_rate)
 
 
+def _group_folds(problem: HeadProblem) -> list[list[int]]:
+    """Return folds of rows with a label, each row with its copies; a row that is alone is in none."""
+    train = problem.train
+    first = {
+        group: row for row, group in reversed(list(enumerate(train.groups))) if train.labels[row] < problem.n_labels
+    }
+    order = sorted(first.values())
+    folds = stratified_folds([train.labels[row] for row in order], FOLDS, FOLD_ROWS)
+    return [[order[place] for place in fold] for fold in folds]
+
+
 def _without(problem: HeadProblem, fold: list[int], folds: list[list[int]]) -> HeadProblem:
-    """Return the problem of validating on this fold and training on the others, and on labels that are in no fold."""
-    labels = problem.train_labels
-    dealt = {labels[row] for row in fold}
-    alone = [row for row, label in enumerate(labels) if label not in dealt]
-    others = sorted([*alone, *(row for other in folds if other is not fold for row in other)])
-    return evolve(
-        problem,
-        train_features=problem.train_features[others],
-        train_labels=tuple(labels[row] for row in others),
-        val_features=problem.train_features[fold],
-        val_labels=tuple(labels[row] for row in fold),
+    """Return the problem of validating on this fold and training on all groups that are not in it."""
+    train = problem.train
+    dealt = {train.labels[row] for row in fold}
+    absent = {train.groups[row] for row in fold}
+    # Of many rows only those of the folds take part, so that the choice costs no more than a few seconds.
+    drawn = {train.groups[row] for each in folds for row in each}
+    others = [
+        row
+        for row, (label, group) in enumerate(zip(train.labels, train.groups, strict=True))
+        if group not in absent and (group in drawn or label == problem.n_labels or label not in dealt)
+    ]
+    return evolve(problem, train=_taken(train, others), val=_taken(train, fold))
+
+
+def _taken(texts: LabelledTexts, rows: list[int]) -> LabelledTexts:
+    return LabelledTexts(
+        texts.features[rows],
+        tuple(texts.texts[row] for row in rows),
+        tuple(texts.labels[row] for row in rows),
+        tuple(texts.groups[row] for row in rows),
     )
 
 

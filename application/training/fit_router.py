@@ -19,7 +19,6 @@ from application.ports import (
     FeatureExtractor,
     FeatureExtractorSource,
     FeatureProbe,
-    HeadProblem,
     HeadTrainer,
     Interruption,
     MetricsLog,
@@ -32,10 +31,11 @@ from application.ports import (
 )
 from application.training.assemble_router import RouterAssembly
 from application.training.audience import Audience, announce, describe
-from application.training.choose_features import ChosenFeatures, choose_features, require_candidates
+from application.training.choose_features import choose_features, require_candidates
 from application.training.fit_head import Emit, FittedHead, HeadFitting
+from application.training.head_problems import HeadProblems, head_problems
 from application.training.resumable import RunCheckpoints, checkpoint_folder, job_key
-from application.training.training_data import TrainingData, read_training_data
+from application.training.training_data import Companions, TrainingData, read_training_data
 from application.training.training_loop import DIVERGED, INTERRUPTED
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
 from domain.feature_choice import deepest_layer
@@ -59,6 +59,7 @@ class FitRouter:
         interruption: tells of signals.
         clock: tells the time.
         tool_version: version of this software, for the router's card.
+        companions: packaged texts that belong to no adapter and take part.
     """
 
     rows: DatasetReader
@@ -73,6 +74,7 @@ class FitRouter:
     interruption: Interruption
     clock: Clock
     tool_version: str
+    companions: Companions
 
     def train(self, job: TrainJob, observer: TrainingObserver) -> TrainReport:
         """Run the job to its end, or on from where an earlier attempt at the same job was interrupted.
@@ -91,7 +93,7 @@ class FitRouter:
             raise UsageError(f"unknown kind of router head {job.options.head!r}", hint=f"known: {known}")
         self.routers.check_target(job.router_out)
         watch = _Stopwatch(self.clock)
-        data = read_training_data(self.rows, self.prompts, job)
+        data = read_training_data(self.rows, self.prompts, job, self.companions)
         with watch.phase("loading"):
             extractor = self.extractors(
                 job.base_model,
@@ -127,15 +129,16 @@ class FitRouter:
             kept.save_features(chosen, run_name)
         describe(chosen, data, audience.emit)
         with watch.phase("head"):
+            problems = head_problems(data, chosen, self.heads, job.options.seed, audience.emit)
             fitting = HeadFitting(self.heads, self.interruption, audience.emit)
-            fitted = fitting(head_problem(chosen, data, job.options.seed), job.options, kept, saved)
-        return self._finish(job, data, chosen, fitted, kept, audience.emit, watch, log_dir)
+            fitted = fitting(problems.for_training(), job.options, kept, saved)
+        return self._finish(job, data, problems, fitted, kept, audience.emit, watch, log_dir)
 
     def _finish(
         self,
         job: TrainJob,
         data: TrainingData,
-        chosen: ChosenFeatures,
+        problems: HeadProblems,
         fitted: FittedHead,
         kept: RunCheckpoints,
         emit: Emit,
@@ -154,9 +157,9 @@ class FitRouter:
         if fitted.tensors is None:
             kept.clear()
             raise _diverged(state.step, "no router was saved: no evaluation had a finite loss")
-        assembly = RouterAssembly(self.calibrator, self.routers, self.clock, self.tool_version)
+        assembly = RouterAssembly(self.heads, self.calibrator, self.routers, self.clock, self.tool_version)
         with watch.phase("calibration"):
-            path, card, notes = assembly(job, data, chosen, fitted)
+            path, card, notes = assembly(job, data, problems, fitted)
         for note in notes:
             emit(Noted(note))
         kept.clear()
@@ -180,19 +183,6 @@ class FitRouter:
 def _diverged(step: int, outcome: str) -> TrainingDivergedError:
     return TrainingDivergedError(
         f"training diverged: the loss at step {step} is not finite; {outcome}", hint="try a lower --lr"
-    )
-
-
-def head_problem(chosen: ChosenFeatures, data: TrainingData, seed: int) -> HeadProblem:
-    """Return what the head is trained on."""
-    n_train, n_labelled = len(data.train), len(data.train) + len(data.val)
-    return HeadProblem(
-        train_features=chosen.matrix[:n_train],
-        train_labels=tuple(row.label for row in data.train),
-        val_features=chosen.matrix[n_train:n_labelled],
-        val_labels=tuple(row.label for row in data.val),
-        n_labels=len(data.labels),
-        seed=seed,
     )
 
 

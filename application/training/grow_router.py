@@ -108,10 +108,10 @@ class GrowRouter:
             MissingFileError, RouterFileError, DataRejectedError: an input cannot be used.
         """
         old = self.check(request.router, request.old_dataset)
-        if old.n_examples and request.out_of_scope is None:
+        if old.card.n_out_of_scope and request.out_of_scope is None:
             observer.on_event(
                 Noted(
-                    f"warning: the old router knows {old.n_examples} out-of-scope examples, but its file does not "
+                    f"warning: the old router knows {old.card.n_out_of_scope} out-of-scope examples, but its file does not "
                     "keep their texts: the new one knows none, and refuses fewer prompts that belong to no adapter "
                     "(give the file again with --out-of-scope)"
                 )
@@ -121,7 +121,7 @@ class GrowRouter:
         held_out = f"{Split.EVAL if request.grown.counts[Split.EVAL] else Split.VAL}.jsonl"
         before = self.score(old, request.old_dataset / held_out)
         after = self.score(new, request.grown.path / held_out)
-        examples = (old.n_examples, new.n_examples)
+        examples = (old.card.n_out_of_scope, new.card.n_out_of_scope)
         return GrowRouterReport(request.grown, training, before, after, _changes(before, after), examples)
 
     def check(self, router: Path, old_dataset: Path) -> TrainedRouter:

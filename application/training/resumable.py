@@ -17,7 +17,7 @@ from application.training.training_loop import LoopState
 from domain.early_stopping import EarlyStopState
 from domain.features import BaseModel, FeatureSpec, Matrix, Pooling
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: raise it when checkpoints of older versions must not be resumed."""
 
 _FEATURES = "features"
@@ -32,7 +32,15 @@ def checkpoint_folder(router_out: Path) -> Path:
 def job_key(job: TrainJob, data: TrainingData, base: BaseModel) -> str:
     """Return what decides the result of a job's loop, hashed: data, base model, options; not where things lie."""
     options = evolve(job.options, target_error=0.0)  # matters after the loop only
-    parts = (FORMAT, data.sha256, data.out_of_scope, str(data.labels), base.fingerprint, repr(options))
+    parts = (
+        FORMAT,
+        data.sha256,
+        data.prompts.texts,
+        data.prompts.n_given,
+        str(data.labels),
+        base.fingerprint,
+        repr(options),
+    )
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()
 
 

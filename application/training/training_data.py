@@ -10,10 +10,24 @@ from attrs import frozen
 
 from application.datasets.dataset_metadata import turn_of
 from application.ports import DatasetReader, PromptReader, TrainJob
+from application.training.training_prompts import TrainingPrompts, training_prompts
 from domain.errors import DataRejectedError, MismatchError, MissingFileError
 from domain.labels import LabelMap
-from domain.samples import RoutingSample, normalise_text, routing_view
+from domain.samples import RoutingSample, normalise_text
 from domain.turns import TurnChoice
+
+
+@frozen
+class Companions:
+    """Packaged texts that belong to no adapter and take part in every training.
+
+    Attributes:
+        background: phrases that accompany requests and ask for nothing.
+        generic: prompts of many kinds that people send to assistants.
+    """
+
+    background: tuple[str, ...] = ()
+    generic: tuple[str, ...] = ()
 
 
 @frozen
@@ -24,11 +38,12 @@ class TrainingData:
         labels: which label means which adapter.
         train: training rows.
         val: validation rows.
-        out_of_scope: prompts that belong to no adapter; may be empty.
+        out_of_scope: prompts that the user gave as belonging to no adapter; may be empty.
         dataset: name of the routing data set: the folder's.
         sha256: hash of the training and validation rows.
         warnings: what a person should know about the rows.
         turn: which human turns of a conversation the rows were made of.
+        prompts: all texts of the run: pieces of the rows, changed copies, prompts that belong to no adapter.
     """
 
     labels: LabelMap
@@ -39,15 +54,12 @@ class TrainingData:
     sha256: str
     warnings: tuple[str, ...]
     turn: TurnChoice
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Training, validation and out-of-scope prompts, in this order, as the base model is to read them."""
-        prompts = (*(row.text for row in self.train), *(row.text for row in self.val), *self.out_of_scope)
-        return tuple(routing_view(text) for text in prompts)
+    prompts: TrainingPrompts
 
 
-def read_training_data(rows: DatasetReader, prompts: PromptReader, job: TrainJob) -> TrainingData:
+def read_training_data(
+    rows: DatasetReader, prompts: PromptReader, job: TrainJob, companions: Companions
+) -> TrainingData:
     """Read and check what a job trains on.
 
     Raises:
@@ -74,6 +86,7 @@ def read_training_data(rows: DatasetReader, prompts: PromptReader, job: TrainJob
         raise DataRejectedError(
             "every out-of-scope prompt also stands in the training or validation rows", where=job.out_of_scope_path
         )
+    packaged, _ = _without_known(companions.generic, (*train, *val))
     return TrainingData(
         labels=labels,
         train=tuple(train),
@@ -83,6 +96,7 @@ def read_training_data(rows: DatasetReader, prompts: PromptReader, job: TrainJob
         sha256=_sha256(train, val),
         warnings=_warnings(labels, train, val, contradicted),
         turn=turn,
+        prompts=training_prompts(train, val, out_of_scope, packaged, companions.background, job.options.seed),
     )
 
 

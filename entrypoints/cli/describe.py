@@ -38,7 +38,7 @@ def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:
         "hidden_states": [_state(router, layer) for layer in router.card.features.layers],
         "n_features": router.card.features.n_features,
         "bank_prompts": len(router.bank_texts),
-        "out_of_scope_examples": router.n_examples,
+        "out_of_scope_examples": router.card.n_out_of_scope,
         "tensors": {name: list(tensor.shape) for name, tensor in sorted(router.tensors.items())},
     }
 
@@ -80,7 +80,11 @@ def _lines(router: TrainedRouter, path: Path) -> list[tuple[str, str]]:
 
 def _bank(router: TrainedRouter) -> str:
     known = f"{len(router.bank_texts)} training and validation prompts, in clear"
-    return f"{known}; features of {router.n_examples} out-of-scope examples" if router.n_examples else known
+    return (
+        f"{known}; features of {router.card.n_out_of_scope} out-of-scope examples"
+        if router.card.n_out_of_scope
+        else known
+    )
 
 
 def _state(router: TrainedRouter, layer: int) -> str:

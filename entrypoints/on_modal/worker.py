@@ -70,8 +70,9 @@ class ContainerApplication(LocalApplication):
     def encode_share(self) -> EncodeShare:
         """Encoding a share of a job's prompts ahead of it."""
         from adapters.datasets.prompt_files import PromptFileReader
+        from entrypoints.wiring.training import packaged_companions
 
-        return EncodeShare(self.datasets, PromptFileReader(), self.load_features)
+        return EncodeShare(self.datasets, PromptFileReader(), self.load_features, packaged_companions())
 
 
 @frozen(eq=False)

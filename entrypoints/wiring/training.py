@@ -19,6 +19,15 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     )
     from application.training.fit_router import FitRouter
     from application.training.grow_router import GrowRouter
+    from application.training.training_data import Companions
+
+
+def packaged_companions() -> Companions:
+    """Return the packaged texts that belong to no adapter."""
+    from adapters.companions import background_phrases, generic_prompts
+    from application.training.training_data import Companions
+
+    return Companions(background_phrases(), generic_prompts())
 
 
 @mutable(slots=False)
@@ -52,6 +61,7 @@ class TrainingParts(RoutingParts):
             interruption=interruption,
             clock=self.clock,
             tool_version=tool_version(),
+            companions=packaged_companions(),
         )
 
     def load_features(

@@ -11,7 +11,7 @@ from attrs import frozen
 from domain.errors import UsageError
 from domain.routing import AbstentionThresholds
 
-CERTAINTY: Final = 0.9
+CERTAINTY: Final = 0.6
 """How certain the error bound is behind the abstention thresholds."""
 
 IN_SCOPE_REFUSED: Final = 0.05

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
-import itertools
 
 ALIKE: Final = 0.5
 """Two texts are near-duplicates when their sets of words and pairs of words overlap by more than this (Jaccard)."""

@@ -106,9 +106,15 @@ def _piece(router: TrainedRouter, tensors: dict[str, Any], row: list[float]) -> 
     near = sum(similar[i] for i in closest) / len(closest)
     density = sum(tensors["bank.density"][i] for i in closest) / len(closest)
     foreign = max((_dot(known, vector) for known in tensors["bank.out_of_scope"]), default=0.0)
-    background = max((_dot(known, vector) for known in tensors["bank.background"]), default=-1.0)
+    like = [
+        max((_dot(known, phrase) for phrase in tensors["bank.background"]), default=-1.0) >= dense - margin
+        for known, dense in zip(tensors["bank.features"], tensors["bank.density"], strict=True)
+    ]
+    ground = [_dot(known, vector) for known in tensors["bank.background"]]
+    ground += [value for value, company in zip(similar, like, strict=True) if company]
+    own = max((value for value, company in zip(similar, like, strict=True) if not company), default=-1.0)
     score = density_weight * density - near - evidence_weight * evidence + foreign_weight * max(foreign, 0.0)
-    return _Piece(logits, score, max(similar) - background - margin, similar)
+    return _Piece(logits, score, own - max(ground, default=-1.0) - margin, similar)
 
 
 def _prompt(router: TrainedRouter, pieces: list[_Piece], nearest: int) -> RouteScores:

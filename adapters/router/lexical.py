@@ -7,6 +7,7 @@ N-grams are known by a hash of 31 bits. Those that no training text has do not c
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import zlib
@@ -18,7 +19,6 @@ from typing import Any, Final, Self
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
-import itertools
 
 _WORD = re.compile(r"\w+")
 _LENGTHS = range(2, 6)

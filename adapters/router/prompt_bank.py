@@ -19,6 +19,7 @@ dissimilar by no more than a margin.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -45,7 +46,7 @@ score's are k, density weight, evidence weight, out-of-scope weight, background 
 LEAST_SIMILAR: Final = -1.0
 
 
-@frozen(eq=False)
+@frozen(eq=False, slots=False)
 class PromptBank:
     """A bank ready for use, in float32 however it is kept.
 
@@ -110,6 +111,15 @@ class PromptBank:
         """Return the cosine similarity of bank vectors (n, D) to each row, (n, N)."""
         return np.asarray(vectors @ self.features.T)
 
+    @cached_property
+    def like_background(self) -> NDArray[np.bool_]:
+        """Which rows are themselves as similar to background as to other rows, (N,): thanks, where a route owns them.
+
+        Such a row's adapter answers it, but beside a request it is no more than company.
+        """
+        nearest = (self.features @ self.background.T).max(axis=1, initial=LEAST_SIMILAR)
+        return np.asarray(nearest >= self.density - self.background_margin)
+
     def read(self, vectors: Array, without: Without | None = None) -> Readings:
         """Return what the bank says of bank vectors (n, D).
 
@@ -127,7 +137,12 @@ class PromptBank:
         near = np.take_along_axis(similarity, rows, axis=1).mean(axis=1)
         strange = np.maximum(out_of_scope.max(axis=1, initial=LEAST_SIMILAR), 0.0)
         score = self.density_weight * self.density[rows].mean(axis=1) - near + self.out_of_scope_weight * strange
-        own = similarity.max(axis=1) - background.max(axis=1, initial=LEAST_SIMILAR) - self.background_margin
+        like_background = self.like_background
+        ground = np.maximum(
+            background.max(axis=1, initial=LEAST_SIMILAR),
+            similarity.max(axis=1, initial=LEAST_SIMILAR, where=like_background),
+        )
+        own = similarity.max(axis=1, initial=LEAST_SIMILAR, where=~like_background) - ground - self.background_margin
         return Readings(similarity, np.asarray(score, np.float64), np.asarray(own, np.float64))
 
     def score(self, readings: Readings, evidence: NDArray[Any]) -> NDArray[np.float64]:

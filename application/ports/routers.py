@@ -8,10 +8,10 @@ from typing import Protocol
 
 from attrs import frozen
 
+from domain.abstention import TradeOff
 from domain.features import FeatureSpec, Matrix
 from domain.labels import LabelMap
 from domain.router import RouterCard
-from domain.abstention import TradeOff
 from domain.routing import AbstentionThresholds, RouteScores
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from attrs import frozen
 
 from adapters.in_memory.routers import PlainRouterCalibrator
-from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
+from application.ports import KnownTexts, LeftOutFold, TrainedRouter, UncalibratedRouter
 from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
 from domain.router import RouterCard
 from domain.routing import AbstentionThresholds
 
 LABELS = LabelMap(("red", "green", "blue"))
+FOLDS = 5
 SPEC = FeatureSpec(BaseModel("tiny", "f" * 64, 4, 3), (1, 3))
 """Two layers of width 3: six features."""
 
@@ -25,23 +26,50 @@ class RouterWorld:
     """Three well separated clouds of prompts, with a nearest-centre head for them.
 
     Attributes:
-        router: the head without calibration.
+        router: the head without calibration; it knows the training rows, some background and 3 strangers.
         train: 30 rows.
         val: 15 rows.
         strangers: 10 rows of features far from every cloud.
+        background: 4 rows of features that no cloud is near to.
     """
 
     router: UncalibratedRouter
-    train: LabelledFeatures
-    val: LabelledFeatures
+    train: KnownTexts
+    val: KnownTexts
     strangers: Any
+    background: Any
 
     def assembled(self, **changes: Any) -> TrainedRouter:
-        """Return a complete router that knows the training rows and 3 strangers, with `changes` to its card."""
-        made = PlainRouterCalibrator().calibrate(
-            self.router, self.train, self.val, target_error=0.02, out_of_scope=self.strangers[:3]
-        )
+        """Return a complete router, with `changes` to its card."""
+        made = PlainRouterCalibrator().calibrate(self.router, self.left_out(), target_error=0.02)
         return TrainedRouter(router_card(**changes), {**self.router.tensors, **made.tensors}, made.bank_texts)
+
+    def left_out(self) -> list[LeftOutFold]:
+        """Return the training rows and strangers of each fold, each prompt one piece, with a changed copy each."""
+        folds = []
+        for fold in range(FOLDS):
+            some = [row for row, each in enumerate(self.train.folds) if each == fold]
+            features = np.concatenate(
+                [self.train.features[some], self.train.features[some], self.strangers[fold::FOLDS]]
+            )
+            labels = [self.train.labels[row] for row in some]
+            others = len(features) - 2 * len(some)
+            folds.append(
+                LeftOutFold(
+                    logits=self.logits(features),
+                    features=features,
+                    sizes=(1,) * len(features),
+                    labels=(*labels, *labels, *[3] * others),
+                    changed=(*[False] * len(some), *[True] * len(some), *[False] * others),
+                )
+            )
+        return folds
+
+    def logits(self, features: Any) -> Any:
+        """Return the head's logits, "none" last."""
+        tensors = self.router.tensors
+        scaled = (features - tensors["feature.mean"]) / tensors["feature.scale"]
+        return scaled @ tensors["head.weight"].T + tensors["head.bias"]
 
 
 def router_card(**changes: Any) -> RouterCard:
@@ -55,6 +83,7 @@ def router_card(**changes: Any) -> RouterCard:
         "seed": 42,
         "n_train": 30,
         "n_val": 15,
+        "n_out_of_scope": 3,
         "val_accuracy": 0.9,
         "dataset": "routing",
         "dataset_sha256": "d" * 64,
@@ -69,16 +98,35 @@ def router_world() -> RouterWorld:
     rng = np.random.default_rng(7)
     centres = np.array([[4, 0, 0, 0, 0, 0], [0, 4, 0, 0, 0, 0], [0, 0, 4, 0, 0, 0]], np.float32)
 
-    def rows(per_label: int, name: str) -> LabelledFeatures:
+    def rows(per_label: int, name: str) -> KnownTexts:
         labels = tuple(label for label in range(3) for _ in range(per_label))
         noise = 0.6 * rng.normal(size=(len(labels), 6)).astype(np.float32)
         texts = tuple(f"{name} {LABELS.name_of(label)} {i}" for i, label in enumerate(labels))
-        return LabelledFeatures(centres[list(labels)] + noise, labels, texts)
+        folds = tuple(i % FOLDS for i in range(len(labels)))
+        return KnownTexts((centres[list(labels)] + noise).astype(np.float32), texts, labels, folds)
+
+    def unlabelled(features: Any, name: str) -> KnownTexts:
+        return KnownTexts(
+            features,
+            tuple(f"{name} {i}" for i in range(len(features))),
+            (),
+            tuple(i % FOLDS for i in range(len(features))),
+        )
 
     train, val = rows(10, "train"), rows(5, "val")
     mean, scale = train.features.mean(0), train.features.std(0)
-    weight = (centres - mean) / scale
-    bias = -0.5 * (weight**2).sum(1)
+    weight = np.concatenate([(centres - mean) / scale, np.zeros((1, 6))]).astype(np.float32)
+    bias = (-0.5 * (weight**2).sum(1)).astype(np.float32)
     tensors = {"feature.mean": mean, "feature.scale": scale, "head.weight": weight, "head.bias": bias}
     strangers = (rng.normal(size=(10, 6)) - np.array([6, 6, 6, 0, 0, 0])).astype(np.float32)
-    return RouterWorld(UncalibratedRouter(LABELS, SPEC, "linear", tensors), train, val, strangers)
+    background = (0.1 * rng.normal(size=(4, 6)) + np.array([1.3, 1.3, 1.3, 9, 0, 0])).astype(np.float32)
+    head = UncalibratedRouter(
+        LABELS,
+        SPEC,
+        "linear",
+        tensors,
+        train,
+        unlabelled(background, "thanks"),
+        unlabelled(strangers[:3], "stranger"),
+    )
+    return RouterWorld(head, train, val, strangers, background)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import attrs
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from adapters.in_memory.routers import PlainRouterCalibrator
 from adapters.router.numpy_calibrator import NumpyRouterCalibrator
 from adapters.router.numpy_scorer import NumpyRouterScorer
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
-from application.ports import RouterCalibrator, TrainedRouter
+from application.ports import Calibration, KnownTexts, RouterCalibrator, TrainedRouter
 from tests.router_world import RouterWorld, router_card
 
 
@@ -22,16 +23,17 @@ def calibrator(request: pytest.FixtureRequest) -> RouterCalibrator:
     return make()
 
 
-def calibrate(calibrator: RouterCalibrator, world: RouterWorld, strangers: bool = False):
-    return calibrator.calibrate(
-        world.router, world.train, world.val, target_error=0.1, out_of_scope=world.strangers if strangers else None
-    )
+def calibrate(calibrator: RouterCalibrator, world: RouterWorld) -> Calibration:
+    return calibrator.calibrate(world.router, world.left_out(), target_error=0.1)
 
 
-@pytest.mark.parametrize("strangers", [False, True])
-def test_the_result_is_usable_and_leaves_the_head_alone(calibrator, world, strangers):
+@pytest.mark.parametrize("companions", [True, False])
+def test_the_result_is_usable_and_leaves_the_head_alone(calibrator, world, companions):
+    if not companions:  # neither background nor prompts of no adapter
+        none = KnownTexts(np.zeros((0, 6), np.float32), (), (), ())
+        world = attrs.evolve(world, router=attrs.evolve(world.router, background=none, out_of_scope=none))
     before = {name: tensor.copy() for name, tensor in world.router.tensors.items()}
-    result = calibrate(calibrator, world, strangers)
+    result = calibrate(calibrator, world)
     assert 0 < result.temperature < math.inf
     assert not math.isnan(result.thresholds.min_confidence)
     assert not math.isnan(result.thresholds.max_out_of_scope)
@@ -43,15 +45,19 @@ def test_the_result_is_usable_and_leaves_the_head_alone(calibrator, world, stran
 
 def test_bank_rows_are_known_rows_with_their_labels(calibrator, world):
     result = calibrate(calibrator, world)
-    texts, labels = (*world.train.texts, *world.val.texts), (*world.train.labels, *world.val.labels)
-    label_of = dict(zip(texts, labels, strict=True))
+    label_of = dict(zip(world.train.texts, world.train.labels, strict=True))
     assert result.bank_texts
     assert [label_of[text] for text in result.bank_texts] == np.asarray(result.tensors["bank.labels"]).tolist()
 
 
 def test_the_same_arguments_give_the_same_bits(calibrator, world):
-    one, two = calibrate(calibrator, world, True), calibrate(calibrator, world, True)
-    assert (one.temperature, one.thresholds, one.bank_texts) == (two.temperature, two.thresholds, two.bank_texts)
+    one, two = calibrate(calibrator, world), calibrate(calibrator, world)
+    assert (one.temperature, one.thresholds, one.trade_off, one.bank_texts) == (
+        two.temperature,
+        two.thresholds,
+        two.trade_off,
+        two.bank_texts,
+    )
     assert all(np.array_equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
 
 
@@ -61,6 +67,6 @@ def test_the_assembled_router_can_be_saved_and_scored(calibrator, world, tmp_pat
     router = TrainedRouter(card, {**world.router.tensors, **result.tensors}, result.bank_texts)
     store = SafetensorsRouterStore()
     loaded = store.load(store.save(router, tmp_path / "r.safetensors"))
-    scores = NumpyRouterScorer().score(loaded, world.val.features, nearest=1)
+    scores = NumpyRouterScorer().score(loaded, world.val.features, world.val.texts, [1] * 15, nearest=1)
     assert [int(np.argmax(each.probabilities)) for each in scores] == list(world.val.labels)
     assert all(each.nearest[0].text in result.bank_texts for each in scores)

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 @cache
 def background_phrases() -> tuple[str, ...]:
-    """Return what accompanies requests and asks for nothing: greetings, thanks, signatures, sentences of system prompts."""
+    """Return what accompanies requests and asks for nothing: greetings, thanks, signatures, system prompts."""
     return _lines("background.txt")
 
 

@@ -83,7 +83,7 @@ class PlainRouterScorer:
 
 @frozen
 class _Piece:
-    """What is said of one piece: logits per label, out-of-scope score, more than background, similarity to each row."""
+    """What is said of one piece: logits per label, out-of-scope score, what it says beyond background, similarities."""
 
     logits: list[float]
     out_of_scope: float
@@ -107,7 +107,7 @@ def _piece(router: TrainedRouter, tensors: dict[str, Any], row: list[float]) -> 
     density = sum(tensors["bank.density"][i] for i in closest) / len(closest)
     foreign = max((_dot(known, vector) for known in tensors["bank.out_of_scope"]), default=0.0)
     like = [
-        max((_dot(known, phrase) for phrase in tensors["bank.background"]), default=-1.0) >= dense - margin
+        max((_dot(known, phrase) for phrase in tensors["bank.background"]), default=-1.0) >= dense + margin
         for known, dense in zip(tensors["bank.features"], tensors["bank.density"], strict=True)
     ]
     ground = [_dot(known, vector) for known in tensors["bank.background"]]

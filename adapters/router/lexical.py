@@ -1,7 +1,7 @@
 """Letters and words of a text as numbers, beside the base model's hidden states.
 
-Hidden states know what a word means; letters forgive typing errors and keep rare names apart. A text is the TF-IDF of its
-n-grams of 2 to 5 letters within words, and of its words and pairs of words; each of the two blocks has the same length.
+Hidden states know what a word means; letters forgive typing errors and keep rare names apart. A text is the TF-IDF of
+its n-grams of 2 to 5 letters within words, and of its words and pairs of words; both blocks have the same length.
 N-grams are known by a hash of 31 bits. Those that no training text has do not count at all: not even in the length.
 """
 

@@ -1,7 +1,7 @@
 """From what is said of a prompt's pieces to what is said of the prompt.
 
-The strongest evidence decides: each label's logit is its highest over the pieces. Where two pieces speak for different
-labels, the confidence drops. Pieces that are background do not count, unless all are: then the one that is least so.
+The strongest evidence decides: each label's logit is its highest over the pieces. Where two pieces speak for
+different labels, the confidence drops. Background pieces do not count, unless all are: then the one that is least so.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ sparse region is not called strange for being as far from its neighbours as they
 al. 2000, "LOF"); e the head's evidence, log-sum-exp of its calibrated logits (Liu et al. 2020, "Energy-based
 Out-of-distribution Detection"); and o the similarity to the nearest out-of-scope prompt.
 
-A piece of a prompt is background when it is more similar to some background phrase than to every known prompt, or less
-dissimilar by no more than a margin.
+A piece of a prompt is background unless it is more similar to some known prompt, by a margin, than to every background
+phrase.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "bank.out_of_scope": ("M", "D"),
     "bank.score": ("5",),
 }
-"""Tensors of a bank: F features, D directions, N rows, B background phrases and M out-of-scope prompts (0 or more each); the
-score's are k, density weight, evidence weight, out-of-scope weight, background margin."""
+"""Tensors of a bank: F features, D directions, N rows, B background phrases and M out-of-scope prompts (0 or
+more each); the score's are k, density weight, evidence weight, out-of-scope weight, background margin."""
 
 
 LEAST_SIMILAR: Final = -1.0
@@ -113,12 +113,12 @@ class PromptBank:
 
     @cached_property
     def like_background(self) -> NDArray[np.bool_]:
-        """Which rows are themselves as similar to background as to other rows, (N,): thanks, where a route owns them.
+        """Which rows are themselves more similar to background than to other rows, (N,): thanks, where a route owns them.
 
         Such a row's adapter answers it, but beside a request it is no more than company.
         """
         nearest = (self.features @ self.background.T).max(axis=1, initial=LEAST_SIMILAR)
-        return np.asarray(nearest >= self.density - self.background_margin)
+        return np.asarray(nearest >= self.density + self.background_margin)
 
     def read(self, vectors: Array, without: Without | None = None) -> Readings:
         """Return what the bank says of bank vectors (n, D).

@@ -2,8 +2,8 @@
 
 They fit in one linear solve, which is why routers start from them, and judge features without a second
 fit. The leave-one-out formula is the one of Rifkin & Lippert, "Notes on Regularized Least Squares" (2007),
-section 3.3: ``y_i - alpha_i / (K + lambda I)^-1_ii``, here for whole groups of rows. Everything runs in float64 on one thread, so that
-the same numbers come out whatever the number of cores.
+section 3.3: ``y_i - alpha_i / (K + lambda I)^-1_ii``, here for whole groups of
+rows. Everything runs in float64 on one thread, so that the same numbers come out whatever the number of cores.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _group_residuals(inverse: Array, dual: Array, groups: Sequence[int]) -> Arra
 
 
 def solve(kernel: Array, labels: Sequence[int], n_outputs: int, penalty: float) -> Array:
-    """Return the dual weights (n, K) of kernel ridge regression on one-hot targets, labels of few rows weighted up."""
+    """Return the dual weights (n, K) of kernel ridge regression on one-hot targets; see :func:`row_weights`."""
     loaded = kernel + np.diag(penalty / row_weights(labels))
     return np.asarray(np.linalg.solve(loaded, targets(labels, n_outputs)))
 

@@ -77,7 +77,7 @@ def _kernel(tensors: Mapping[str, Any]) -> Forward:
     """Compare states with those of known texts, and add what letters and words say.
 
     The kernel is (1 - w) exp(gamma (cos - 1)) + w l with the similarity l of lexical rows. That part is linear in the
-    rows, so that its sum over all known texts is one matrix, ``head.lexical`` (K, V), and no known text's row is kept.
+    rows, so that its sum over all known texts is one matrix, ``head.lexical`` (K, V); no known text's row is kept.
     """
     projection, support, weight, bias, lexical = (
         np.asarray(tensors[f"head.{name}"], np.float32)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.change_wordings import WORDINGS
+from domain.copies import _FRAMES, LETTERS_PER_ERROR, LONGEST_PHRASE, accompanied, mistyped
+
+TEXT = "which day of the week is the second of march"
+PHRASES = ("Hello!", "thanks a lot", "one two three four five six seven", "12:30")
+
+
+@given(st.text(max_size=120), st.text(max_size=5))
+def test_the_same_arguments_give_the_same_copies(text, seed):
+    assert mistyped(text, seed) == mistyped(text, seed)
+    assert accompanied(text, PHRASES, seed) == accompanied(text, PHRASES, seed)
+    assert accompanied(text, (), seed)
+
+
+def test_seeds_differ_and_most_copies_are_changed():
+    wrong = {mistyped(TEXT, str(seed)) for seed in range(30)}
+    assert len(wrong) > 20
+    assert sum(mistyped(TEXT, str(seed)) != TEXT for seed in range(30)) >= 25
+    assert all(accompanied(TEXT, PHRASES, str(seed)) != TEXT for seed in range(30))
+
+
+def test_typing_errors_are_few():
+    for seed in range(30):
+        wrong = mistyped(TEXT, str(seed))
+        assert abs(len(wrong) - len(TEXT)) <= len(TEXT) // LETTERS_PER_ERROR + 1
+        assert SequenceMatcher(None, wrong, TEXT).ratio() > 0.85
+    assert mistyped("ab", "1") == "ab"
+
+
+def test_company_leaves_the_request_whole_and_takes_short_phrases_with_letters_only():
+    made = [accompanied(TEXT, PHRASES, str(seed)) for seed in range(200)]
+    assert all(TEXT in one for one in made)
+    assert any("Hello" in one for one in made)
+    assert any("please" in one for one in made)
+    assert not any("seven" in one or "12:30" in one for one in made)
+    assert max(len(one.split()) for one in made) <= len(TEXT.split()) + 2 * LONGEST_PHRASE
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower().replace("{prompt}", "\n").replace("{ended}", "\n").replace("{}", "\n"))
+
+
+def background() -> list[str]:
+    from adapters.companions import background_phrases
+
+    return list(background_phrases())
+
+
+@pytest.mark.parametrize("source", ["frames", "background"])
+def test_training_shares_no_wording_with_what_evaluate_measures_by(source):
+    """Otherwise the figures of ``evaluate`` would flatter: no three words in a row may stand in both."""
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        found = words(text)
+        return {tuple(found[at : at + 3]) for at in range(len(found) - 2)}
+
+    measured = {run: wording for _, wordings in WORDINGS.values() for wording in wordings for run in runs(wording)}
+    used = _FRAMES if source == "frames" else background()
+    shared = {text: " ".join(run) for text in used for run in runs(text) if run in measured}
+    assert not shared

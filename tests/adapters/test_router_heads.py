@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.router.router_heads import HEADS, check_head_tensors, head_logits
+from adapters.router.lexical import Lexicon
+from adapters.router.router_heads import HEADS, check_head_tensors, prepared_head
 from domain.errors import RouterFileError, UsageError
 
-SIZES = {"F": 4, "C": 3, "H": 5, "S": 6, "1": 1}
+SIZES = {"F": 4, "K": 4, "D": 3, "H": 5, "S": 6, "V": 7, "1": 1}
+TEXTS = ("ab", "cd", "ab cd", "ef", "xx", "")
 
 
 def tensors_of(kind: str) -> dict[str, Any]:
@@ -16,7 +18,15 @@ def tensors_of(kind: str) -> dict[str, Any]:
     shapes = {"feature.mean": ("F",), "feature.scale": ("F",), **HEADS[kind].shapes}
     made = {name: rng.normal(size=[SIZES[s] for s in symbols]).astype(np.float32) for name, symbols in shapes.items()}
     made["feature.scale"] = np.abs(made["feature.scale"]) + 0.5
+    if kind == "kernel":
+        lexicon = Lexicon.of(["ab", "cd"])
+        made |= {"head.lexicon": lexicon.grams, "head.idf": lexicon.idf}
+        made["head.lexical"] = rng.normal(size=(SIZES["K"], len(lexicon.grams))).astype(np.float32)
     return made
+
+
+def head_logits(kind: str, tensors: dict[str, Any], features: Any, texts: tuple[str, ...] = TEXTS) -> Any:
+    return prepared_head(kind, tensors)(features, texts[: len(features)])
 
 
 def test_linear_logits_are_the_affine_map_of_the_standardised_features() -> None:
@@ -26,7 +36,7 @@ def test_linear_logits_are_the_affine_map_of_the_standardised_features() -> None
         [
             sum(t["head.weight"][c, f] * (row[f] - t["feature.mean"][f]) / t["feature.scale"][f] for f in range(4))
             + t["head.bias"][c]
-            for c in range(3)
+            for c in range(4)
         ]
         for row in x
     ]
@@ -44,15 +54,16 @@ def test_mlp_logits_equal_torchs_own_layers() -> None:
     np.testing.assert_allclose(head_logits("mlp", t, x), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_kernel_logits_are_weighted_similarities_to_the_support() -> None:
+def test_kernel_logits_are_weighted_similarities_to_the_support_and_what_words_say() -> None:
     t = tensors_of("kernel")
-    t["head.support"] /= np.linalg.norm(t["head.support"], axis=1, keepdims=True)
     x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
-    for row, logits in zip(x, head_logits("kernel", t, x), strict=True):
+    words = Lexicon.from_tensors(t).matrix(TEXTS[:5]).toarray() @ t["head.lexical"].T
+    for row, logits, said in zip(x, head_logits("kernel", t, x), words, strict=True):
         z = (row - t["feature.mean"]) / t["feature.scale"]
         z /= np.linalg.norm(z)
-        near = [np.exp(-t["head.gamma"][0] * np.sum((z - s) ** 2) / 2) for s in t["head.support"]]
-        np.testing.assert_allclose(logits, t["head.weight"] @ near + t["head.bias"], rtol=1e-4, atol=1e-5)
+        near = [np.exp(t["head.gamma"][0] * ((t["head.projection"] @ z) @ s - 1)) for s in t["head.support"]]
+        np.testing.assert_allclose(logits, t["head.weight"] @ near + t["head.bias"] + said, rtol=1e-4, atol=1e-4)
+    assert np.abs(words).max() > 0
     zero = t["feature.mean"][None]  # has no direction; still a finite answer
     assert np.isfinite(head_logits("kernel", t, zero)).all()
 
@@ -61,7 +72,7 @@ def test_kernel_logits_are_weighted_similarities_to_the_support() -> None:
 def test_a_row_scores_the_same_alone_as_in_a_batch(kind: str) -> None:
     t = tensors_of(kind)
     x = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
-    alone = np.concatenate([head_logits(kind, t, row[None]) for row in x])
+    alone = np.concatenate([head_logits(kind, t, row[None], (text,)) for row, text in zip(x, TEXTS, strict=True)])
     np.testing.assert_allclose(head_logits(kind, t, x), alone, rtol=1e-5, atol=1e-6)
 
 

@@ -114,7 +114,8 @@ def _wrong(kinds: Mapping[str, ChangedFigures], target_error: float) -> list[str
         return []
     return [
         f"more answers are wrong than twice the target error of {target_error:.1%} under {_worst(found)}. "
-        f"What helps: {MORE_ROWS}, {CHECK_LABELS}, and a higher limit (`train --target-error` lower, or `--min-confidence`)"
+        f"What helps: {MORE_ROWS}, {CHECK_LABELS}, and a higher limit (`train --target-error` lower, or "
+        "`--min-confidence`)"
     ]
 
 

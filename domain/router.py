@@ -55,5 +55,5 @@ class RouterCard:
 
     @property
     def expected(self) -> TradeOff | None:
-        """What the router's own limits do to prompts that it has not seen, as far as the trade-off knows its target."""
+        """What the router's own limits do to prompts that it has not seen; None when `trade_off` lacks its target."""
         return next((one for one in self.trade_off if one.target_error == self.target_error), None)

@@ -96,6 +96,8 @@ def test_the_piece_that_decided_is_shown_only_where_there_are_several():
     assert "decided by, of 3 pieces: Please make it green.\n" in text
     assert "decided by" not in run("route", "--router", ROUTER, "--prompt", "green").stdout
     assert "only its beginning" not in text
+    assert "(limit 0.500)" in text
+    assert "(no limit)" in run("route", "--router", ROUTER, "--prompt", prompt, "--no-abstain").stdout
 
 
 def test_a_shortened_prompt_is_said_to_be():

@@ -86,6 +86,8 @@ class TradeOff:
         changed_coverage: share of changed copies that are answered.
         changed_error: share of wrong answers among them.
         refused: share of out-of-scope prompts that are refused.
+        strange: share of the refused in-scope prompts and changed copies whose out-of-scope score is too high; the
+            others have a low confidence.
     """
 
     target_error: float
@@ -96,6 +98,7 @@ class TradeOff:
     changed_coverage: float
     changed_error: float
     refused: float
+    strange: float = 0.0
 
 
 def error_bound(wrong: int, answered: int) -> float:
@@ -301,13 +304,13 @@ def _notes(
     return tuple(notes)
 
 
-def trade_off(rows: Sequence[ScoredRow]) -> tuple[TradeOff, ...]:
-    """Return what limits fitted to several target errors do to rows that the router has not seen."""
+def trade_off(rows: Sequence[ScoredRow], *also: float) -> tuple[TradeOff, ...]:
+    """Return what limits fitted to several target errors, and to those in `also`, do to rows not seen in training."""
     own = [row for row in rows if row.in_scope and not row.changed]
     changed = [row for row in rows if row.in_scope and row.changed]
     outside = [row for row in rows if not row.in_scope]
     table = []
-    for target in LIMITS_SHOWN:
+    for target in sorted({*LIMITS_SHOWN, *also}):
         limits = fit_thresholds(rows, target).thresholds
         coverage, error = _coverage_and_error(own, limits)
         changed_coverage, changed_error = _coverage_and_error(changed, limits)
@@ -322,9 +325,15 @@ def trade_off(rows: Sequence[ScoredRow]) -> tuple[TradeOff, ...]:
                 changed_coverage,
                 changed_error,
                 refused,
+                _strange([*own, *changed], limits),
             )
         )
     return tuple(table)
+
+
+def _strange(rows: Sequence[ScoredRow], limits: AbstentionThresholds) -> float:
+    refused = [row for row in rows if not _answered(row, limits)]
+    return sum(row.out_of_scope > limits.max_out_of_scope for row in refused) / len(refused) if refused else 0.0
 
 
 def _coverage_and_error(rows: Sequence[ScoredRow], limits: AbstentionThresholds) -> tuple[float, float]:

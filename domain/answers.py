@@ -10,7 +10,7 @@ from attrs import frozen
 
 from domain.errors import DataRejectedError, LoraAdapterError, UsageError
 from domain.labels import LabelMap, check_adapter_name
-from domain.routing import Reason, RoutingDecision
+from domain.routing import ROUTERS_OWN, OtherLimits, Reason, RoutingDecision
 
 
 @frozen
@@ -104,10 +104,12 @@ class AnswerPolicy:
     Attributes:
         fallback: who speaks when the router abstains or fails, or its choice is missing.
         disabled: adapters that are not to answer.
+        limits: when the router abstains, where its own limits are not wanted.
     """
 
     fallback: Fallback = STRICT
     disabled: frozenset[str] = frozenset()
+    limits: OtherLimits = ROUTERS_OWN
 
 
 CHOSEN_ONLY = AnswerPolicy()

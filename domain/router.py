@@ -52,3 +52,8 @@ class RouterCard:
     tool_version: str
     turn: TurnChoice = TurnChoice.FIRST
     trade_off: tuple[TradeOff, ...] = ()
+
+    @property
+    def expected(self) -> TradeOff | None:
+        """What the router's own limits do to prompts that it has not seen; None when `trade_off` lacks its target."""
+        return next((one for one in self.trade_off if one.target_error == self.target_error), None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
+from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from domain.errors import UsageError
 from domain.labels import LabelMap
 
 
@@ -65,6 +68,48 @@ class AbstentionThresholds:
 
 
 @frozen
+class OtherLimits:
+    """Limits that replace the router's own for some prompts; None keeps the router's.
+
+    Attributes:
+        min_confidence: least confidence of an answer, 0 to 1.
+        max_out_of_scope: highest out-of-scope score of an answer.
+        no_abstain: no limit at all: an adapter is chosen for every prompt.
+    """
+
+    min_confidence: float | None = None
+    max_out_of_scope: float | None = None
+    no_abstain: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Raise UsageError for a limit that cannot be, and for limits where none are wanted."""
+        if self.min_confidence is not None and not 0.0 <= self.min_confidence <= 1.0:
+            raise UsageError(f"min-confidence {self.min_confidence} is not between 0 and 1")
+        if self.max_out_of_scope is not None and math.isnan(self.max_out_of_scope):
+            raise UsageError(f"max-out-of-scope {self.max_out_of_scope} is not a number")
+        if self.no_abstain and (self.min_confidence is not None or self.max_out_of_scope is not None):
+            raise UsageError(
+                "no-abstain takes both limits away: it excludes min-confidence and max-out-of-scope",
+                hint="leave one of them out",
+            )
+
+    def over(self, own: AbstentionThresholds) -> AbstentionThresholds:
+        """Return the limits that apply where the router's own are `own`."""
+        if self.no_abstain:
+            return AbstentionThresholds()
+        limits = own
+        if self.min_confidence is not None:
+            limits = evolve(limits, min_confidence=self.min_confidence)
+        if self.max_out_of_scope is not None:
+            limits = evolve(limits, max_out_of_scope=self.max_out_of_scope)
+        return limits
+
+
+ROUTERS_OWN: Final = OtherLimits()
+"""The router's own limits."""
+
+
+@frozen
 class RoutingDecision:
     """The adapter that should answer a prompt, or None for the bare base model, with everything behind it.
 
@@ -81,6 +126,7 @@ class RoutingDecision:
         probabilities: every enabled adapter with its calibrated probability, in label order; they sum to 1.
         piece: the piece of the prompt with the strongest evidence, as the base model read it.
         shortened: whether text from the middle of the prompt, or the end of a long piece, was not read.
+        pieces: how many pieces of the prompt were read.
     """
 
     adapter: str | None
@@ -95,6 +141,7 @@ class RoutingDecision:
     probabilities: tuple[tuple[str, float], ...] = ()
     piece: str = ""
     shortened: bool = False
+    pieces: int = 1
 
 
 def decide(

@@ -49,7 +49,7 @@ from domain.errors import (
     UsageError,
 )
 from domain.router import RouterCard
-from domain.routing import RoutingDecision
+from domain.routing import ROUTERS_OWN, OtherLimits, RoutingDecision
 from domain.training import TrainingEvent, TrainOptions
 from entrypoints.backend import Evaluation, Where
 from entrypoints.bootstrap import Application
@@ -73,6 +73,7 @@ __all__ = [
     "MissingFileError",
     "MoeRouterError",
     "OpenRouter",
+    "OtherLimits",
     "RemoteError",
     "RouterFileError",
     "RoutingDecision",
@@ -116,13 +117,23 @@ class OpenRouter:
     _one_at_a_time: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def route(
-        self, prompt: AnyPrompt, *, nearest: int = 0, disabled: Collection[str] = frozenset()
+        self,
+        prompt: AnyPrompt,
+        *,
+        nearest: int = 0,
+        disabled: Collection[str] = frozenset(),
+        limits: OtherLimits = ROUTERS_OWN,
     ) -> RoutingDecision:
         """Decide which adapter should answer a prompt, a text or a chat; see :meth:`route_many`."""
-        return self.route_many([prompt], nearest=nearest, disabled=disabled)[0]
+        return self.route_many([prompt], nearest=nearest, disabled=disabled, limits=limits)[0]
 
     def route_many(
-        self, prompts: Iterable[AnyPrompt], *, nearest: int = 0, disabled: Collection[str] = frozenset()
+        self,
+        prompts: Iterable[AnyPrompt],
+        *,
+        nearest: int = 0,
+        disabled: Collection[str] = frozenset(),
+        limits: OtherLimits = ROUTERS_OWN,
     ) -> list[RoutingDecision]:
         """Decide for many prompts at once, which is faster than one by one; decisions come in their order.
 
@@ -130,14 +141,16 @@ class OpenRouter:
             prompts: texts, or chats, which are read as the router was trained to.
             nearest: how many of the nearest remembered prompts to add to each decision.
             disabled: adapters that must not be chosen.
+            limits: when to abstain, where the router's own limits are not wanted.
 
         Raises:
             UsageError: an adapter is unknown, or `nearest` is negative.
             DataRejectedError: a prompt holds no text.
         """
         texts = tuple(routing_text(as_chat(prompt)) for prompt in prompts)
+        request = RouteRequest(texts, nearest, frozenset(disabled), limits.over(self.card.thresholds))
         with self._one_at_a_time:
-            return self._route(RouteRequest(texts, nearest, frozenset(disabled)))
+            return self._route(request)
 
 
 def open_router(path: AnyPath, *, base_model: str | None = None, app: Application | None = None) -> OpenRouter:
@@ -165,6 +178,7 @@ async def open_answering(
     base_model: str | None = None,
     fallback: str | None = None,
     disabled: Collection[str] = frozenset(),
+    limits: OtherLimits = ROUTERS_OWN,
     max_batch: int = 16,
     app: Application | None = None,
 ) -> AsyncIterator[AsyncAnswerEngine]:
@@ -179,6 +193,7 @@ async def open_answering(
         fallback: "base", "error" or an adapter's name: who answers where the router abstains or fails, or its
             choice is missing. Without it the base model answers where the router abstains, and all else is an error.
         disabled: adapters that are not to answer.
+        limits: when the router abstains, where its own limits are not wanted.
         max_batch: most prompts of one batch.
         app: composition root with other parts than the real ones.
 
@@ -197,7 +212,7 @@ async def open_answering(
     else:
         folders = lora_folders({}, Path(loras))
     trained = app.routers.load(Path(router))
-    policy = AnswerPolicy(Fallback.parse(fallback), frozenset(disabled))
+    policy = AnswerPolicy(Fallback.parse(fallback), frozenset(disabled), limits)
     answering = await asyncio.to_thread(app.answer_prompts, trained, folders, base_model, policy=policy)
     async with AsyncAnswerEngine(answering, max_batch, policy) as answers:
         yield answers

@@ -18,6 +18,7 @@ from application.answering.answer_file import AnswerStream
 from application.answering.answers import Prompt
 from domain.answers import GREEDY, AnswerPolicy, Fallback, GenerationOptions
 from domain.errors import UsageError
+from domain.routing import ROUTERS_OWN, OtherLimits
 from entrypoints.settings import DataFiles, Places, Training
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
@@ -86,6 +87,7 @@ class Questions:
         loras: folders of LoRA adapters by name; they go before those in `lora_dir`.
         fallback: see :meth:`domain.answers.Fallback.parse`.
         disabled: adapters that are not to answer.
+        limits: when the router abstains, where its own limits are not wanted.
     """
 
     router: Path
@@ -96,11 +98,12 @@ class Questions:
     loras: dict[str, Path] = field(factory=dict)
     fallback: str | None = None
     disabled: tuple[str, ...] = ()
+    limits: OtherLimits = ROUTERS_OWN
 
     @property
     def policy(self) -> AnswerPolicy:
         """Who may answer; raises UsageError for a fallback that cannot be an adapter's name."""
-        return AnswerPolicy(Fallback.parse(self.fallback), frozenset(self.disabled))
+        return AnswerPolicy(Fallback.parse(self.fallback), frozenset(self.disabled), self.limits)
 
 
 @frozen

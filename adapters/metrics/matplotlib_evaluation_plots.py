@@ -78,6 +78,12 @@ def _risk_coverage(axes: Any, report: EvaluateReport) -> None:
     axes.step(
         [p.coverage for p in points], [p.risk for p in points], where="post", color=_BLUE, label="by confidence"
     )
+    for index, one in enumerate(report.card.trade_off):
+        answered = [point for point in points if point.confidence >= one.min_confidence]
+        if answered:  # the limit's place on the curve of these prompts, by confidence alone
+            name = "limits for other target errors" if index == 0 else None
+            axes.plot([answered[-1].coverage], [answered[-1].risk], "|", color=_GREY, markersize=12, label=name)
+            axes.annotate(f"{one.target_error:g}", (answered[-1].coverage, answered[-1].risk), fontsize="x-small")
     if figures.coverage:
         risk = 1 - figures.selective_accuracy
         axes.plot([figures.coverage], [risk], "o", color=_RED, label="at this router's thresholds")

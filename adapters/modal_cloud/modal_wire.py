@@ -18,7 +18,7 @@ from domain.training import FeaturesReady, TrainingEvent, ValidationScored
 
 T = TypeVar("T")
 
-WIRE_VERSION: Final = 3
+WIRE_VERSION: Final = 4
 """Grows when what travels changes its meaning."""
 
 

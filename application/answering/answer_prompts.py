@@ -119,7 +119,8 @@ class AnswerPrompts:
         """Route all at once; when that fails each alone, so that one bad prompt decides for itself only."""
         try:
             texts = tuple(routing_text(prompt.chat, self.route.router.card.turn) for prompt in prompts)
-            decisions = self.route(RouteRequest(texts, disabled=policy.disabled))
+            limits = policy.limits.over(self.route.router.card.thresholds)
+            decisions = self.route(RouteRequest(texts, disabled=policy.disabled, thresholds=limits))
         except MoeRouterError as error:
             if len(prompts) == 1:
                 return [self._unrouted(prompts[0], error, policy)]

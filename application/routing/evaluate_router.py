@@ -11,8 +11,9 @@ from application.ports import ProgressReporter, PromptReader, RowReader
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.errors import MismatchError
 from domain.evaluation import Evaluation, GradedRow, auroc, evaluate
+from domain.fragility import ChangedFigures, changed_figures, warnings
 from domain.labels import LabelMap
-from domain.perturbations import PERTURBATIONS
+from domain.robustness import CHANGES
 from domain.router import RouterCard
 from domain.routing import RoutingDecision
 from domain.samples import RoutingSample, normalise_text
@@ -28,7 +29,7 @@ class EvaluateRequest:
     Attributes:
         data_path: rows with the right adapters.
         out_of_scope_path: prompts that belong to no adapter, or None.
-        robustness: whether to route changed prompts as well, to see how often the decision flips.
+        robustness: whether to route changed prompts as well, to see what becomes of the decisions.
     """
 
     data_path: Path
@@ -81,19 +82,6 @@ class OutOfScopeFigures:
 
 
 @frozen
-class Flips:
-    """How one kind of change to the prompts changes the decisions.
-
-    Attributes:
-        share: share of prompts whose decision changes, to or from "none" included.
-        to_other: share of prompts that are answered before and after, but by different adapters.
-    """
-
-    share: float
-    to_other: float
-
-
-@frozen
 class EvaluateReport:
     """The outcome of one evaluation.
 
@@ -104,7 +92,8 @@ class EvaluateReport:
         router_sha256: the router's version.
         wrong: every row whose best adapter is not the right one, in file order.
         out_of_scope: figures on out-of-scope prompts, when there were any.
-        flips: by kind of change to the prompt, how often it flips the decision.
+        robustness: by kind of change to the prompts, what becomes of the decisions.
+        warnings: what a person must know of the router, with the remedy.
         remembered: how many of the rows' prompts the router remembers: it was trained or calibrated on them, so that
             figures on them flatter.
         examples: how many out-of-scope examples it remembers; figures on those flatter, too.
@@ -116,7 +105,8 @@ class EvaluateReport:
     router_sha256: str | None
     wrong: tuple[WrongRow, ...]
     out_of_scope: OutOfScopeFigures | None = None
-    flips: dict[str, Flips] = field(factory=dict)
+    robustness: dict[str, ChangedFigures] = field(factory=dict)
+    warnings: tuple[str, ...] = ()
     remembered: int = 0
     examples: int = 0
 
@@ -154,9 +144,11 @@ class EvaluateRouter:
         texts = [row.text for row in rows]
         decisions = self._decide(texts, "Scoring prompts")
         graded = grade(rows, decisions, labels)
+        figures = evaluate(graded, labels)
+        changed = self._changed(rows, graded) if request.robustness else {}
         return EvaluateReport(
             data_path=request.data_path,
-            figures=evaluate(graded, labels),
+            figures=figures,
             card=card,
             router_sha256=self.route.router.sha256,
             wrong=tuple(
@@ -165,7 +157,8 @@ class EvaluateRouter:
             out_of_scope=_out_of_scope(graded, self._decide(strangers, "Out-of-scope prompts"))
             if strangers
             else None,
-            flips=self._flips(texts, decisions) if request.robustness else {},
+            robustness=changed,
+            warnings=warnings(figures.coverage, changed, card.target_error),
             remembered=self._remembered(texts),
             examples=self.route.router.card.n_out_of_scope,
         )
@@ -183,14 +176,13 @@ class EvaluateRouter:
                 task.advance(len(chunk))
         return decisions
 
-    def _flips(self, texts: Sequence[str], decisions: Sequence[RoutingDecision]) -> dict[str, Flips]:
-        flips = {}
-        for name, change in PERTURBATIONS.items():
-            changed = self._decide([change(text) for text in texts], f"Prompts with {name}")
-            pairs = [(before.adapter, after.adapter) for before, after in zip(decisions, changed, strict=True)]
-            flipped = [pair for pair in pairs if pair[0] != pair[1]]
-            flips[name] = Flips(len(flipped) / len(pairs), sum(None not in pair for pair in flipped) / len(pairs))
-        return flips
+    def _changed(self, rows: Sequence[RoutingSample], before: Sequence[GradedRow]) -> dict[str, ChangedFigures]:
+        labels = self.route.router.card.labels
+        found = {}
+        for change in CHANGES:
+            decisions = self._decide([change(row.text) for row in rows], f"Prompts with {change.name}")
+            found[change.name] = changed_figures(before, grade(rows, decisions, labels))
+        return found
 
 
 def require_same_labels(labels: LabelMap, rows: Sequence[RoutingSample], where: Path) -> None:

@@ -70,6 +70,7 @@ class RoutePrompts:
                 decide(each, card.labels, thresholds, request.disabled),
                 piece=prompt.texts[each.deciding],
                 shortened=prompt.shortened,
+                pieces=len(prompt.texts),
             )
             for each, prompt in zip(scores, prompts, strict=True)
         ]

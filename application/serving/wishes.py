@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, fields, frozen
+from attrs import fields, frozen
 
 from domain.answers import Fallback
 from domain.errors import UsageError
 from domain.labels import LabelMap
-from domain.routing import AbstentionThresholds
+from domain.routing import AbstentionThresholds, OtherLimits
 from domain.stickiness import Strategy
 
 
@@ -49,12 +49,7 @@ class RoutingWishes:
         """Return the limits that apply, where the router's own are `own`."""
         if self.no_abstain:
             return AbstentionThresholds()
-        limits = own
-        if self.min_confidence is not None:
-            limits = evolve(limits, min_confidence=self.min_confidence)
-        if self.max_out_of_scope is not None:
-            limits = evolve(limits, max_out_of_scope=self.max_out_of_scope)
-        return limits
+        return OtherLimits(self.min_confidence, self.max_out_of_scope).over(own)
 
 
 NO_WISHES = RoutingWishes()

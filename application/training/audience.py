@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -14,6 +16,9 @@ from application.training.fit_head import Emit
 from application.training.training_data import TrainingData
 from domain.errors import StorageError
 from domain.training import FeaturesReady, Noted, RunStarted, TrainingEvent
+
+UNBALANCED: Final = 4
+"""Adapters are unbalanced when one has more than so many times the rows of another."""
 
 
 @frozen(eq=False)
@@ -71,6 +76,20 @@ def announce(
         emit(Noted(f"note: {' and '.join(map(str, replaced))} {there} replaced when the new router is complete"))
     for warning in data.warnings:
         emit(Noted(f"warning: {warning}"))
+    if note := _unbalanced(data):
+        emit(Noted(f"note: {note}"))
+
+
+def _unbalanced(data: TrainingData) -> str | None:
+    """Return what happens to adapters of few rows, when one has more than `UNBALANCED` times as many as another."""
+    counts = Counter(row.adapter for row in (*data.train, *data.val))
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] <= UNBALANCED * counts[least]:
+        return None
+    return (
+        f"the adapters have {counts[least]} ({least}) to {counts[most]} ({most}) rows: those of few rows are "
+        "weighted up, so that the others do not crowd them out; more rows for them help"
+    )
 
 
 def describe(chosen: ChosenFeatures, data: TrainingData, emit: Emit) -> None:

@@ -23,8 +23,12 @@ def command(app: Application, router: Path, as_json: bool) -> None:
 
         click.echo(orjson.dumps(_values(loaded, router), option=orjson.OPT_INDENT_2).decode())
     else:
+        from entrypoints.reports.trade_off import trade_off_table
+
         for name, value in _lines(loaded, router):
             click.echo(f"{name:<20} {value}")
+        if table := trade_off_table(loaded.card):
+            click.echo(f"\n{table}")
 
 
 def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:

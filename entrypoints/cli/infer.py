@@ -10,6 +10,7 @@ from attrs import evolve
 from application.answering.answers import Prompt
 from domain.answers import GenerationOptions
 from domain.errors import UsageError
+from domain.routing import OtherLimits
 from entrypoints.backend import Backend, Questions, Where
 from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import lora_options
@@ -19,6 +20,7 @@ from entrypoints.cli.options import (
     base_model_option,
     generation_options,
     json_option,
+    limit_options,
     router_option,
 )
 from entrypoints.reports.printing import print_json
@@ -42,6 +44,7 @@ from entrypoints.reports.printing import print_json
 @click.option(
     "--disable", "disabled", multiple=True, metavar="NAME", help="An adapter that is not to answer; repeatable."
 )
+@limit_options
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
 @backend_options()
 @json_option
@@ -60,6 +63,7 @@ def command(
     images: tuple[Path, ...],
     fallback: str | None,
     disabled: tuple[str, ...],
+    limits: OtherLimits,
     route_only: bool,
     where: Where,
     as_json: bool,
@@ -82,6 +86,7 @@ def command(
         loras=loras,
         fallback=fallback,
         disabled=disabled,
+        limits=limits,
     )
     hint = f"finished answers are kept in {output}; run the same command to go on" if output else None
     with app.interruption(hint=hint):

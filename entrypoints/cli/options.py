@@ -11,6 +11,7 @@ import click
 from attrs import frozen
 
 from domain.answers import GenerationOptions
+from domain.routing import OtherLimits
 from entrypoints.backend import Where
 from entrypoints.bootstrap import BACKENDS
 from entrypoints.settings import DataFiles, Variable
@@ -126,6 +127,18 @@ generation_options: Final = grouped(
     click.option("--temperature", default=0.0, help="0 takes the most likely token; above 0 draws."),
     click.option("--seed", default=42, help="Seed of the draws."),
     click.option("--stop", multiple=True, help="An answer ends before this string; repeatable."),
+)
+limit_options: Final = grouped(
+    "limits",
+    OtherLimits,
+    click.option(
+        "--min-confidence",
+        type=float,
+        metavar="X",
+        help="Abstain below this confidence (0 to 1).",
+    ),
+    click.option("--max-out-of-scope", type=float, metavar="Y", help="Abstain above this out-of-scope score."),
+    click.option("--no-abstain", is_flag=True, help="Choose an adapter for every prompt: no limit applies."),
 )
 
 

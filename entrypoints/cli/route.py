@@ -8,15 +8,16 @@ from pathlib import Path
 from time import perf_counter
 
 import click
+from attrs import evolve
 
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.chats import as_chat, routing_text
 from domain.errors import UsageError
-from domain.routing import RoutingDecision
+from domain.routing import OtherLimits, RoutingDecision
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
 from entrypoints.cli.as_they_come import as_they_come, in_chunks
-from entrypoints.cli.options import base_model_option, router_option
+from entrypoints.cli.options import base_model_option, limit_options, router_option
 from entrypoints.reports.decisions import decision_as_json, decision_as_text
 from entrypoints.settings import HERE
 
@@ -35,6 +36,7 @@ CHUNK = 64
     "--nearest", default=3, metavar="K", help="Show so many of the nearest prompts that the router remembers."
 )
 @click.option("--disable", "disabled", metavar="NAME", multiple=True, help="An adapter that must not be chosen.")
+@limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per prompt and line.")
 @click.pass_obj
 def command(
@@ -45,6 +47,7 @@ def command(
     base_model: str | None,
     nearest: int,
     disabled: tuple[str, ...],
+    limits: OtherLimits,
     as_json: bool,
 ) -> None:
     """Decide which adapter should answer each prompt, and explain why. Loads no LoRA adapter.
@@ -59,7 +62,8 @@ def command(
         loaded.card.labels.label_of(name)
     route = app.route_prompts(loaded, base_model=base_model)
     show = decision_as_json if as_json else decision_as_text
-    for prompt, decision, milliseconds in _routed(route, wanted, nearest, frozenset(disabled)):
+    asked = RouteRequest((), nearest, frozenset(disabled), limits.over(loaded.card.thresholds))
+    for prompt, decision, milliseconds in _routed(route, wanted, asked):
         click.echo(show(prompt, decision, loaded.sha256 or "", milliseconds))
 
 
@@ -88,11 +92,11 @@ def _prompts(
 
 
 def _routed(
-    route: RoutePrompts, prompts: Iterator[list[str]], nearest: int, disabled: frozenset[str]
+    route: RoutePrompts, prompts: Iterator[list[str]], asked: RouteRequest
 ) -> Iterator[tuple[str, RoutingDecision, float]]:
     """Yield each prompt with its decision and the milliseconds it took (its share of its batch's time)."""
     for chunk in prompts:
         begun = perf_counter()
-        decisions = route(RouteRequest(tuple(chunk), nearest, disabled))
+        decisions = route(evolve(asked, prompts=tuple(chunk)))
         milliseconds = (perf_counter() - begun) * 1000 / len(chunk)
         yield from ((prompt, decision, milliseconds) for prompt, decision in zip(chunk, decisions, strict=True))

@@ -152,7 +152,10 @@ def command(
     if as_json:
         print_json(as_values(report))
         return
+    from entrypoints.reports.trade_off import expectation
+
     click.echo(f"✅ Router head saved to {report.router_path}")
+    click.echo(f"   {expectation(report.card)}")
     if fetch := backend.fetch_command(report.router_path):
         click.echo(f"   Fetch it: {fetch}")
 

@@ -35,6 +35,9 @@ def decision_values(prompt: str, decision: RoutingDecision, router: str, millise
         "margin": decision.margin,
         "out_of_scope": decision.out_of_scope,
         "thresholds": limits,
+        "piece": decision.piece,
+        "pieces": decision.pieces,
+        "shortened": decision.shortened,
         "nearest": [attrs.asdict(near) for near in decision.nearest],
         "router": router[:VERSION_DIGITS],
         "milliseconds": round(milliseconds, 3),
@@ -57,13 +60,20 @@ def decision_as_text(prompt: str, decision: RoutingDecision, router: str, millis
     if decision.best is not None:
         against = f", {decision.margin:.3f} before {decision.runner_up}" if decision.runner_up else ""
         lines.append(
-            f"    confidence {decision.confidence:.3f} for {decision.best}{against} "
-            f"(limit {limits.min_confidence:.3f})"
+            f"    confidence {decision.confidence:.3f} for {decision.best}{against} ({_limit(limits.min_confidence)})"
         )
-    lines.append(f"    out-of-scope score {decision.out_of_scope:.3f} (limit {limits.max_out_of_scope:.3f})")
+    lines.append(f"    out-of-scope score {decision.out_of_scope:.3f} ({_limit(limits.max_out_of_scope)})")
+    if decision.pieces > 1:
+        lines.append(f"    decided by, of {decision.pieces} pieces: {_one_line(decision.piece)}")
+    if decision.shortened:
+        lines.append("    the prompt is long: only its beginning and end were read")
     lines += [f"    near ({near.similarity:.2f}) {near.adapter}: {_one_line(near.text)}" for near in decision.nearest]
     lines.append(f"    router {router[:VERSION_DIGITS]}, {milliseconds:.1f} ms")
     return "\n".join(lines)
+
+
+def _limit(value: float) -> str:
+    return f"limit {value:.3f}" if math.isfinite(value) else "no limit"
 
 
 def _one_line(text: str) -> str:

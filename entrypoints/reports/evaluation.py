@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from application.routing.evaluate_router import EvaluateReport
+from domain.fragility import mean_figures
+from domain.robustness import CHANGES
 
 MOST_COLUMNS = 12
 """With more adapters than this, the confusion table lists pairs instead of a matrix."""
@@ -60,8 +62,13 @@ def as_values(report: EvaluateReport) -> dict[str, Any]:
     }
     if report.out_of_scope is not None:
         values["out_of_scope"] = {**attrs.asdict(report.out_of_scope), "examples_remembered": report.examples}
-    if report.flips:
-        values["robustness"] = {name: attrs.asdict(flips) for name, flips in report.flips.items()}
+    if report.robustness:
+        kinds = report.robustness
+        values["robustness"] = {
+            "mean": attrs.asdict(mean_figures(list(kinds.values()))),
+            "kinds": {name: attrs.asdict(each) for name, each in kinds.items()},
+        }
+    values["warnings"] = list(report.warnings)
     return values
 
 
@@ -86,6 +93,10 @@ def as_text(report: EvaluateReport) -> str:
     console.print(_adapters(report))
     for name, value in _lines(report):
         console.print(Text(f"{name:<28} {value}"), soft_wrap=True)
+    if report.robustness:
+        console.print(_robustness(report))
+    for warning in report.warnings:
+        console.print(Text(f"⚠️  {warning}", style="yellow"), soft_wrap=True)
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip().split("\n"))
@@ -125,6 +136,20 @@ def _adapters(report: EvaluateReport) -> Table:
     return table
 
 
+def _robustness(report: EvaluateReport) -> Table:
+    table = Table("prompts with", box=SIMPLE_HEAD, title="Changed prompts", title_justify="left")
+    for name in ("accuracy", "answered", "wrong among them", "to another adapter", "any change", "what it does"):
+        table.add_column(name, justify="left" if name == "what it does" else "right")
+    does = {change.name: change.description for change in CHANGES}
+    kinds = report.robustness
+    for name, each in {**kinds, "mean": mean_figures(list(kinds.values()))}.items():
+        if name == "mean":
+            table.add_section()
+        rates = (f"{rate:.1%}" for rate in (each.accuracy, each.coverage, each.wrong, each.flips, each.changes))
+        table.add_row(name, *rates, does.get(name, ""))
+    return table
+
+
 def _lines(report: EvaluateReport) -> list[tuple[str, str]]:
     figures, limits = report.figures, report.card.thresholds
     lines = [
@@ -147,7 +172,4 @@ def _lines(report: EvaluateReport) -> list[tuple[str, str]]:
                 f"{scope.refused:.1%} of {scope.total} refused{known}",
             )
         )
-    if report.flips:
-        flips = ", ".join(f"{name} {each.share:.1%} ({each.to_other:.1%})" for name, each in report.flips.items())
-        lines.append(("Decisions that flip under", f"{flips}; in brackets: to another adapter"))
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attrs import field, mutable
+from attrs import asdict, field, mutable
 
 from application.ports import TrainReport
 from domain.early_stopping import Verdict
@@ -137,6 +137,7 @@ def as_values(report: TrainReport) -> dict[str, Any]:
         "temperature": card.temperature,
         "min_confidence": card.thresholds.min_confidence,
         "max_out_of_scope": card.thresholds.max_out_of_scope,
+        "expected": None if card.expected is None else asdict(card.expected),
         "log_dir": None if report.log_dir is None else str(report.log_dir),
         "seconds": report.seconds,
     }

@@ -72,7 +72,9 @@ class LocalBackend:
         router = self.app.routers.load(questions.router)
         route = self.app.route_prompts(router, base_model=questions.base_model)
         texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in questions.prompts)
-        return list(zip(texts, route(RouteRequest(texts, disabled=frozenset(questions.disabled))), strict=True))
+        limits = questions.limits.over(router.card.thresholds)
+        request = RouteRequest(texts, disabled=frozenset(questions.disabled), thresholds=limits)
+        return list(zip(texts, route(request), strict=True))
 
     def answering(self, questions: Questions) -> AnswerPrompts:
         """Load router, base model and LoRA adapters."""
@@ -85,7 +87,8 @@ class LocalBackend:
 
         router, folders = self._named(questions)
         disabled = sorted(set(questions.disabled))
-        return setting(router.sha256, contents(folders), questions.options, questions.fallback, disabled)
+        how = (questions.options, questions.fallback, disabled, questions.limits)
+        return setting(router.sha256, contents(folders), *how)
 
     def lora_folders(self, questions: Questions) -> dict[str, Path]:
         """Return the folders of the LoRA adapters by name; raises MissingFileError."""

@@ -13,11 +13,11 @@ from adapters.in_memory.datasets import InMemoryDatasetStore
 from adapters.in_memory.prompts import InMemoryPromptReader
 from adapters.in_memory.runtime import RecordingProgressReporter
 from adapters.router.numpy_scorer import NumpyRouterScorer
-from application.routing.evaluate_router import EvaluateReport, EvaluateRequest, EvaluateRouter, Flips
+from application.routing.evaluate_router import EvaluateReport, EvaluateRequest, EvaluateRouter
 from application.routing.route_prompts import RoutePrompts
 from domain.errors import MismatchError
 from domain.features import BaseModel, FeatureTap, Matrix
-from domain.perturbations import APPENDED, PERTURBATIONS
+from domain.robustness import CHANGES
 from domain.routing import AbstentionThresholds
 from domain.samples import RoutingSample
 from tests.router_world import LABELS, SPEC, router_world
@@ -25,7 +25,7 @@ from tests.router_world import LABELS, SPEC, router_world
 
 @frozen
 class LookedUpFeatures:
-    """Features by heart; a changed prompt looks like another adapter's when a sentence is appended."""
+    """Features by heart; whatever is not known looks like red."""
 
     base: BaseModel = SPEC.base
     max_tokens: int = 512
@@ -41,8 +41,6 @@ class LookedUpFeatures:
     def _row(self, text: str, known: dict[str, Any]) -> Any:
         if text.startswith("strange"):
             return router_world().strangers[int(text[7:])]
-        if text.endswith(APPENDED):
-            return known["val blue 12"]
         return known.get(text, known["val red 0"])
 
 
@@ -102,12 +100,13 @@ def test_out_of_scope_prompts_are_told_apart():
     assert 0 <= figures.confidence_auroc <= 1
 
 
-def test_flips_count_changed_decisions_by_kind_of_change():
-    flips = run(world_rows()).flips
-    assert list(flips) == list(PERTURBATIONS)
-    assert flips["appended"] == Flips(pytest.approx(10 / 15), pytest.approx(10 / 15))  # all is blue then
-    assert flips["case"] == Flips(0.0, 0.0)  # a prompt in capitals is read in small letters
-    assert run(world_rows(), robustness=False).flips == {}
+def test_every_kind_of_change_has_its_figures():
+    report = run(world_rows())
+    assert list(report.robustness) == [change.name for change in CHANGES]
+    mistyped = report.robustness["typos"]  # no prompt is known any more: all is red
+    assert (mistyped.accuracy, mistyped.flips) == (pytest.approx(5 / 15), pytest.approx(10 / 15))
+    assert any("the router is fragile" in warning for warning in report.warnings)
+    assert run(world_rows(), robustness=False).robustness == {}
 
 
 def test_rows_with_other_labels_are_refused_with_both_sides():

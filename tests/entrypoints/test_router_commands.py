@@ -17,6 +17,7 @@ from adapters.router.numpy_calibrator import NumpyRouterCalibrator
 from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
+from domain.robustness import CHANGES
 from domain.samples import RoutingSample
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
@@ -91,7 +92,7 @@ def test_route_explains_every_prompt(run):
     assert (first["prompt"], first["best"]) == (prompt.text, prompt.adapter)
     assert set(first) == {
         "prompt", "adapter", "reason", "best", "confidence", "runner_up", "margin", "out_of_scope", "thresholds",
-        "nearest", "router", "milliseconds",
+        "nearest", "router", "milliseconds", "piece", "pieces", "shortened",
     }  # fmt: skip
     assert first["confidence"] - first["margin"] >= 0
     assert len(first["nearest"]) == len(second["nearest"]) == 2
@@ -200,7 +201,7 @@ def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(ru
     assert code == 0
     assert out.startswith("Scored data/eval.jsonl with router ")
     assert "Confusion" in out
-    assert "Decisions that flip under" in out
+    assert "Changed prompts" in out
     assert "Saved router-eval.json" in err
     report = json.loads(Path("router-eval.json").read_text())
     assert list(report)[:4] == ["accuracy", "total", "correct", "confusion"]
@@ -211,7 +212,7 @@ def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(ru
     assert set(report["adapters"]) == set(LABELS.names)
     assert 0 <= report["calibration_error"] <= 1
     assert report["out_of_scope"]["total"] == 2
-    assert set(report["robustness"]) == {"typos", "case", "truncation", "appended"}
+    assert list(report["robustness"]["kinds"]) == [change.name for change in CHANGES]
     errors = [json.loads(line) for line in Path("errors.jsonl").read_text().splitlines()]
     assert len(errors) == 30 - report["correct"]
     assert all({"text", "gold", "predicted", "confidence", "nearest"} <= set(each) for each in errors)

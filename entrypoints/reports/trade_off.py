@@ -1,0 +1,74 @@
+"""What a router's limits do, as ``describe`` and ``train`` tell it."""
+
+from __future__ import annotations
+
+import io
+import math
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from domain.abstention import TradeOff
+from domain.router import RouterCard
+
+_COLUMNS = (
+    "target error",
+    "min confidence",
+    "max out-of-scope",
+    "answered",
+    "wrong",
+    "changed answered",
+    "changed wrong",
+    "out-of-scope refused",
+)
+
+
+def trade_off_table(card: RouterCard) -> str:
+    """Return the trade-off as a table for people; empty when the router's file has none."""
+    if not card.trade_off:
+        return ""
+    table = Table(box=SIMPLE_HEAD)
+    for name in (*_COLUMNS, ""):
+        table.add_column(name, justify="right" if name else "left")
+    for one in card.trade_off:
+        rates = (one.coverage, one.error, one.changed_coverage, one.changed_error, one.refused)
+        own = "← these limits apply" if one == card.expected else ""
+        table.add_row(
+            f"{one.target_error:.1%}",
+            f"{one.min_confidence:.3f}",
+            f"{one.max_out_of_scope:.3f}",
+            *(f"{rate:.1%}" for rate in rates),
+            own,
+        )
+    console = Console(file=io.StringIO(), width=160)
+    console.print("Limits by target error, on prompts left out of training (changed: with typing errors or company)")
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().split("\n"))
+
+
+def expectation(card: RouterCard) -> str:
+    """Return one line on what the router will answer and refuse, and why."""
+    limits = _limits(card)
+    expected = card.expected
+    if expected is None:
+        return f"Refuses prompts outside its limits: {limits}"
+    return (
+        f"Answers about {expected.coverage:.0%} of prompts like its data, {expected.changed_coverage:.0%} of changed "
+        f"ones; refuses {expected.refused:.0%} of out-of-scope prompts; limits: {limits}{_most_refusals(expected)}"
+    )
+
+
+def _limits(card: RouterCard) -> str:
+    own = card.thresholds
+    scope = f"out-of-scope score ≤ {own.max_out_of_scope:.2f}" if math.isfinite(own.max_out_of_scope) else ""
+    confidence = f"confidence ≥ {own.min_confidence:.2f}" if own.min_confidence > 0 else ""
+    return ", ".join(limit for limit in (confidence, scope) if limit) or "none"
+
+
+def _most_refusals(expected: TradeOff) -> str:
+    """Return which limit refuses more of the prompts that belong to an adapter."""
+    if expected.coverage == expected.changed_coverage == 1.0:
+        return ""
+    return f"; most refusals: {'a high out-of-scope score' if expected.strange > 0.5 else 'low confidence'}"

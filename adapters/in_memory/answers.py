@@ -60,11 +60,12 @@ class InMemoryAnswerEngine:
         for index in reversed(range(len(requests))):
             yield index, self._refusal(requests[index]) or self._say(requests[index], options)
 
-    def load(self, name: str, folder: Path) -> None:
+    def load(self, name: str, folder: Path) -> tuple[str, ...]:
         """Pretend to hold one more; see the port for the contract."""
         if folder.name in self.unloadable:
             raise LoraAdapterError("does not fit", where=folder)
         self.adapters = (*self.adapters, name)
+        return ()
 
     def unload(self, name: str) -> None:
         """Hold one less."""

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attrs import evolve
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.lora.chat_format import apply_template, read_prompt
 from domain.chats import Chat
 from domain.errors import DataRejectedError, MissingFileError, UsageError
+from domain.turns import strip_media
 
 IMAGE = "<image>"
 """Marks in a user's words where an image goes, as in LLaMA-Factory's data."""
@@ -53,6 +55,21 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
         "image_grid_thw": processed["image_grid_thw"],  # (images, 3)
     }
     return {name: value.to(base.device) for name, value in inputs.items()}
+
+
+def without_places(base: LoadedBase, chat: Chat) -> Chat:
+    """Return a chat that came without images for a base model that sees none: ``<image>`` in it says nothing.
+
+    Raises DataRejectedError where the base model sees images, and one was meant to be here.
+    """
+    if not any(message.role == "user" and IMAGE in message.content for message in chat):
+        return chat
+    if base.kind == "vision-language":
+        raise DataRejectedError(f"the prompt has a place for an image ({IMAGE}), and no image came")
+    return tuple(
+        evolve(message, content=strip_media(message.content)) if message.role == "user" else message
+        for message in chat
+    )
 
 
 def _text(base: LoadedBase, chat: Chat, n_images: int, where: str) -> str:

@@ -65,7 +65,7 @@ class AnsweringParts(RoutingParts):
             check.require_sound()
         for name, problem in check.refused.items():
             structlog.get_logger().warning("lora_adapter.refused", adapter=name, problem=problem)
-        return AnswerPrompts(self.route_on(router, base), engine, check.refused)
+        return AnswerPrompts(self.route_on(router, base), engine, check.refused, check.weights)
 
     def answer_file(
         self,

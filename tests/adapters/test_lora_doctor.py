@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "another rank": (lambda folder: edit_config(folder, r=8), "configuration says rank 8, its weights have 4"),
     "alpha is 0": (lambda folder: edit_config(folder, lora_alpha=0), "does not change the base model"),
     "another method": (lambda folder: edit_config(folder, peft_type="IA3"), "its kind is IA3, not LORA"),
-    "DoRA": (lambda folder: edit_config(folder, use_dora=True), "it uses use_dora"),
+    "DoRA": (lambda folder: edit_config(folder, use_dora=True), "8 layers without a tensor"),
     "PiSSA": (lambda folder: edit_config(folder, init_lora_weights="pissa"), "changes the base model that all share"),
 }
 

@@ -28,11 +28,11 @@ _HARMLESS = {
     *("auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "task_type", "peft_version"),
     *("lora_dropout", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
     *("runtime_config", "qalora_group_size", "init_lora_weights", "bias", "ensure_weight_tying", "layers_pattern"),
-    *("exclude_modules", "_custom_modules"),
+    "_custom_modules",
 }
 _USED = {
     *("peft_type", "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "layers_to_transform"),
-    *("modules_to_save", "use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"),
+    *("exclude_modules", "modules_to_save", "use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"),
 }
 
 
@@ -46,6 +46,7 @@ class LoraSettings:
         rank: the rank that it states.
         alpha: the alpha that it states.
         targets: the names of modules; one pattern, or `ALL_LINEAR`, where it is a text.
+        excluded: names of modules that are left out of them, or one pattern.
         rank_pattern: names or patterns of modules that have another rank.
         alpha_pattern: names or patterns of modules that have another alpha.
         only_blocks: numbers of the blocks that are changed; empty for all.
@@ -59,6 +60,7 @@ class LoraSettings:
     rank: int
     alpha: float
     targets: str | tuple[str, ...]
+    excluded: str | tuple[str, ...] = ()
     rank_pattern: Mapping[str, int] = field(factory=dict)
     alpha_pattern: Mapping[str, float] = field(factory=dict)
     only_blocks: frozenset[int] = frozenset()
@@ -78,15 +80,16 @@ class LoraSettings:
         return int(_by_pattern(self.rank_pattern, module, self.rank))
 
     def named(self, modules: Iterable[str], outputs: Collection[str]) -> list[str]:
-        """Return those of the base model's modules that it means to change; `outputs` are its output layers."""
+        """Return those of the base model's modules that it means to change; "all-linear" leaves out `outputs`."""
         if self.targets == ALL_LINEAR:
             found = [module for module in modules if module not in outputs]
-        elif isinstance(self.targets, str):
-            found = [module for module in modules if _matches(self.targets, module)]
         else:
-            ends = tuple(f".{name}" for name in self.targets)
-            found = [module for module in modules if module in self.targets or module.endswith(ends)]
-        return [module for module in found if not self.only_blocks or _block(module) in self.only_blocks]
+            found = [module for module in modules if _is_named(module, self.targets)]
+        return [
+            module
+            for module in found
+            if not _is_named(module, self.excluded) and (not self.only_blocks or _block(module) in self.only_blocks)
+        ]
 
 
 def read_settings(folder: Path) -> LoraSettings:
@@ -124,6 +127,7 @@ def _settings(config: dict[str, Any]) -> LoraSettings:
         rank=_number(config, "r", int, 8),
         alpha=_number(config, "lora_alpha", float, 8),
         targets=_names_or_pattern(config, "target_modules"),
+        excluded=_names_or_pattern(config, "exclude_modules"),
         rank_pattern=_pattern_values(config, "rank_pattern", int),
         alpha_pattern=_pattern_values(config, "alpha_pattern", float),
         only_blocks=_blocks(config.get("layers_to_transform")),
@@ -192,6 +196,12 @@ def _blocks(value: Any) -> frozenset[int]:
     if not isinstance(found, list) or not all(isinstance(each, int) for each in found):
         raise ValueError("layers_to_transform is no list of numbers")
     return frozenset(found)
+
+
+def _is_named(module: str, names: str | tuple[str, ...]) -> bool:
+    if isinstance(names, str):
+        return _matches(names, module)
+    return module in names or module.endswith(tuple(f".{name}" for name in names))
 
 
 def _block(module: str) -> int | None:

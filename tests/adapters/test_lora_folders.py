@@ -68,6 +68,9 @@ SOUND: dict[str, Change] = {
     "null patterns": lambda folder: edit_config(folder, rank_pattern=None, alpha_pattern=None, modules_to_save=None),
     "bias without biases": lambda folder: edit_config(folder, bias="lora_only"),
     "keys of a later version": lambda folder: edit_config(folder, novelty=0.5, peft_version="9.9", other=None),
+    "modules that are left out": lambda folder: edit_config(
+        folder, target_modules=["q_proj", "k_proj", "down_proj"], exclude_modules=["k_proj"]
+    ),
     "a harmless pattern": lambda folder: edit_config(folder, target_modules=r".*\.(q_proj|down_proj)$"),
     "alphas by pattern": lambda folder: edit_config(folder, alpha_pattern={r"layers\.0\..*q_proj": 4}),
     "a quantised twin": lambda folder: (
@@ -156,8 +159,12 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a configuration of 40 MB": (_sparse("adapter_config.json", 40 << 20), "more than 1,048,576"),
     "weights of 40 GB": (_sparse("adapter_model.safetensors", 40 << 30), "bytes, more than"),
     "a pattern that never ends": (
-        lambda folder: edit_config(folder, target_modules="(([a-z._0-9])+)+[A-Z]Q"),
+        lambda folder: edit_config(folder, target_modules="(.+)" * 10 + r"\9\8\7\6\5"),
         "takes too long to match",
+    ),
+    "a pattern of nothing": (
+        lambda folder: edit_config(folder, target_modules="(([a-z._0-9])+)+[A-Z]Q"),
+        "have weights that its configuration does not name",
     ),
     "a broken pattern": (lambda folder: edit_config(folder, target_modules="(q_proj"), "is no pattern"),
     "KaSA": (_raw('"kasa_config":{"beta":0.0001}'), "it uses kasa_config"),

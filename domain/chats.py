@@ -97,6 +97,8 @@ def routing_text(chat: Sequence[Message], turn: TurnChoice = TurnChoice.LAST) ->
         DataRejectedError: the user says nothing in this chat.
     """
     text = chosen_text([plain_text(message.content) for message in chat if message.role == "user"], turn)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataRejectedError("the prompt is not UTF-8 text", hint="write it in UTF-8, for example in a file")
     if not text:
         raise DataRejectedError("the prompt has no text to route on", hint="give a user turn with text")
     return text

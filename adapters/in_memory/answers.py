@@ -149,9 +149,11 @@ class InMemoryAnswerLog:
 
     Attributes:
         answers: prompt and answer by id, in the order in which they came.
+        errors: why rows have no answer, by id.
     """
 
     answers: dict[str, tuple[str, Answer]] = field(factory=dict)
+    errors: dict[str, MoeRouterError] = field(factory=dict)
     _held: bool = field(default=False, init=False)
 
     def check(self) -> None:
@@ -175,6 +177,10 @@ class InMemoryAnswerLog:
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Keep one answer."""
         self.answers[row_id] = (text, answer)
+
+    def append_error(self, row_id: str, line: int, error: MoeRouterError) -> None:
+        """Keep why a row has no answer."""
+        self.errors[row_id] = error
 
 
 @define(eq=False)

@@ -15,7 +15,7 @@ from adapters.files.locks import locked_file
 from adapters.files.writable import check_writable
 from adapters.lora.answer_json import answer_object
 from application.answering.answers import Answer
-from domain.errors import DataRejectedError, StorageError, TargetExistsError, UsageError
+from domain.errors import DataRejectedError, MoeRouterError, StorageError, TargetExistsError, UsageError
 
 
 @frozen
@@ -74,6 +74,8 @@ class JsonlAnswerLog:
                 row: Any = orjson.loads(line)
             except orjson.JSONDecodeError:
                 row = None
+            if isinstance(row, dict) and {"id", "error", "line"} <= row.keys():
+                continue
             if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
                 raise DataRejectedError(
                     "is no answer of this program; nothing was changed",
@@ -95,7 +97,13 @@ class JsonlAnswerLog:
 
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Append one line with one write."""
-        row = {"id": row_id, "prompt": text, **answer_object(answer)}
+        self._append({"id": row_id, "prompt": text, **answer_object(answer)})
+
+    def append_error(self, row_id: str, line: int, error: MoeRouterError) -> None:
+        """Append one line that says why a row has no answer."""
+        self._append({"id": row_id, "line": line, "error": error.what, "hint": error.hint})
+
+    def _append(self, row: dict[str, Any]) -> None:
         if self.setting:
             row["setting"] = self.setting
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

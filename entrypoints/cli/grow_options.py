@@ -29,7 +29,10 @@ _OPTIONS = (
         help="Folder of the new data set.  [default: beside the old one, with a time stamp]",
     ),
     click.option(
-        "--router-out", type=_PATH, metavar="FILE", help="The new router.  [default: FILE-grown.safetensors]"
+        "--router-out",
+        type=_PATH,
+        metavar="FILE",
+        help="The new router.  [default: FILE-grown.safetensors; FILE-without-NAME.safetensors]",
     ),
     base_model_option("the router's own"),
     click.option("--log-dir", type=_PATH, metavar="DIR", help="TensorBoard logs; none without it."),

@@ -181,3 +181,25 @@ def test_image_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "images": ["x.png", "/tmp/y.png"]}')
     (row,) = PromptFileReader().read_prompt_rows(tmp_path / "prompts.jsonl")
     assert row.prompt.images == (tmp_path / "x.png", Path("/tmp/y.png"))
+
+
+def test_a_row_that_cannot_be_answered_touches_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    source, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    good, picture = {"id": "a", "prompt": "book a table"}, {"id": "p", "prompt": "what is it", "images": ["x.png"]}
+    lines = [
+        json.dumps(good),
+        "{not json",
+        json.dumps(picture),
+        json.dumps({"id": "z", "prompt": "claim the window"}),
+    ]
+    source.write_text("\n".join(lines))
+    report, _ = answer(source, output)
+    assert (report.total, sum(report.by_adapter.values())) == (4, 2)
+    assert [(row.id, row.line) for row in report.failed] == [("2", 2), ("p", 3)]
+    kept = rows_of(output)
+    assert kept["2"]["error"].startswith("is no JSON value")
+    assert "sees no images" in kept["p"]["error"]
+    assert kept["a"]["answer"]
+    source.write_text("\n".join([lines[0], json.dumps({"prompt": "pick a doctor"}), *lines[2:]]))
+    report, _ = answer(source, output)
+    assert (report.skipped, sum(report.by_adapter.values()), len(report.failed)) == (2, 1, 1)

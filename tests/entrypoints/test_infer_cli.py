@@ -217,6 +217,11 @@ def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:
     assert (found["skipped"], found["answered"], output.read_bytes()) == (3, {}, before)
     lines = done(infer(world, "--input", source, "--lora-dir", world.loras)).splitlines()
     assert len([line for line in lines if line.startswith("[model]")]) == 3
+    source.write_text(source.read_text() + '{"id": "bad", "prompt": 3}\n')
+    result = infer(world, *files)
+    assert isinstance(result.exception, DataRejectedError)
+    assert "1 of 4 prompts have no answer; all others have" in str(result.exception)
+    assert f"{source}:4: id 'bad': " in infer(world, *files, "--allow-errors").stderr
 
 
 def test_embedding_with_many_callers(world: World) -> None:

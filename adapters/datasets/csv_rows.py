@@ -44,6 +44,10 @@ class CsvRows:
         """How the file and its rows are called."""
         return Origin(self.file.path, "row")
 
+    def known_rows(self) -> int | None:
+        """Return the number of rows if the file tells it; see the protocol."""
+        return None
+
     def locate(self, wanted: Iterator[int]) -> Iterator[tuple[int, Parsed]]:
         """Read the whole table; quotes may hold line ends, so that rows cannot be told from bytes alone."""
         index, number = next(wanted, None), 0

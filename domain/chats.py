@@ -111,7 +111,7 @@ def parse_turns(turns: Any) -> Chat:
     of parts are left out. Only an assistant that calls tools, and a tool, may say nothing.
 
     Raises:
-        DataRejectedError: it is no such list; the message names the turn.
+        DataRejectedError: it is not such a list; the message names the turn.
     """
     if not isinstance(turns, list) or not turns:
         raise DataRejectedError("the conversation is not a non-empty list of turns")

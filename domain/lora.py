@@ -44,7 +44,7 @@ class LoraFacts:
         ranks_vary: whether the configuration gives some modules another rank.
         targets: the modules that the configuration names, by the last part of their paths where it is a list.
         layers: the pairs of matrices.
-        strays: names of tensors that are no part of a pair of LoRA matrices.
+        strays: names of tensors that are not part of a pair of LoRA matrices.
         unfilled: modules of the base model that the configuration names and that have no matrices.
         size: bytes of weights.
         has_system_prompt: whether a system turn lies beside the weights.
@@ -171,7 +171,7 @@ def _wrong_rank(facts: LoraFacts) -> str | None:
 def _strays(facts: LoraFacts) -> str | None:
     if not facts.strays:
         return None
-    return f"{len(facts.strays)} tensors are no LoRA matrices that this version can load, such as {facts.strays[0]}"
+    return f"{len(facts.strays)} tensors are not LoRA matrices that this version can load, such as {facts.strays[0]}"
 
 
 def _unfilled(facts: LoraFacts) -> str | None:

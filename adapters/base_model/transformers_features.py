@@ -123,7 +123,7 @@ class TransformersFeatureExtractor:
                 raise UsageError(f"layer {tap.layer} is not loaded, only 0..{deepest}", where=where)
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        # A lone surrogate (a prompt out of a badly decoded command line) is no text for a tokenizer: it becomes "?".
+        # A lone surrogate (a prompt out of a badly decoded command line) is not text for a tokenizer: it becomes "?".
         valid = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         ids: list[list[int]] = self._tokenizer(valid, truncation=True, max_length=self.max_tokens)["input_ids"]
         stand_in = self._first_id("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id")

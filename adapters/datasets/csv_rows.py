@@ -95,5 +95,5 @@ def _row(fields: list[str], names: list[str]) -> Parsed:
     if len(fields) != len(names):
         return Rejection(RejectReason.INVALID_ROW, f"the row has {len(fields)} fields, the header {len(names)}")
     if any("\udc80" <= letter <= "\udcff" for field in fields if not field.isascii() for letter in field):
-        return Rejection(RejectReason.NOT_UTF8, "the row is no UTF-8 text")
+        return Rejection(RejectReason.NOT_UTF8, "the row is not UTF-8 text")
     return ({name: field or None for name, field in zip(names, fields, strict=True)},)

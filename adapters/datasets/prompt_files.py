@@ -104,7 +104,7 @@ def _parsed(raw: bytes, strict: bool) -> Any:
         text = raw.decode().strip()
     except UnicodeDecodeError:
         raise DataRejectedError(
-            "is no UTF-8 text", hint="compressed files and other encodings are not read"
+            "is not UTF-8 text", hint="compressed files and other encodings are not read"
         ) from None
     if text[0] not in '{"' and not strict:
         return text
@@ -114,7 +114,7 @@ def _parsed(raw: bytes, strict: bool) -> Any:
         if not strict:
             return text  # plain text that happens to begin with a quotation mark or a brace
         raise DataRejectedError(
-            f"is no JSON value ({error.msg})", hint='one per line is expected: {"prompt": "…"}, or a string'
+            f"is not a JSON value ({error.msg})", hint='one per line is expected: {"prompt": "…"}, or a string'
         ) from None
 
 
@@ -123,7 +123,7 @@ def _id(row: Any, number: int) -> str:
     if row_id is None:
         return str(number)
     if isinstance(row_id, bool) or not isinstance(row_id, str | int):
-        raise DataRejectedError("the id is no string and no whole number")
+        raise DataRejectedError("the id is neither a string nor a whole number")
     return str(row_id)
 
 
@@ -134,7 +134,7 @@ def _prompt(row: Any, folder: Path) -> Prompt:
         raise DataRejectedError(f"the row is a {type(row).__name__}, not an object or a string")
     images = row.get("images") or []
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise DataRejectedError("'images' is no list of paths")
+        raise DataRejectedError("'images' is not a list of paths")
     return Prompt(_chat(row), tuple(folder / image for image in images))
 
 

@@ -117,7 +117,7 @@ def _with_calls(message: Message) -> str:
 
 
 def _object(arguments: str) -> Any:
-    """Return the arguments as templates expect them, an object; text that is no JSON stays text."""
+    """Return the arguments as templates expect them, an object; text that is not JSON stays text."""
     try:
         return json.loads(arguments)
     except ValueError:

@@ -26,8 +26,8 @@ class JsonlAnswerLog:
 
     Attributes:
         path: the file; made when the first answer comes.
-        setting: what answers, in a word: router, LoRA adapters and options. Each line says it, and a file that was
-            begun with another is not gone on with.
+        setting: identifies what answers: router, LoRA adapters and options. Each line holds it, and a file that
+            another setting began is refused.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class JsonlAnswerLog:
                 continue
             if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
                 raise DataRejectedError(
-                    "is no answer of this program; nothing was changed",
+                    "is not an answer of this program; nothing was changed",
                     where=f"{self.path}:{number}",
                     hint="write to another --output",
                 )
@@ -91,7 +91,7 @@ class JsonlAnswerLog:
             found[str(row["id"])] = str(row["prompt"])
         if whole < len(content):
             if not content[whole:].startswith(b'{"id":'):
-                raise DataRejectedError("is no file of answers; nothing was changed", where=self.path)
+                raise DataRejectedError("is not a file of answers; nothing was changed", where=self.path)
             os.truncate(self.path, whole)
         return found
 

@@ -104,7 +104,7 @@ def read_settings(folder: Path) -> LoraSettings:
     except orjson.JSONDecodeError as error:
         raise LoraAdapterError(f"{CONFIG_FILE} is damaged: {error}", where=folder) from error
     if not isinstance(config, dict):
-        raise LoraAdapterError(f"{CONFIG_FILE} is no object", where=folder)
+        raise LoraAdapterError(f"{CONFIG_FILE} is not an object", where=folder)
     try:
         return _settings(config)
     except ValueError as error:
@@ -185,7 +185,7 @@ def _pattern_values(config: dict[str, Any], key: str, kind: type) -> dict[str, A
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError(f"{key} is no object")
+        raise ValueError(f"{key} is not an object")
     return {_checked(pattern): _number(value, pattern, kind, 0) for pattern in value}
 
 

@@ -66,7 +66,7 @@ def read_text(folder: Path, name: str) -> str | None:
     try:
         return read_file(folder, name, TEXT_LIMIT).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise LoraAdapterError(f"{name} is no UTF-8 text: {error}", where=folder) from error
+        raise LoraAdapterError(f"{name} is not UTF-8 text: {error}", where=folder) from error
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -33,7 +33,7 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
     Raises:
         UsageError: the base model sees no images.
         MissingFileError: no such image.
-        DataRejectedError: a file is no image, or the base model's folder has no image processor or template.
+        DataRejectedError: a file is not an image, or the base model's folder has no image processor or template.
     """
     where = f"base model {base.info.name}"
     merge = getattr(getattr(base.model.config, "vision_config", None), "spatial_merge_size", None)
@@ -41,7 +41,7 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
     if base.kind != "vision-language":
         raise UsageError(f"{where} sees no images", hint="leave --image out")
     if merge is None or token is None:
-        raise UsageError(f"{where} is no Qwen-VL model; images are not supported for others")
+        raise UsageError(f"{where} is not a Qwen-VL model; images are supported for those only")
     pictures = [_open(path) for path in images]
     processed = _processor(base, where)(images=pictures, return_tensors="pt")
     counts = (processed["image_grid_thw"].prod(dim=1) // merge**2).tolist()
@@ -124,7 +124,7 @@ def _open(path: Path) -> Any:
     except FileNotFoundError as error:
         raise MissingFileError("no such image", where=path) from error
     except (UnidentifiedImageError, OSError) as error:
-        raise DataRejectedError(f"is no image that can be read: {error}", where=path) from error
+        raise DataRejectedError(f"cannot be read as an image: {error}", where=path) from error
 
 
 def _processor(base: LoadedBase, where: str) -> Any:

@@ -60,7 +60,7 @@ class ExistingDataset:
 
     Attributes:
         path: its folder.
-        request: the request, as far as its metadata tells.
+        request: the request, as far as its metadata says.
         splits: its rows.
         accounts: what became of the lines of each source, in label order.
     """

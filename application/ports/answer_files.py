@@ -67,7 +67,7 @@ class AnswerLog(Protocol):
         """Return the prompt's routing text of every answer that is kept, by its id.
 
         Raises:
-            DataRejectedError: what is there are no answers, or answers by something else; nothing was changed.
+            DataRejectedError: it is not a file of answers, or something else answered; nothing was changed.
             StorageError: the file system refused.
         """
         ...

@@ -1,4 +1,4 @@
-"""How ``moe-router generate`` tells what it made."""
+"""How ``moe-router generate`` reports what it made."""
 
 from __future__ import annotations
 

@@ -81,9 +81,9 @@ class AnsweringParts(RoutingParts):
         Args:
             answering: loads what answers, after all checks.
             source: file of prompts.
-            output: file of answers; made, or gone on with.
+            output: file of answers; it is created, or continued.
             options: how answers are generated.
-            setting: what answers, in a word; a file that was begun with another is refused.
+            setting: identifies what answers; a file that another setting began is refused.
             policy: who may answer.
         """
         from adapters.datasets.prompt_files import PromptFileReader

@@ -173,7 +173,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a switch that nobody knows": (_raw('"use_novelty":true'), "it uses use_novelty"),
     "deep JSON": (_raw('"zz":' + "[" * 1010 + "]" * 1010), "it uses zz"),
     "deeper JSON": (_raw('"zz":' + "[" * 5000 + "]" * 5000), "is damaged"),
-    "patterns in a list": (_raw('"alpha_pattern":["q_proj"]'), "alpha_pattern is no object"),
+    "patterns in a list": (_raw('"alpha_pattern":["q_proj"]'), "alpha_pattern is not an object"),
     "alpha as text": (_raw('"lora_alpha":"8"'), "lora_alpha is '8', not a number"),
     "biases": (_bias, "no LoRA matrices that this version can load"),
     "all layers": (lambda folder: edit_config(folder, target_modules="all-linear"), "have no weights"),

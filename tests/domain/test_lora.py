@@ -37,7 +37,7 @@ def test_sound_facts() -> None:
         ({"rank": 8}, r"configuration says rank 8, its weights have 4 in layers\.0\.q"),
         ({"layers": (evolve(LAYERS[0], finite=False),)}, "not finite"),
         ({"layers": tuple(evolve(layer, zero=True) for layer in LAYERS)}, "no effect"),
-        ({"strays": ("x.bias",)}, r"1 tensors are no LoRA matrices .* x\.bias"),
+        ({"strays": ("x.bias",)}, r"1 tensors are not LoRA matrices .* x\.bias"),
         ({"unfilled": ("layers.0.k",)}, r"1 modules .* have no weights, such as layers\.0\.k"),
         ({"unnamed": ("layers.0.k",)}, r"1 modules have weights that its configuration does not name"),
     ],

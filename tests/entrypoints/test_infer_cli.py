@@ -272,7 +272,11 @@ class _Unloaded(Application):
     [
         (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu belongs to --backend modal"),
         (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (give a folder"),
-        (("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"), UsageError, "the fallback 'foo' is no LoRA"),
+        (
+            ("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"),
+            UsageError,
+            "the fallback 'foo' is not one of the LoRA",
+        ),
         (("--prompt", "a", "--fallback", "calendar"), UsageError, "given: none"),
         (("--input", "none.jsonl", "--output", "a.jsonl"), MissingFileError, "none.jsonl: no such file"),
         (("--input", ".", "--output", "a.jsonl"), MissingFileError, ".: is a folder, not a file"),
@@ -281,8 +285,8 @@ class _Unloaded(Application):
         (("--input", "good.jsonl", "--output", "/proc/a.jsonl"), UsageError, "/proc/a.jsonl: cannot write"),
         (("--input", "good.jsonl", "--output", "/proc/version"), UsageError, "/proc/version: cannot write"),
         (("--input", "good.jsonl", "--output", "x" * 300), UsageError, "cannot write: File name too long"),
-        (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is no answer of this program"),
-        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: is no JSON value"),
+        (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is not an answer of this program"),
+        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: is not a JSON value"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_loaded(

@@ -50,7 +50,8 @@ def read_prompt(
 ) -> tuple[str, list[int]]:
     """Return a conversation as the model reads it, as text and as token ids.
 
-    What people say is read as text: marks such as ``<|im_start|>`` in it open no turn. See :mod:`text_tokens`.
+    What people say is read as text: marks such as ``<|im_start|>`` in it open no turn, see
+    :mod:`adapters.lora.text_tokens`.
 
     Args:
         tokenizer: with the chat template.

@@ -49,7 +49,7 @@ def write_loras(
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
-    """Rewrite a LoRA adapter's tensors, without the fingerprint, as a stranger's tool would."""
+    """Rewrite a LoRA adapter's tensors, without the fingerprint, as another tool would."""
     from safetensors.torch import load_file, save_file
 
     save_file(change(load_file(folder / WEIGHTS_FILE)), folder / WEIGHTS_FILE)

@@ -188,7 +188,7 @@ def test_a_foreign_base_model(folders: dict[str, Path], tmp_path: Path, sizes: A
     other = load_base(str(tiny_model(tmp_path / "other", seed=9, **sizes)), cache_dir=tmp_path, device="cpu")
     if sizes:
         for folder in folders.values():
-            edit_weights(folder, lambda tensors: tensors)  # drops the fingerprint: a stranger's adapter
+            edit_weights(folder, lambda tensors: tensors)  # drops the fingerprint: an adapter of another tool
     report = check(other, folders)
     assert not any(each.sound for each in report.diagnoses)
     with pytest.raises(LoraAdapterError, match=message):

@@ -95,9 +95,12 @@ def mutants(tree: ast.Module) -> Iterator[str]:
     """Change the tree in place, once per mutant, yielding what was changed; put it back afterwards."""
     for parent, field, index, node in list(places(tree)):
         for changed in changes(node):
+            before, after = (ast.unparse(each).partition("\n")[0] for each in (node, changed))
+            if before == after and ast.dump(node) == ast.dump(changed):
+                continue
             ast.fix_missing_locations(ast.copy_location(changed, node))
             _put(parent, field, index, changed)
-            yield f"{getattr(node, 'lineno', '?')}: {ast.unparse(node)}  ->  {ast.unparse(changed)}"
+            yield f"{getattr(node, 'lineno', '?')}: {before}  ->  {after}"
             _put(parent, field, index, node)
 
 

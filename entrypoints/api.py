@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from application.answering.answers import Answer
-from application.datasets.generation import GenerateReport, GenerateRequest
+from application.datasets.dataset_request import GenerateReport, GenerateRequest
 from application.ports import TrainingObserver, TrainReport
 from application.ports.datasets import Source
 from application.routing.evaluate_router import EvaluateReport

@@ -12,8 +12,8 @@ from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
 from application.datasets.dataset_metadata import account_from_json, dataset_metadata, format_from_json, turn_of
+from application.datasets.dataset_request import GenerateRequest
 from application.datasets.draw_balanced import draw_balanced
-from application.datasets.generation import GenerateRequest
 from application.ports.datasets import DatasetReader, DatasetStore, Source, SourceReader
 from application.ports.runtime import Clock
 from domain.datasets import RejectedLine, RoutingDataset, SourceAccount

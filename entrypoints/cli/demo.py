@@ -66,7 +66,7 @@ def _heading(console: Console, number: int, text: str) -> None:
 def _generate(app: Application, console: Console, target: Path) -> Path:
     """Draw a balanced routing data set out of the packaged source data."""
     from adapters.sample_sources import sample_sources
-    from application.datasets.generation import GenerateRequest
+    from application.datasets.dataset_request import GenerateRequest
     from application.ports.datasets import Source
 
     _heading(console, 1, "A routing data set out of the adapters' own training data")

@@ -29,7 +29,7 @@ class _RichTask:
 
 @frozen
 class RichProgressReporter:
-    """A :class:`application.ports.ProgressReporter` that draws bars on stderr, and nothing when it is no terminal."""
+    """A :class:`application.ports.ProgressReporter` that draws bars on stderr, if that is a terminal."""
 
     console: Console = field(factory=lambda: Console(stderr=True))
 

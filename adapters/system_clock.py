@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """A :class:`application.ports.Clock` that tells the real time, in the local time zone."""
+    """A :class:`application.ports.Clock` that gives the real time, in the local time zone."""
 
     def now(self) -> datetime:
         """Return the current time with the local time zone."""

@@ -194,13 +194,13 @@ class DocumentData:
         train: training rows.
         val: validation rows.
         test: test rows by case.
-        strangers: other instructions over the same kind of documents.
+        out_of_scope: other instructions over the same kind of documents.
     """
 
     train: tuple[RoutingSample, ...]
     val: tuple[RoutingSample, ...]
     test: Mapping[str, tuple[RoutingSample, ...]]
-    strangers: tuple[str, ...]
+    out_of_scope: tuple[str, ...]
 
 
 @frozen
@@ -282,8 +282,8 @@ def draw(samples: int, seed: int, test_per_task: int = 18) -> DocumentData:
         )
         for case, (place, kept, long) in CASES.items()
     }
-    strangers = [prompt(wording, place, others, rng) for wording in STRANGE_TASKS for place in (first, last) * 3]
-    return DocumentData(tuple(train), tuple(val), test, tuple(strangers))
+    out_of_scope = [prompt(wording, place, others, rng) for wording in STRANGE_TASKS for place in (first, last) * 3]
+    return DocumentData(tuple(train), tuple(val), test, tuple(out_of_scope))
 
 
 if __name__ == "__main__":

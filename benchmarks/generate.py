@@ -6,6 +6,8 @@ a process of its own, which times only its work (start and imports aside) and re
 
     python benchmarks/generate.py                      # 1 GB, and 4 GB for the memory
     python benchmarks/generate.py --megabytes 100 --large 0 --repeat 1
+
+The same rows as one JSON array and as Parquet are drawn from as well, against polars and `datasets`.
 """
 
 import argparse
@@ -42,6 +44,29 @@ def write_source(path: Path, size: int) -> int:
             written += file.write(head % (number, system, "Click day", number) + tail)
             number += 1
     return number
+
+
+def write_others(path: Path) -> int:
+    """Write the rows of a JSON Lines file as one JSON array and as Parquet, beside it; return how many files."""
+    import pyarrow as pa
+    import pyarrow.json
+    import pyarrow.parquet as pq
+
+    start()
+    array, parquet = path.with_suffix(".json"), path.with_suffix(".parquet")
+    with path.open("rb") as lines, array.open("wb") as file:
+        for number, line in enumerate(lines):
+            file.write((b",\n" if number else b"[\n") + line.rstrip(b"\n"))
+        file.write(b"\n]\n")
+    writer = None
+    with path.open("rb") as lines:
+        while block := lines.readlines(64 << 20):
+            table = pyarrow.json.read_json(pa.py_buffer(b"".join(block)))
+            writer = writer or pq.ParquetWriter(parquet, table.schema)
+            writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    return 2
 
 
 def draw(path: Path) -> int:
@@ -85,6 +110,28 @@ def polars(path: Path) -> int:
     return polars.scan_ndjson(path).select(polars.all().sample(N_SAMPLES, seed=42)).collect().height
 
 
+def polars_other(path: Path) -> int:
+    """Draw samples out of a JSON array or Parquet with polars."""
+    import polars
+
+    start()
+    if path.suffix == ".parquet":
+        return polars.scan_parquet(path).select(polars.all().sample(N_SAMPLES, seed=42)).collect().height
+    return polars.read_json(path).sample(N_SAMPLES, seed=42).height
+
+
+def hub_datasets(path: Path) -> int:
+    """Draw samples with `datasets`: load the file (its cache is empty), shuffle, take."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    kind = "parquet" if path.suffix == ".parquet" else "json"
+    with tempfile.TemporaryDirectory(dir=path.parent) as cache:
+        start()
+        rows = datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache)
+        return len(rows.shuffle(seed=42).select(range(N_SAMPLES)).to_list())
+
+
 def count_lines(path: Path) -> int:
     """Count lines with wc, its start subtracted."""
     subprocess.run(["wc", "-l", "/dev/null"], stdout=subprocess.DEVNULL, check=True)
@@ -118,6 +165,9 @@ WAYS: dict[str, Callable[[Path], int]] = {
     "validate": validate,
     "parse": parse_and_shuffle,
     "polars": polars,
+    "polars-other": polars_other,
+    "datasets": hub_datasets,
+    "write": write_others,
 }
 
 
@@ -168,6 +218,19 @@ def compare(path: Path, lines: int, repeat: int, *, peers: bool) -> None:
         print(f"    drawing is {wall:.0f} times faster, {cpu:.0f} times by CPU time (aim: {aim})")
 
 
+def compare_others(path: Path, repeat: int) -> None:
+    """Print the table for the same rows as a JSON array and as Parquet."""
+    measure("write", path)  # in a process of its own: the memory of this one would count as its children's
+    for other in (path.with_suffix(".json"), path.with_suffix(".parquet")):
+        size = other.stat().st_size
+        print(f"\nthe same rows as {other.suffix[1:]}, {size / 1e9:.2f} GB; x is the time of this project")
+        ours = measure("draw", other, repeat)
+        show("this project: draw", ours, size, ours)
+        show("polars", measure("polars-other", other), size, ours)
+        show("datasets: load, shuffle, take", measure("datasets", other), size, ours)
+        other.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the file")
@@ -185,6 +248,8 @@ def main() -> None:
             if size:
                 lines = write_source(path, size * 1_000_000)
                 compare(path, lines, options.repeat, peers=peers)
+                if peers:
+                    compare_others(path, options.repeat)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ Columns:
 - accuracy: share of prompts whose best route is the right one, abstention aside;
 - answered rightly: share of prompts that are answered, and by the right route;
 - wrong among answered: share of the answered prompts that get the wrong route;
-- strangers refused: share of the prompts of no route that are not answered. No system is given examples of them.
+- out of scope refused: share of the prompts of no route that are not answered. No system is given examples of them.
 
 This router answers or not by the limits that training gave it. Peers get a limit on their confidence, fitted on the
 validation rows to the same target. Figures of several kinds or draws are of all their prompts together. Nothing is
@@ -44,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import robustness_trials as trials
 import routing_peers as peers
 from changed_prompts import CHANGES
-from robustness_trials import CHANGED_STRANGERS, PLAIN, STRANGERS, Count, OurAnswers, PeerAnswers
+from robustness_trials import CHANGED_OUT_OF_SCOPE, OUT_OF_SCOPE, PLAIN, Count, OurAnswers, PeerAnswers
 from routing_ours import ThisRouter
 
 from domain.errors import MoeRouterError, UsageError
@@ -102,7 +102,7 @@ def kinds_table(counts: Sequence[Count]) -> str:
     rows = []
     for (system, samples), found in _grouped(counts, "system", "samples"):
         kinds = list(dict.fromkeys(each.kind for each in found))
-        shown = [kind for kind in kinds if kind not in (STRANGERS, CHANGED_STRANGERS)]
+        shown = [kind for kind in kinds if kind not in (OUT_OF_SCOPE, CHANGED_OUT_OF_SCOPE)]
         rows += [[system, samples, kind, *cells(each for each in found if each.kind == kind), ""] for kind in shown]
         if changed := [each for each in found if each.kind in KINDS]:
             rows.append([system, samples, "**all changed**", *cells(changed), ""])
@@ -112,7 +112,7 @@ def kinds_table(counts: Sequence[Count]) -> str:
             if kind not in shown
         ]
     columns = ["system", "rows per route", "prompts", "accuracy", "answered rightly", "wrong among answered"]
-    return markdown([*columns, "strangers refused"], rows)
+    return markdown([*columns, "out of scope refused"], rows)
 
 
 def promises_table(counts: Sequence[Count]) -> str:
@@ -127,9 +127,9 @@ def promises_table(counts: Sequence[Count]) -> str:
             least = min(share(summed(each)[2], summed(each)[0]) for each in picked)
             worst = max((cells(each)[2] for each in picked if summed(each)[2]), default="–")
             row += [f"{share(answered, total)} ({least})", f"{cells(itertools.chain(*picked))[2]} ({worst})"]
-        rows.append([*row, refused(each for each in found if each.kind == STRANGERS)])
+        rows.append([*row, refused(each for each in found if each.kind == OUT_OF_SCOPE)])
     columns = ["system", "rows per route", "target error", "draws", "answered (least)", "wrong among them (worst)"]
-    return markdown([*columns, "changed: answered (least)", "wrong among them (worst)", "strangers refused"], rows)
+    return markdown([*columns, "changed: answered (least)", "wrong among them (worst)", "out of scope refused"], rows)
 
 
 def _grouped(counts: Iterable[Count], *names: str) -> list[tuple[tuple[object, ...], list[Count]]]:
@@ -159,7 +159,7 @@ def listed(convert: Callable[[str], object], known: Iterable[str] | None = None)
         try:
             return [convert(part) for part in parts]
         except ValueError:
-            raise click.BadParameter(f"{value!r} is no list of numbers") from None
+            raise click.BadParameter(f"{value!r} is not a list of numbers") from None
 
     return read
 
@@ -199,7 +199,7 @@ def main(
         raise click.UsageError("the part changed needs --data")
     made = {
         "changed": lambda count, seed: trials.changed_trial(
-            data, count, seed, test_per_route=test_per_route, strangers=oos, noise=noise, unbalanced=unbalanced
+            data, count, seed, test_per_route=test_per_route, out_of_scope=oos, noise=noise, unbalanced=unbalanced
         ),
         "templated": trials.templated_trial,
         "documents": trials.documents_trial,

@@ -23,7 +23,7 @@ from routing_ours import ThisRouter
 
 from domain.samples import RoutingSample
 
-PLAIN, STRANGERS, CHANGED_STRANGERS = "unchanged", "strangers", "strangers, changed"
+PLAIN, OUT_OF_SCOPE, CHANGED_OUT_OF_SCOPE = "unchanged", "out of scope", "out of scope, changed"
 FEW = 8
 """Rows of a route that an unbalanced trial cuts short."""
 
@@ -84,7 +84,7 @@ class Count:
 
 
 def changed_trial(
-    folder: Path, samples: int, seed: int, *, test_per_route: int, strangers: int, noise: float, unbalanced: bool
+    folder: Path, samples: int, seed: int, *, test_per_route: int, out_of_scope: int, noise: float, unbalanced: bool
 ) -> Trial:
     """Return the domains of `folder`, with each test prompt as it is and changed in every kind.
 
@@ -93,7 +93,7 @@ def changed_trial(
         samples: rows per route: four fifths are trained on, the others are for validation.
         seed: of the draw.
         test_per_route: test prompts per route.
-        strangers: prompts that belong to no route.
+        out_of_scope: prompts that belong to no route.
         noise: share of the training and validation rows that get another route's label.
         unbalanced: whether every second route keeps only eight rows.
     """
@@ -102,7 +102,7 @@ def changed_trial(
         per_route=training_rows(samples),
         val_per_route=samples - training_rows(samples),
         test_per_route=test_per_route,
-        out_of_scope=strangers,
+        out_of_scope=out_of_scope,
         seed=seed,
     )
     if unbalanced:
@@ -118,8 +118,8 @@ def changed_trial(
         (
             Case(PLAIN, texts, labels),
             *changed,
-            Case(STRANGERS, data.out_of_scope, None),
-            Case(CHANGED_STRANGERS, odd, None),
+            Case(OUT_OF_SCOPE, data.out_of_scope, None),
+            Case(CHANGED_OUT_OF_SCOPE, odd, None),
         ),
     )
 
@@ -127,7 +127,7 @@ def changed_trial(
 def templated_trial(samples: int, seed: int) -> Trial:
     """Return script-made rows to learn from, and prompts by hand; see ``templated.py``."""
     data = templated.draw(samples, seed)
-    cases = (Case("by hand", *_columns(data.test)), Case(STRANGERS, data.out_of_scope, None))
+    cases = (Case("by hand", *_columns(data.test)), Case(OUT_OF_SCOPE, data.out_of_scope, None))
     return Trial(data.train, data.val, cases)
 
 
@@ -135,7 +135,7 @@ def documents_trial(samples: int, seed: int) -> Trial:
     """Return documents with an instruction, one route per task; see ``documents.py``."""
     data = documents.draw(samples, seed)
     cases = [Case(kind, *_columns(rows)) for kind, rows in data.test.items()]
-    return Trial(data.train, data.val, (*cases, Case(STRANGERS, data.strangers, None)))
+    return Trial(data.train, data.val, (*cases, Case(OUT_OF_SCOPE, data.out_of_scope, None)))
 
 
 def _columns(rows: Sequence[RoutingSample]) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -152,14 +152,14 @@ def _counts(_ctx: click.Context, _param: click.Parameter, value: str) -> list[in
     try:
         return [click.IntRange(min=4)(part) for part in value.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of numbers such as 8,50,200") from None
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 8,50,200") from None
 
 
 def _seeds(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
     try:
         return [int(part) for part in value.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of numbers such as 42,43") from None
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 42,43") from None
 
 
 def _rows(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:

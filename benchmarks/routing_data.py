@@ -70,9 +70,9 @@ def draw(
     val = _draw_split(folders, "val", val_per_route or -(-per_route // VAL_SHARE), seed, avoid=held_out)
     held_out |= frozenset(normalise_text(row.text) for row in val)
     train = _draw_split(folders, "train", per_route, seed, avoid=held_out)
-    strangers = _read(data / "out-of-scope-test.jsonl")
-    random.Random(f"{seed} out-of-scope").shuffle(strangers)
-    return BenchmarkData(routes, train, val, test, tuple(text for _, text in strangers[:out_of_scope]))
+    outside = _read(data / "out-of-scope-test.jsonl")
+    random.Random(f"{seed} out-of-scope").shuffle(outside)
+    return BenchmarkData(routes, train, val, test, tuple(text for _, text in outside[:out_of_scope]))
 
 
 def write_rows(rows: tuple[RoutingSample, ...], target: Path) -> Path:

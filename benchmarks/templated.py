@@ -134,7 +134,7 @@ BY_HAND: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-STRANGERS: tuple[str, ...] = (
+OUT_OF_SCOPE: tuple[str, ...] = (
     "How do I keep tomatoes on my balcony from getting blossom end rot?",
     "Write me a limerick about a lighthouse keeper.",
     "which is the best courier for sending a guitar overseas, and roughly what would it cost",
@@ -169,7 +169,7 @@ def draw(samples: int, seed: int) -> BenchmarkData:
         for i, text in enumerate(BY_HAND[route])
     ]
     random.Random(f"{seed} order").shuffle(train)
-    return BenchmarkData(routes, tuple(train), tuple(val), tuple(test), STRANGERS)
+    return BenchmarkData(routes, tuple(train), tuple(val), tuple(test), OUT_OF_SCOPE)
 
 
 def generate(route: str, count: int, seed: int) -> list[str]:

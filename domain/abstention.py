@@ -133,19 +133,19 @@ def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
     """Return the lowest confidence at which the error bound of the rows above it is at most the target.
 
     This is selection with guaranteed risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
-    Networks") without their correction for looking at several limits: the certainty is nominal. When no limit
-    reaches the target, the one with the lowest bound, so that few rows are answered as far as there is no error
-    among them. 0 when all rows may be answered; else the limit lies half-way between the least confident answered
-    row and the next one below. A looser target never gives a higher limit.
+    Networks") without their correction for looking at several limits: the certainty is nominal. When no limit reaches
+    the target, only the rows that are surer than every error are answered. 0 when all rows may be answered; else the
+    limit lies half-way between the least confident answered row and the next one below. A looser target never gives a
+    higher limit.
     """
     ranked = sorted(rows, key=lambda row: -row.confidence)
     limits = _limits(ranked)
     reaching = [count for count, wrong in limits if _reaches(wrong, count, target_error)]
-    best = (
-        max(reaching) if reaching else min(limits, key=lambda limit: (error_bound(limit[1], limit[0]), -limit[0]))[0]
-    )
+    best = max(reaching or [count for count, wrong in limits if wrong == 0], default=0)
     if best == len(ranked):
         return 0.0
+    if best == 0:
+        return math.nextafter(ranked[0].confidence, 2.0)
     return (ranked[best - 1].confidence + ranked[best].confidence) / 2
 
 

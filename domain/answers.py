@@ -1,4 +1,4 @@
-"""Answering a prompt: how to generate, and who speaks when the router's choice cannot."""
+"""Answering a prompt: how to generate, and who answers when the router's choice cannot."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class FallbackKind(StrEnum):
 
 @frozen
 class Fallback:
-    """Who speaks when the router abstains or fails, or when the LoRA adapter that it chose is not there.
+    """Who answers when the router abstains or fails, or when the LoRA adapter that it chose is not there.
 
     | kind | router abstains | router fails | LoRA adapter missing |
     | --- | --- | --- | --- |
@@ -102,7 +102,7 @@ class AnswerPolicy:
     """Who may answer a request.
 
     Attributes:
-        fallback: who speaks when the router abstains or fails, or its choice is missing.
+        fallback: who answers when the router abstains or fails, or its choice is missing.
         disabled: adapters that are not to answer.
         limits: when the router abstains, where its own limits are not wanted.
     """
@@ -144,7 +144,7 @@ def check_available(labels: LabelMap, available: Collection[str], policy: Answer
         raise UsageError(f"the fallback {fallback.adapter!r} is disabled")
     if fallback.adapter is not None and fallback.adapter not in available:
         raise UsageError(
-            f"the fallback {fallback.adapter!r} is no LoRA adapter that was given",
+            f"the fallback {fallback.adapter!r} is not one of the LoRA adapters that were given",
             hint=f"given: {', '.join(sorted(available)) or 'none'}; also possible: base, error",
         )
     missing = [name for name in labels.names if name not in available and name not in disabled]
@@ -171,7 +171,7 @@ def choose_speaker(
     Args:
         decision: the router's.
         available: the LoRA adapters that can answer.
-        fallback: who speaks for one that cannot.
+        fallback: who answers for one that cannot.
         refused: why some of those that cannot were refused.
 
     Raises:

@@ -97,6 +97,8 @@ def routing_text(chat: Sequence[Message], turn: TurnChoice = TurnChoice.LAST) ->
         DataRejectedError: the user says nothing in this chat.
     """
     text = chosen_text([plain_text(message.content) for message in chat if message.role == "user"], turn)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataRejectedError("the prompt is not UTF-8 text", hint="write it in UTF-8, for example in a file")
     if not text:
         raise DataRejectedError("the prompt has no text to route on", hint="give a user turn with text")
     return text
@@ -109,7 +111,7 @@ def parse_turns(turns: Any) -> Chat:
     of parts are left out. Only an assistant that calls tools, and a tool, may say nothing.
 
     Raises:
-        DataRejectedError: it is no such list; the message names the turn.
+        DataRejectedError: it is not such a list; the message names the turn.
     """
     if not isinstance(turns, list) or not turns:
         raise DataRejectedError("the conversation is not a non-empty list of turns")

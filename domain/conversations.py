@@ -90,7 +90,7 @@ class RowFormat:
     _roles: Mapping[str, bool] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Build the look-up by which a role as written is told to be the user's (True) or another's (False)."""
+        """Build the look-up by which a role as written is known as the user's (True) or another's (False)."""
         roles = dict.fromkeys(self.other_roles, False) | dict.fromkeys(self.user_roles, True)
         object.__setattr__(self, "_roles", roles)
 
@@ -151,7 +151,7 @@ def row_id(row: Any) -> str | None:
 
 
 def _user_contents(turns: list[Any], fmt: RowFormat) -> list[Any] | Rejection:
-    """Return the contents of the user's turns, or why a turn cannot be told."""
+    """Return the contents of the user's turns, or why a turn cannot be read."""
     role_tag, content_tag, roles = fmt.role_tags[0], fmt.content_tags[0], fmt._roles
     contents = []
     try:  # nearly all rows are in the first form exactly as declared, and there may be millions

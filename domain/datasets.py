@@ -51,7 +51,7 @@ class SourceAccount:
 
     @property
     def unaccounted(self) -> int:
-        """Drawn lines of which nothing is told; 0 when it adds up."""
+        """Drawn lines that no other count explains; 0 when the account adds up."""
         told = self.kept + self.blank + self.n_rejected + self.duplicates + self.conflicts + self.surplus
         return self.drawn - told
 

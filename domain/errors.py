@@ -1,6 +1,6 @@
 """Every failure that a user can cause or meet, as one tree under :class:`MoeRouterError`.
 
-Each child also inherits the builtin that a stranger to this project would catch. An error says what
+Each child also inherits the builtin that code outside this project would catch. An error says what
 is wrong, where, and what to do; the command line prints exactly that, on one line. Anything raised
 that is not in this tree is a bug and keeps its traceback.
 """

@@ -11,9 +11,12 @@ from domain.errors import MismatchError, UsageError
 
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+RESERVED_NAMES = frozenset({"auto", "base", "error", "none"})
+"""Words that options, answers and clients use for no adapter, the base model, or whoever the router chooses."""
+
 
 def check_adapter_name(name: str) -> str:
-    """Return `name` if it may name an adapter: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+    """Return `name` if it may name an adapter: 1 to 64 of ``A-Z a-z 0-9 _ -``, and no word with a meaning.
 
     The rule keeps names safe as folder names, options and file names.
 
@@ -25,6 +28,8 @@ def check_adapter_name(name: str) -> str:
         raise UsageError(
             f"adapter name {shown!r} is not allowed", hint="use 1 to 64 of the characters A-Z a-z 0-9 _ -"
         )
+    if name in RESERVED_NAMES:
+        raise UsageError(f"adapter name {name!r} means something else here", hint="choose another name")
     return name
 
 

@@ -44,10 +44,13 @@ class LoraFacts:
         ranks_vary: whether the configuration gives some modules another rank.
         targets: the modules that the configuration names, by the last part of their paths where it is a list.
         layers: the pairs of matrices.
-        strays: names of tensors that are no part of a pair of LoRA matrices.
+        strays: names of tensors that are not part of a pair of LoRA matrices.
         unfilled: modules of the base model that the configuration names and that have no matrices.
         size: bytes of weights.
         has_system_prompt: whether a system turn lies beside the weights.
+        sha256: hash of the weights' file; changes whenever a weight does.
+        notes: what a person should know of its files.
+        unnamed: modules that have matrices and that the configuration does not name.
     """
 
     folder: str
@@ -62,6 +65,9 @@ class LoraFacts:
     unfilled: tuple[str, ...]
     size: int
     has_system_prompt: bool
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
 
 
 ModuleShapes = Mapping[str, tuple[int, int]]
@@ -81,6 +87,7 @@ def find_problems(facts: LoraFacts, base: BaseModel, modules: ModuleShapes) -> t
         _wrong_rank(facts),
         _strays(facts),
         _unfilled(facts),
+        _unnamed(facts),
         None if all(layer.finite for layer in facts.layers) else "some of its weights are not finite",
         "all its B or A matrices are zero: it has no effect" if all(layer.zero for layer in facts.layers) else None,
     )
@@ -88,12 +95,16 @@ def find_problems(facts: LoraFacts, base: BaseModel, modules: ModuleShapes) -> t
 
 
 def find_warnings(facts: LoraFacts, base: BaseModel) -> tuple[str, ...]:
-    """Return what a person should look at although the LoRA adapter may work."""
+    """Return what a person should look at although the LoRA adapter may work.
+
+    Another name of the base model is no more than that: repositories are renamed, quantised and kept in folders.
+    """
     named = facts.base_name and facts.base_fingerprint is None and not _same_name(facts.base_name, base.name)
     dead = sum(layer.zero for layer in facts.layers)
     return (
         *((f"made for {facts.base_name}, loaded is {base.name}",) if named else ()),
         *((f"{dead} of {len(facts.layers)} layers are zero",) if 0 < dead < len(facts.layers) else ()),
+        *facts.notes,
     )
 
 
@@ -122,8 +133,6 @@ def _wrong_base(facts: LoraFacts, base: BaseModel) -> str | None:
             f"it was trained on another base model: {facts.base_name} {facts.base_fingerprint[:16]}, "
             f"loaded is {base.name} {base.fingerprint[:16]}"
         )
-    if _is_hub_id(facts.base_name) and _is_hub_id(base.name) and not _same_name(facts.base_name, base.name):
-        return f"it was made for {facts.base_name}, loaded is {base.name}"
     return None
 
 
@@ -162,7 +171,7 @@ def _wrong_rank(facts: LoraFacts) -> str | None:
 def _strays(facts: LoraFacts) -> str | None:
     if not facts.strays:
         return None
-    return f"{len(facts.strays)} tensors are no LoRA matrices that this version can load, such as {facts.strays[0]}"
+    return f"{len(facts.strays)} tensors are not LoRA matrices that this version can load, such as {facts.strays[0]}"
 
 
 def _unfilled(facts: LoraFacts) -> str | None:
@@ -171,8 +180,12 @@ def _unfilled(facts: LoraFacts) -> str | None:
     return f"{len(facts.unfilled)} modules that its configuration names have no weights, such as {facts.unfilled[0]}"
 
 
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+def _unnamed(facts: LoraFacts) -> str | None:
+    if not facts.unnamed:
+        return None
+    return (
+        f"{len(facts.unnamed)} modules have weights that its configuration does not name, such as {facts.unnamed[0]}"
+    )
 
 
 def _same_name(one: str, other: str) -> bool:

@@ -6,5 +6,5 @@ from pathlib import PurePath
 
 
 def printable(path: PurePath | str) -> str:
-    """Return the path with bytes that are no UTF-8 shown as ``\\xff``, so that JSON and terminals take it."""
+    """Return the path with bytes that are not UTF-8 shown as ``\\xff``, so that JSON and terminals take it."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

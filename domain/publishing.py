@@ -9,7 +9,7 @@ from typing import Any
 from domain.errors import UsageError
 
 REQUIRED_FILES = ("train.jsonl", "val.jsonl", "metadata.json")
-"""Files without which a folder is no routing data set."""
+"""Files without which a folder is not a routing data set."""
 
 PUBLISHED_FILES = ("train.jsonl", "val.jsonl", "eval.jsonl", "metadata.json")
 """Files that are published, in the order of the report: ``eval.jsonl`` where there is one, ``data.jsonl`` never."""
@@ -39,7 +39,7 @@ def remote_folder(remote_dir: str, name: str) -> str:
 
 
 def manifest_hashes(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sha256 per file name that a data set's metadata tells; empty for one written without hashes."""
+    """Return the sha256 per file name out of a data set's metadata; empty for one written without hashes."""
     files = metadata.get("files")
     if not isinstance(files, Mapping):
         return {}

@@ -218,4 +218,4 @@ TrainingEvent = (
     | RunStopped
     | Noted
 )
-"""Everything that a training run tells while it goes on."""
+"""Every event of a training run."""

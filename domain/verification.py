@@ -41,7 +41,7 @@ class Check:
 
 
 def passed_unless(name: str, faults: Sequence[str], good: str) -> Check:
-    """Return a check that failed when there are faults; the first three are told."""
+    """Return a check that failed when there are faults; its detail names the first three."""
     if not faults:
         return Check(name, Outcome.PASSED, good)
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from application.answering.answers import Answer
-from application.datasets.generation import GenerateReport, GenerateRequest
+from application.datasets.dataset_request import GenerateReport, GenerateRequest
 from application.ports import TrainingObserver, TrainReport
 from application.ports.datasets import Source
 from application.routing.evaluate_router import EvaluateReport
@@ -96,7 +96,7 @@ AnyPrompt = str | Sequence[Message]
 
 
 class _Nobody:
-    """A :class:`application.ports.TrainingObserver` that tells nobody."""
+    """A :class:`application.ports.TrainingObserver` that does nothing."""
 
     def on_event(self, event: TrainingEvent) -> None:
         """Do nothing."""
@@ -162,7 +162,7 @@ def open_router(path: AnyPath, *, base_model: str | None = None, app: Applicatio
         app: composition root with other parts than the real ones.
 
     Raises:
-        MissingFileError, RouterFileError: there is no sound router.
+        MissingFileError, RouterFileError: the router is missing or not sound.
         MismatchError: `base_model` is another one than the router's.
     """
     app = app or Application()
@@ -283,7 +283,7 @@ def train(
         out_of_scope: file of prompts that belong to no adapter, to fit abstention to.
         log_dir: folder for TensorBoard logs; none without it.
         use_cache: whether features may be kept for later runs.
-        observer: hears what happens meanwhile.
+        observer: receives the events of the run.
         app: composition root with other parts than the real ones.
 
     Raises:

@@ -45,7 +45,7 @@ VOLUMES: Final[dict[str, modal.Volume]] = {
 }
 _WRITTEN: Final = (output, cache)
 _READ: Final = tuple(VOLUMES[path] for path in ("/datasets", "/checkpoints", "/data"))
-# Preemption is no failure and costs no retry; retries are for what breaks. No delay: the container is fresh anyway.
+# Preemption is not a failure and costs no retry; retries are for what breaks. No delay: the container is new.
 _RUN: Final[dict[str, Any]] = {
     "image": image,
     "volumes": VOLUMES,

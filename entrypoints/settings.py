@@ -155,6 +155,7 @@ class Training:
         out_of_scope: file of prompts that belong to no adapter, to fit abstention to.
         use_cache: whether the feature cache may be used.
         turn: which human turns of a conversation the rows were made of; None for what the data set says of itself.
+        verify: whether a data set that fails a check of `verify` is refused; else it is only warned of.
     """
 
     data: DataFiles = field(factory=DataFiles)
@@ -165,6 +166,7 @@ class Training:
     out_of_scope: Path | None = None
     use_cache: bool = True
     turn: TurnChoice | None = None
+    verify: bool = True
 
     def job(self, places: Places, is_file: Callable[[Path], bool] = Path.is_file) -> TrainJob:
         """Return the job for a machine with these places; raises MissingFileError for rows that are not there."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from adapters.in_memory.datasets import InMemoryDatasetStore, InMemorySourceReader
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
+from application.datasets.dataset_request import GenerateRequest
 from application.datasets.generate_dataset import GenerateDataset
-from application.datasets.generation import GenerateRequest
 from application.ports.datasets import Source
 
 NAMES = ("calendar", "claim-window", "provider-select")

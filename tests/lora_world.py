@@ -11,7 +11,8 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
 from adapters.base_model.transformers_base import LoadedBase
-from adapters.lora.lora_folder import WEIGHTS_FILE, save_lora_folder
+from adapters.lora.lora_files import WEIGHTS_FILE
+from adapters.lora.lora_folder import save_lora_folder
 
 NAMES = ("calendar", "claim-window", "provider-select")
 TARGETS = ["q_proj", "down_proj"]
@@ -48,7 +49,7 @@ def write_loras(
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
-    """Rewrite a LoRA adapter's tensors, without the fingerprint, as a stranger's tool would."""
+    """Rewrite a LoRA adapter's tensors, without the fingerprint, as another tool would."""
     from safetensors.torch import load_file, save_file
 
     save_file(change(load_file(folder / WEIGHTS_FILE)), folder / WEIGHTS_FILE)

@@ -80,7 +80,7 @@ def base_fingerprint(folder: Path, text_config: Any, tokenizer: Any) -> str:
         tokenizer: the model's transformers tokenizer.
 
     Raises:
-        DataRejectedError: a weights file is damaged, or is no safetensors file.
+        DataRejectedError: a weights file is damaged, or is not a safetensors file.
     """
     digest = hashlib.sha256(_SCHEME)
     architecture = {key: _plain(getattr(text_config, key, None)) for key in _ARCHITECTURE}

@@ -16,7 +16,7 @@ _NOT = ["*/*", "consolidated*"]  # other formats of the same weights
 
 
 def model_folder(name_or_path: str) -> Path:
-    """Return the folder of a base model, downloading it only when it is no folder here.
+    """Return the folder of a base model, downloading it only when there is no such folder here.
 
     A folder never causes a network request. A hub id is looked up online and taken from the hub's own cache when
     the hub cannot be reached (or when ``HF_HUB_OFFLINE=1``).
@@ -62,5 +62,5 @@ def _checked(folder: Path) -> Path:
         # transformers would silently load it on top of the base that it names
         raise DataRejectedError("is a LoRA adapter, not a base model", where=folder, hint="pass it with --lora")
     if not (folder / "config.json").is_file():
-        raise DataRejectedError("has no config.json, so it is no model in Hugging Face format", where=folder)
+        raise DataRejectedError("has no config.json, so it is not a model in Hugging Face format", where=folder)
     return folder

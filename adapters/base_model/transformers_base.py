@@ -24,6 +24,12 @@ from domain.features import BaseModel
 
 Kind = Literal["causal", "encoder", "vision-language"]
 
+_VOCABULARIES = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model"),
+    *("tekken.json", "tokenizer_config.json"),
+)
+"""Files one of which every tokenizer has."""
+
 _LOADERS = {"causal": AutoModelForCausalLM, "encoder": AutoModel, "vision-language": AutoModelForImageTextToText}
 
 
@@ -106,7 +112,7 @@ def load_base(
             max_layer = max_layer(int(text.num_hidden_layers))
         if max_layer is not None and not 0 <= max_layer <= text.num_hidden_layers:  # before anything that takes long
             raise UsageError(f"layer {max_layer} is not in 0..{text.num_hidden_layers}", where=f"base model {name}")
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = _tokenizer(folder, name)
         fingerprint = base_fingerprint(folder, text, tokenizer)
         info = BaseModel(name, fingerprint, int(text.num_hidden_layers), int(text.hidden_size))
         cut = max_layer is not None and _cut(text, max_layer, info)
@@ -121,6 +127,14 @@ def load_base(
         blocks=_blocks(tower, int(text.num_hidden_layers), name),
         folder=folder,
     )
+
+
+def _tokenizer(folder: Path, name: str) -> Any:
+    if not any((folder / file).exists() for file in _VOCABULARIES):
+        raise DataRejectedError(
+            "it has no tokenizer: tokenizer.json is missing", where=name, hint="copy it out of the original model"
+        )
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _device(wanted: str | None) -> torch.device:

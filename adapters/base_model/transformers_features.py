@@ -123,7 +123,7 @@ class TransformersFeatureExtractor:
                 raise UsageError(f"layer {tap.layer} is not loaded, only 0..{deepest}", where=where)
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        # A lone surrogate (a prompt out of a badly decoded command line) is no text for a tokenizer: it becomes "?".
+        # A lone surrogate (a prompt out of a badly decoded command line) is not text for a tokenizer: it becomes "?".
         valid = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         ids: list[list[int]] = self._tokenizer(valid, truncation=True, max_length=self.max_tokens)["input_ids"]
         stand_in = self._first_id("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id")
@@ -148,6 +148,8 @@ class TransformersFeatureExtractor:
     def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(map(len, rows))
         pad = self._first_id("pad_token_id", "eos_token_id")
+        tower: Any = self._loaded.text_tower
+        pad = pad if pad < tower.get_input_embeddings().weight.shape[0] else 0  # masked anyway
         tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])  # (B, T)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])  # (B, T)
         return tokens.to(self._loaded.device), mask.to(self._loaded.device)
@@ -196,11 +198,17 @@ class _Probe:
 
     def _on_output(self, layer: int) -> Any:
         def hook(_block: Any, _args: Any, output: Any) -> None:
-            self._take(layer, output[0] if isinstance(output, tuple) else output)
+            self._take(layer, output[0] if isinstance(output, tuple | list) else output)
 
         return hook
 
     def _take(self, layer: int, states: torch.Tensor) -> None:
+        if states.shape[-1] != self._loaded.info.hidden_size:
+            raise DataRejectedError(
+                f"layer {layer} is {states.shape[-1]} wide, the others {self._loaded.info.hidden_size}",
+                where=f"base model {self._loaded.info.name}",
+                hint="choose layers below it",
+            )
         for tap in self._taps:
             if tap.layer == layer and tap not in self._pooled:
                 self._pooled[tap] = _pool(states, self._mask, tap.pooling)
@@ -214,7 +222,8 @@ def _positions(tower: torch.nn.Module) -> int:
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             # RoBERTa counts positions from after the padding index
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return getattr(tower.config, "max_position_embeddings", None) or sys.maxsize
+    limit = getattr(tower.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else sys.maxsize  # some say -1 for no limit
 
 
 def _pool(states: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:

@@ -49,6 +49,13 @@ class ArrowRows:
         """How the file and its rows are called."""
         return Origin(self.file.path, "row")
 
+    def known_rows(self) -> int | None:
+        """Return the number of rows if the file tells it; see the protocol."""
+        if self.kind != "Parquet":
+            return None
+        with self._reading():
+            return int(pq.ParquetFile(self._source).metadata.num_rows)
+
     def locate(self, wanted: Iterator[int]) -> Iterator[tuple[int, Parsed]]:
         """Decode what holds wanted rows; row groups without any are passed over unread."""
         with self._reading():

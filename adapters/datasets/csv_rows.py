@@ -44,6 +44,10 @@ class CsvRows:
         """How the file and its rows are called."""
         return Origin(self.file.path, "row")
 
+    def known_rows(self) -> int | None:
+        """Return the number of rows if the file tells it; see the protocol."""
+        return None
+
     def locate(self, wanted: Iterator[int]) -> Iterator[tuple[int, Parsed]]:
         """Read the whole table; quotes may hold line ends, so that rows cannot be told from bytes alone."""
         index, number = next(wanted, None), 0
@@ -91,5 +95,5 @@ def _row(fields: list[str], names: list[str]) -> Parsed:
     if len(fields) != len(names):
         return Rejection(RejectReason.INVALID_ROW, f"the row has {len(fields)} fields, the header {len(names)}")
     if any("\udc80" <= letter <= "\udcff" for field in fields if not field.isascii() for letter in field):
-        return Rejection(RejectReason.NOT_UTF8, "the row is no UTF-8 text")
+        return Rejection(RejectReason.NOT_UTF8, "the row is not UTF-8 text")
     return ({name: field or None for name, field in zip(names, fields, strict=True)},)

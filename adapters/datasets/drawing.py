@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from random import Random
 from typing import Any
 
 from attrs import define, field, frozen
@@ -55,12 +56,27 @@ class FileDraws:
                 yield index
 
         with reading(self.file.origin.path):
+            if (known := self.file.known_rows()) is not None:
+                self._find_known(known, rng)
+                return
             for found in self.file.locate(wanted()):
                 slot = slots.popleft()
                 if slot < len(self._first):
                     self._first[slot] = found
                 else:
                     self._first.append(found)
+        shuffle(self._first, rng)
+
+    def _find_known(self, rows: int, rng: Random) -> None:
+        """Fill the first batch of a file that tells its number of rows: only rows that stay in it are read."""
+        places: dict[int, int] = {}
+        for index, slot in reservoir_schedule(self.reservoir, rng):
+            if index >= rows:
+                break
+            places[slot] = index
+        wanted = sorted(places.values())
+        found = dict(zip(wanted, self.file.locate(iter(wanted)), strict=True))
+        self._first = [found[places[slot]] for slot in range(len(places))]
         shuffle(self._first, rng)
 
     def __iter__(self) -> Iterator[DrawnLine]:

@@ -12,9 +12,8 @@ import numpy as np
 from attrs import define
 
 _QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COMMA = 1, 2, 3, 4, 5
-_KINDS: Final = np.zeros(256, np.uint8)
-for _kind, _letters in ((_QUOTE, b'"'), (_BACKSLASH, b"\\"), (_OPEN, b"[{"), (_CLOSE, b"]}"), (_COMMA, b",")):
-    _KINDS[list(_letters)] = _kind
+_LETTERS: Final = {b'"': _QUOTE, b"\\": _BACKSLASH, b"[{": _OPEN, b"]}": _CLOSE, b",": _COMMA}
+_KINDS: Final = bytes(next((kind for letters, kind in _LETTERS.items() if one in letters), 0) for one in range(256))
 _STEPS: Final = np.array([0, 0, 0, 1, -1, 0], np.int32)
 _SPACE: Final = 32
 
@@ -77,26 +76,29 @@ class JsonMarks:
 
     def _structure(self, octets: Any) -> tuple[Any, Any]:
         """Return positions and kinds of the brackets and commas that stand in no string."""
-        every = _KINDS[octets]
-        at = np.flatnonzero(every)
+        every = np.frombuffer(octets.tobytes().translate(_KINDS), np.uint8)
+        at = np.flatnonzero(every != 0)
         kinds = every[at]
-        quotes = self._without_escaped(at[kinds == _QUOTE], at[kinds == _BACKSLASH], len(octets))
-        rest = kinds >= _OPEN
-        at, kinds = at[rest], kinds[rest]
-        outside = ((np.searchsorted(quotes, at) + self._in_string) & 1) == 0
-        self._in_string = bool((len(quotes) + self._in_string) & 1)
+        quotes = kinds == _QUOTE
+        self._take_out_escaped(quotes, at, kinds == _BACKSLASH, len(octets))
+        inside = (np.cumsum(quotes, dtype=np.int32) + self._in_string) & 1
+        if len(inside):
+            self._in_string = bool(inside[-1])
+        outside = (kinds >= _OPEN) & (inside == 0)
         return at[outside], kinds[outside]
 
-    def _without_escaped(self, quotes: Any, backslashes: Any, size: int) -> Any:
-        """Return the quotes without those behind an odd number of backslashes."""
-        if self._escaped:  # the block's first byte is
-            quotes, backslashes = quotes[quotes != 0], backslashes[backslashes != 0]
+    def _take_out_escaped(self, quotes: Any, at: Any, backslashes: Any, size: int) -> None:
+        """Clear the places of `quotes` that stand behind an odd number of backslashes."""
+        if self._escaped and len(at) and at[0] == 0:  # the block's first byte is
+            quotes[0] = backslashes[0] = False
         self._escaped = False
-        if not len(backslashes):
-            return quotes
-        number = np.arange(len(backslashes))
-        begins = np.diff(backslashes, prepend=-2) != 1
+        places = np.flatnonzero(backslashes)
+        if not len(places):
+            return
+        number = np.arange(len(places))
+        begins = np.diff(at[places], prepend=-2) != 1
         first = np.maximum.accumulate(np.where(begins, number, 0))
-        escaped = backslashes[(number - first) % 2 == 0] + 1
-        self._escaped = bool(escaped[-1] == size)
-        return quotes[~np.isin(quotes, escaped, assume_unique=True)]
+        active = places[(number - first) % 2 == 0]
+        self._escaped = bool(at[active[-1]] == size - 1)
+        following = active[active + 1 < len(at)] + 1
+        quotes[following[at[following] == at[following - 1] + 1]] = False

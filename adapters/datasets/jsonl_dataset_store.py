@@ -147,7 +147,7 @@ def parse_metadata(content: bytes, where: object) -> dict[str, Any]:
     try:
         metadata = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise DataRejectedError(f"is no JSON: {error}", where=where) from error
+        raise DataRejectedError(f"is not JSON: {error}", where=where) from error
     if not isinstance(metadata, dict):
         raise DataRejectedError(f"holds a {type(metadata).__name__}, not an object", where=where)
     return metadata

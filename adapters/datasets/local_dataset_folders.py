@@ -29,7 +29,7 @@ class LocalDatasetFolders:
         missing = [name for name in REQUIRED_FILES if not (dataset_dir / name).is_file()]
         if missing:
             raise MissingFileError(
-                f"is no routing data set: it lacks {', '.join(missing)}",
+                f"is not a routing data set: it lacks {', '.join(missing)}",
                 where=dataset_dir,
                 hint="make one: moe-router generate",
             )

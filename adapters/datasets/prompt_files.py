@@ -38,36 +38,49 @@ class PromptFileReader:
 
     def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
         """Read one file, or standard input for ``-``, line by line; see the port for the contract."""
-        return (routing_text(row.prompt.chat, turn) for _, row in _rows(path))
+        for row in _rows(path):
+            if row.problem is not None:
+                raise DataRejectedError(row.problem.what, where=f"{path}:{row.line}", hint=row.problem.hint)
+            yield routing_text(row.prompt.chat, turn)
 
     def read_prompt_rows(self, path: Path) -> list[PromptRow]:
         """Read one file; see the port for the contract."""
         rows: dict[str, PromptRow] = {}
-        for number, row in _rows(path):
+        for row in _rows(path):
             if row.id in rows:
-                raise DataRejectedError(f"id {row.id!r} comes twice", where=f"{path}:{number}")
+                raise DataRejectedError(f"id {row.id!r} comes twice", where=f"{path}:{row.line}")
             rows[row.id] = row
         return list(rows.values())
 
 
-def _rows(path: Path) -> Iterator[tuple[int, PromptRow]]:
+def _rows(path: Path) -> Iterator[PromptRow]:
     strict, found = path.suffix in (".jsonl", ".json"), False
     for number, raw in enumerate(_lines(path), start=1):
         if not raw.strip():
             continue
-        try:
-            if len(raw.rstrip(b"\n")) > LINE_LIMIT:
-                raise DataRejectedError(
-                    f"is longer than {LINE_LIMIT >> 20} MiB", hint="one prompt a line is expected"
-                )
-            row = _row(_parsed(raw, strict), number, path.parent)
-            routing_text(row.prompt.chat)
-        except DataRejectedError as error:
-            raise DataRejectedError(error.what, where=f"{path}:{number}", hint=error.hint) from error
+        if len(raw.rstrip(b"\n")) > LINE_LIMIT:  # its rest is not worth reading
+            raise DataRejectedError(
+                f"is longer than {LINE_LIMIT >> 20} MiB",
+                where=f"{path}:{number}",
+                hint="one prompt a line is expected",
+            )
         found = True
-        yield number, row
+        yield _row(raw, number, path, strict)
     if not found:
         raise DataRejectedError("holds no prompts", where=path)
+
+
+def _row(raw: bytes, number: int, path: Path, strict: bool) -> PromptRow:
+    """Return the prompt of one line, or what is wrong with it, under its id as far as one can tell."""
+    row_id = str(number)
+    try:
+        row = _parsed(raw, strict)
+        row_id = _id(row, number)
+        prompt = _prompt(row, path.parent)
+        routing_text(prompt.chat)
+    except DataRejectedError as error:
+        return PromptRow(row_id, Prompt(()), number, error)
+    return PromptRow(row_id, prompt, number)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -91,7 +104,7 @@ def _parsed(raw: bytes, strict: bool) -> Any:
         text = raw.decode().strip()
     except UnicodeDecodeError:
         raise DataRejectedError(
-            "is no UTF-8 text", hint="compressed files and other encodings are not read"
+            "is not UTF-8 text", hint="compressed files and other encodings are not read"
         ) from None
     if text[0] not in '{"' and not strict:
         return text
@@ -101,22 +114,28 @@ def _parsed(raw: bytes, strict: bool) -> Any:
         if not strict:
             return text  # plain text that happens to begin with a quotation mark or a brace
         raise DataRejectedError(
-            f"is no JSON value ({error.msg})", hint='one per line is expected: {"prompt": "…"}, or a string'
+            f"is not a JSON value ({error.msg})", hint='one per line is expected: {"prompt": "…"}, or a string'
         ) from None
 
 
-def _row(row: Any, number: int, folder: Path) -> PromptRow:
+def _id(row: Any, number: int) -> str:
+    row_id = row.get("id") if isinstance(row, dict) else None
+    if row_id is None:
+        return str(number)
+    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
+        raise DataRejectedError("the id is neither a string nor a whole number")
+    return str(row_id)
+
+
+def _prompt(row: Any, folder: Path) -> Prompt:
     if isinstance(row, str):
-        return PromptRow(str(number), Prompt(as_chat(row)))
+        return Prompt(as_chat(row))
     if not isinstance(row, dict):
         raise DataRejectedError(f"the row is a {type(row).__name__}, not an object or a string")
-    row_id = number if row.get("id") is None else row["id"]
-    if isinstance(row_id, bool) or not isinstance(row_id, str | int):
-        raise DataRejectedError("the id is no string and no whole number")
     images = row.get("images") or []
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise DataRejectedError("'images' is no list of paths")
-    return PromptRow(str(row_id), Prompt(_chat(row), tuple(folder / image for image in images)))
+        raise DataRejectedError("'images' is not a list of paths")
+    return Prompt(_chat(row), tuple(folder / image for image in images))
 
 
 def _chat(row: dict[str, Any]) -> Chat:

@@ -49,6 +49,10 @@ class RowFile(Protocol):
         """Rows that one further pass may look for; bounds memory."""
         ...
 
+    def known_rows(self) -> int | None:
+        """Return the number of rows where the file tells it without being read, else None."""
+        ...
+
     def locate(self, wanted: Iterator[int]) -> Iterator[Any]:
         """Go over the whole file and yield something for each wanted row (from 0, ascending) to `read` it by."""
         ...

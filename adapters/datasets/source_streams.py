@@ -1,7 +1,7 @@
 """Opening a file of source data: plain, gzip, Zstandard, standard input or a pipe.
 
-Compression is told by the first bytes, not by the suffix. Standard input and pipes can be read only once, so they
-are copied to an unnamed temporary file first.
+Compression is recognised by the first bytes, not by the suffix. Standard input and pipes can be read only once, so
+they are copied to an unnamed temporary file first.
 """
 
 from __future__ import annotations

@@ -81,6 +81,10 @@ class JsonLineRows:
         """How the file and its rows are called."""
         return Origin(self.file.path)
 
+    def known_rows(self) -> int | None:
+        """Return the number of rows if the file tells it; see the protocol."""
+        return None
+
     def locate(self, wanted: Iterator[int]) -> Iterator[_Found]:
         """Find rows in one pass over the bytes; those of a compressed stream are kept in a temporary file."""
         spool = None if self.file.compression is None else _Spool(self.limit)

@@ -30,7 +30,7 @@ class FolderKind:
 
     Attributes:
         name: what it is called, with its article.
-        foreign: returns what in a folder is no part of one, by name; an empty folder holds nothing foreign.
+        foreign: returns what in a folder is not part of one, by name; an empty folder holds nothing foreign.
         hint: what to do when the name is taken, or cannot be written to.
     """
 

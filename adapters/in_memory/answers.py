@@ -60,11 +60,12 @@ class InMemoryAnswerEngine:
         for index in reversed(range(len(requests))):
             yield index, self._refusal(requests[index]) or self._say(requests[index], options)
 
-    def load(self, name: str, folder: Path) -> None:
+    def load(self, name: str, folder: Path) -> tuple[str, ...]:
         """Pretend to hold one more; see the port for the contract."""
         if folder.name in self.unloadable:
             raise LoraAdapterError("does not fit", where=folder)
         self.adapters = (*self.adapters, name)
+        return ()
 
     def unload(self, name: str) -> None:
         """Hold one less."""
@@ -148,9 +149,11 @@ class InMemoryAnswerLog:
 
     Attributes:
         answers: prompt and answer by id, in the order in which they came.
+        errors: why rows have no answer, by id.
     """
 
     answers: dict[str, tuple[str, Answer]] = field(factory=dict)
+    errors: dict[str, MoeRouterError] = field(factory=dict)
     _held: bool = field(default=False, init=False)
 
     def check(self) -> None:
@@ -174,6 +177,10 @@ class InMemoryAnswerLog:
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Keep one answer."""
         self.answers[row_id] = (text, answer)
+
+    def append_error(self, row_id: str, line: int, error: MoeRouterError) -> None:
+        """Keep why a row has no answer."""
+        self.errors[row_id] = error
 
 
 @define(eq=False)

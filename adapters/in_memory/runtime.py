@@ -11,10 +11,10 @@ from attrs import define, field, frozen
 
 @frozen
 class FixedClock:
-    """A :class:`application.ports.Clock` that always tells the same time.
+    """A :class:`application.ports.Clock` that always gives the same time.
 
     Attributes:
-        time: the time it tells; must have a time zone.
+        time: the time it gives; must have a time zone.
     """
 
     time: datetime = datetime(2025, 11, 24, 12, 34, 56, tzinfo=UTC)

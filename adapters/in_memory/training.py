@@ -191,7 +191,7 @@ class RecordingObserver:
     """A :class:`application.ports.TrainingObserver` that remembers every event.
 
     Attributes:
-        events: what was told, in order.
+        events: what was reported, in order.
     """
 
     events: list[TrainingEvent] = field(factory=list)

@@ -19,6 +19,7 @@ def answer_object(answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "tokens": answer.tokens,
         "finish": answer.finish,
+        "weights": answer.weights,
         "decision": None if answer.decision is None else decision_object(answer.decision),
     }
 

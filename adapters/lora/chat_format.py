@@ -50,7 +50,8 @@ def read_prompt(
 ) -> tuple[str, list[int]]:
     """Return a conversation as the model reads it, as text and as token ids.
 
-    What people say is read as text: marks such as ``<|im_start|>`` in it open no turn. See :mod:`text_tokens`.
+    What people say is read as text: marks such as ``<|im_start|>`` in it open no turn, see
+    :mod:`adapters.lora.text_tokens`.
 
     Args:
         tokenizer: with the chat template.
@@ -117,7 +118,7 @@ def _with_calls(message: Message) -> str:
 
 
 def _object(arguments: str) -> Any:
-    """Return the arguments as templates expect them, an object; text that is no JSON stays text."""
+    """Return the arguments as templates expect them, an object; text that is not JSON stays text."""
     try:
         return json.loads(arguments)
     except ValueError:

@@ -14,7 +14,7 @@ import torch
 from attrs import define
 
 
-class _Reached(Exception):  # noqa: N818 - it ends a pass early and is no error
+class _Reached(Exception):  # noqa: N818 - it ends a pass early and is not an error
     """The pass is as deep as it has to be."""
 
 

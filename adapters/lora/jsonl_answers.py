@@ -15,7 +15,7 @@ from adapters.files.locks import locked_file
 from adapters.files.writable import check_writable
 from adapters.lora.answer_json import answer_object
 from application.answering.answers import Answer
-from domain.errors import DataRejectedError, StorageError, TargetExistsError, UsageError
+from domain.errors import DataRejectedError, MoeRouterError, StorageError, TargetExistsError, UsageError
 
 
 @frozen
@@ -26,8 +26,8 @@ class JsonlAnswerLog:
 
     Attributes:
         path: the file; made when the first answer comes.
-        setting: what answers, in a word: router, LoRA adapters and options. Each line says it, and a file that was
-            begun with another is not gone on with.
+        setting: identifies what answers: router, LoRA adapters and options. Each line holds it, and a file that
+            another setting began is refused.
     """
 
     path: Path
@@ -74,9 +74,11 @@ class JsonlAnswerLog:
                 row: Any = orjson.loads(line)
             except orjson.JSONDecodeError:
                 row = None
+            if isinstance(row, dict) and {"id", "error", "line"} <= row.keys():
+                continue
             if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
                 raise DataRejectedError(
-                    "is no answer of this program; nothing was changed",
+                    "is not an answer of this program; nothing was changed",
                     where=f"{self.path}:{number}",
                     hint="write to another --output",
                 )
@@ -89,13 +91,19 @@ class JsonlAnswerLog:
             found[str(row["id"])] = str(row["prompt"])
         if whole < len(content):
             if not content[whole:].startswith(b'{"id":'):
-                raise DataRejectedError("is no file of answers; nothing was changed", where=self.path)
+                raise DataRejectedError("is not a file of answers; nothing was changed", where=self.path)
             os.truncate(self.path, whole)
         return found
 
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Append one line with one write."""
-        row = {"id": row_id, "prompt": text, **answer_object(answer)}
+        self._append({"id": row_id, "prompt": text, **answer_object(answer)})
+
+    def append_error(self, row_id: str, line: int, error: MoeRouterError) -> None:
+        """Append one line that says why a row has no answer."""
+        self._append({"id": row_id, "line": line, "error": error.what, "hint": error.hint})
+
+    def _append(self, row: dict[str, Any]) -> None:
         if self.setting:
             row["setting"] = self.setting
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

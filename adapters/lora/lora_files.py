@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from domain.errors import MissingFileError
-from domain.labels import ADAPTER_NAME
 
-_CONFIG: Final = "adapter_config.json"
-_FILES: Final = (_CONFIG, "adapter_model.safetensors", "system_prompt.txt")
+CONFIG_FILE: Final = "adapter_config.json"
+WEIGHTS_FILE: Final = "adapter_model.safetensors"
+SYSTEM_FILE: Final = "system_prompt.txt"
+
+_FILES: Final = (CONFIG_FILE, WEIGHTS_FILE, SYSTEM_FILE, "tokenizer.json", "chat_template.jinja")
+_CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 
 
 def folders_in(folder: Path) -> dict[str, Path]:
@@ -23,7 +27,7 @@ def folders_in(folder: Path) -> dict[str, Path]:
         raise MissingFileError("no such folder", where=folder, hint="it is to hold one folder per LoRA adapter")
     found = {path.name: path for path in sorted(folder.iterdir()) if _is_candidate(path)}
     if not found:
-        hint = "this looks like one adapter: --lora NAME=PATH" if (folder / _CONFIG).exists() else None
+        hint = "this looks like one adapter: --lora NAME=PATH" if (folder / CONFIG_FILE).exists() else None
         raise MissingFileError("holds no folder of a LoRA adapter", where=folder, hint=hint)
     return found
 
@@ -49,14 +53,30 @@ def contents(folders: Mapping[str, Path]) -> dict[str, str]:
     return {name: _content(folder) for name, folder in sorted(folders.items())}
 
 
+def newest_checkpoint(folder: Path) -> Path:
+    """Return the folder itself, or its newest ``checkpoint-<step>`` when only such folders hold a LoRA adapter."""
+    if (folder / CONFIG_FILE).exists() or (folder / WEIGHTS_FILE).exists() or not folder.is_dir():
+        return folder
+    steps = {
+        int(match[1]): path
+        for path in folder.iterdir()
+        if (match := _CHECKPOINT.fullmatch(path.name)) and (path / CONFIG_FILE).exists()
+    }
+    return steps[max(steps)] if steps else folder
+
+
 def _is_candidate(path: Path) -> bool:
-    return path.is_dir() and ADAPTER_NAME.fullmatch(path.name) is not None and any(path.glob("adapter_*"))
+    """Whether a folder is meant as a LoRA adapter: a damaged one, or one whose name is not allowed, included."""
+    return path.is_dir() and not path.name.startswith(".") and any(newest_checkpoint(path).glob("adapter_*"))
 
 
 def _content(folder: Path) -> str:
     digest = hashlib.sha256()
+    folder = newest_checkpoint(folder)
     for name in _FILES:
         try:
+            if not (folder / name).is_file():  # a pipe would wait for ever
+                continue
             with (folder / name).open("rb") as file:
                 digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         except OSError:

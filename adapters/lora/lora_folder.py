@@ -15,10 +15,8 @@ import torch
 from safetensors.torch import save
 
 from adapters.files.staged_folder import FolderKind, other_entries, staged_folder
+from adapters.lora.lora_files import CONFIG_FILE, SYSTEM_FILE, WEIGHTS_FILE
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-SYSTEM_FILE = "system_prompt.txt"
 FINGERPRINT_KEY = "base_fingerprint"
 """Metadata key in the weights file: the base model that the LoRA adapter was trained on."""
 

@@ -9,7 +9,7 @@ from textwrap import shorten
 from typing import Any
 
 import torch
-from attrs import define, field
+from attrs import define, evolve, field
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from adapters.base_model.length_batches import length_sorted_batches
@@ -17,14 +17,15 @@ from adapters.base_model.peft_bypass import bare_base
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.base_model.transformers_quiet import quiet_transformers
 from adapters.lora.generation_control import AnswerRow, EndOfRow, RowDraws, row_seed
+from adapters.lora.lora_files import newest_checkpoint
 from adapters.lora.mixed_batch import mixed_batch
-from adapters.lora.peft_loading import inject, inner_name, remove
-from adapters.lora.vision_inputs import vision_inputs
+from adapters.lora.peft_loading import BaseWatch, inject, inner_name, remove, runs_alone
+from adapters.lora.vision_inputs import vision_inputs, without_places
 from adapters.lora.voices import Voice, base_voice, read_voice
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import GenerationOptions
 from domain.chats import as_chat, routing_text
-from domain.errors import DataRejectedError, MoeRouterError, TooLongError, UsageError
+from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, TooLongError, UsageError
 
 CPU_TOKEN_BUDGET = 4096
 GPU_TOKEN_BUDGET = 65536
@@ -55,6 +56,8 @@ class PeftEngine:
     token_budget: int | None = None
     _model: Any = field(init=False, repr=False)
     _bare: Voice = field(init=False, repr=False)
+    _watch: BaseWatch = field(init=False, repr=False)
+    _spoilt: str | None = field(default=None, init=False, repr=False)
     _voices: dict[str, Voice] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -68,6 +71,7 @@ class PeftEngine:
             raise DataRejectedError("this base model cannot generate answers", where=self.base.info.name)
         self._model = self.base.model
         self._bare = base_voice(self.base)
+        self._watch = BaseWatch.of(self.base.model)
         self.base.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         for name, folder in self.folders.items():
             self.load(name, folder)
@@ -87,13 +91,20 @@ class PeftEngine:
         """The token that fills short rows; it is masked, so that any will do that the model knows."""
         return self._bare.pad
 
-    def load(self, name: str, folder: Path) -> None:
+    def load(self, name: str, folder: Path) -> tuple[str, ...]:
         """Put one LoRA adapter into the base model; see the port for the contract."""
-        voice = read_voice(self._bare, folder)
+        place = newest_checkpoint(folder)
+        voice = read_voice(self._bare, place)
         voice.prompt(as_chat(PROBE_PROMPT))
         with self.base.lock:
-            self._model = inject(self._model, name, folder)
-        self._voices[name] = voice
+            self._model = inject(self._model, name, place)
+            changed = self._watch.changed(self.base.model)
+            alone = runs_alone(self._model, name)
+        if changed:
+            self._spoilt = f"LoRA adapter {name} has changed the base model's {changed}: it cannot be used any more"
+            raise LoraAdapterError(self._spoilt, where=folder)
+        self._voices[name] = evolve(voice, mixes=alone is None)
+        return (*voice.notes, *((f"{alone}: it answers in batches of its own, more slowly",) if alone else ()))
 
     def unload(self, name: str) -> None:
         """Take one LoRA adapter out again; see the port for the contract."""
@@ -109,12 +120,16 @@ class PeftEngine:
             DataRejectedError: the base model cannot take it.
             MissingFileError: an image that is not there.
         """
+        if self._spoilt:
+            raise DataRejectedError(self._spoilt)
         voice = self._voice(request.adapter)
-        text, ids = voice.prompt(request.chat)
         beside: dict[str, torch.Tensor] = {}
         if request.images:
             beside = vision_inputs(self.base, voice.chat(request.chat), request.images)
             ids = beside.pop("input_ids")[0].tolist()
+            text = str(ids)
+        else:
+            text, ids = voice.prompt(without_places(self.base, request.chat))
         self._check_length(len(ids), request, options)
         return AnswerRow(
             request.adapter, ids, options, voice.answer(options), row_seed(options.seed, text), voice.mixes, beside
@@ -138,6 +153,8 @@ class PeftEngine:
     def run(self, rows: Sequence[AnswerRow], stopped: Stopped | None = None) -> None:
         """Run rows that can share a batch (neighbours have the same adapter) until all their answers have ended.
 
+        Each row's answer knows its own end, so that the model is given no end mark.
+
         Args:
             rows: the rows; one with images, or of a LoRA adapter that does not mix, only with its like.
             stopped: hears of every token.
@@ -147,7 +164,6 @@ class PeftEngine:
             "generation_config": GenerationConfig(  # type: ignore[no-untyped-call]
                 max_new_tokens=max(row.options.max_new_tokens for row in rows),
                 do_sample=False,  # draws are made by RowDraws, row by row
-                eos_token_id=sorted(frozenset().union(*(row.answer.ends for row in rows))) or None,
                 pad_token_id=self.pad_id,
             ),
             "logits_processor": LogitsProcessorList([RowDraws(rows)]),

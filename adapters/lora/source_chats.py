@@ -21,7 +21,7 @@ def read_chats(path: Path) -> list[Chat]:
 
     Raises:
         MissingFileError: no such file.
-        DataRejectedError: a line is no conversation (the message names it), or none has an answer.
+        DataRejectedError: a line is not a conversation (the message names it), or none has an answer.
     """
     try:
         lines = path.read_bytes().split(b"\n")

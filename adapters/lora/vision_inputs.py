@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attrs import evolve
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.lora.chat_format import apply_template, read_prompt
 from domain.chats import Chat
 from domain.errors import DataRejectedError, MissingFileError, UsageError
+from domain.turns import strip_media
 
 IMAGE = "<image>"
 """Marks in a user's words where an image goes, as in LLaMA-Factory's data."""
@@ -31,7 +33,7 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
     Raises:
         UsageError: the base model sees no images.
         MissingFileError: no such image.
-        DataRejectedError: a file is no image, or the base model's folder has no image processor or template.
+        DataRejectedError: a file is not an image, or the base model's folder has no image processor or template.
     """
     where = f"base model {base.info.name}"
     merge = getattr(getattr(base.model.config, "vision_config", None), "spatial_merge_size", None)
@@ -39,7 +41,7 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
     if base.kind != "vision-language":
         raise UsageError(f"{where} sees no images", hint="leave --image out")
     if merge is None or token is None:
-        raise UsageError(f"{where} is no Qwen-VL model; images are not supported for others")
+        raise UsageError(f"{where} is not a Qwen-VL model; images are supported for those only")
     pictures = [_open(path) for path in images]
     processed = _processor(base, where)(images=pictures, return_tensors="pt")
     counts = (processed["image_grid_thw"].prod(dim=1) // merge**2).tolist()
@@ -53,6 +55,21 @@ def vision_inputs(base: LoadedBase, chat: Chat, images: Sequence[Path]) -> dict[
         "image_grid_thw": processed["image_grid_thw"],  # (images, 3)
     }
     return {name: value.to(base.device) for name, value in inputs.items()}
+
+
+def without_places(base: LoadedBase, chat: Chat) -> Chat:
+    """Return a chat that came without images for a base model that sees none: ``<image>`` in it says nothing.
+
+    Raises DataRejectedError where the base model sees images, and one was meant to be here.
+    """
+    if not any(message.role == "user" and IMAGE in message.content for message in chat):
+        return chat
+    if base.kind == "vision-language":
+        raise DataRejectedError(f"the prompt has a place for an image ({IMAGE}), and no image came")
+    return tuple(
+        evolve(message, content=strip_media(message.content)) if message.role == "user" else message
+        for message in chat
+    )
 
 
 def _text(base: LoadedBase, chat: Chat, n_images: int, where: str) -> str:
@@ -107,7 +124,7 @@ def _open(path: Path) -> Any:
     except FileNotFoundError as error:
         raise MissingFileError("no such image", where=path) from error
     except (UnidentifiedImageError, OSError) as error:
-        raise DataRejectedError(f"is no image that can be read: {error}", where=path) from error
+        raise DataRejectedError(f"cannot be read as an image: {error}", where=path) from error
 
 
 def _processor(base: LoadedBase, where: str) -> Any:

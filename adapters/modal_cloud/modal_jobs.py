@@ -52,7 +52,7 @@ class PreemptionStormError(RemoteError):
 
 @frozen
 class StartedCall:
-    """A call that goes on without us.
+    """A call that runs on when this process ends.
 
     Attributes:
         call_id: id of the function call.

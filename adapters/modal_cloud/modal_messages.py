@@ -88,11 +88,11 @@ class QueueObserver:
 
 @frozen(eq=False)
 class Relay:
-    """Repeats here what a container tells: training events and progress.
+    """Repeats here what a container reports: training events and progress.
 
     Attributes:
         progress: shows the container's progress.
-        observer: hears the container's training events, or None.
+        observer: receives the container's training events, or None.
     """
 
     progress: ProgressReporter

@@ -23,7 +23,7 @@ WIRE_VERSION: Final = 4
 
 
 class RemoteBugError(Exception):
-    """An exception in a container that is no user's error; the remote log has its traceback."""
+    """An exception in a container that is not the user's error; the remote log has its traceback."""
 
 
 def _converter() -> cattrs.Converter:

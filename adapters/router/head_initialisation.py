@@ -92,21 +92,25 @@ def linear_start(problem: HeadProblem, like: HeadSettings | None = None) -> Star
     labels, width, outputs = problem.train.labels, train.shape[1], problem.n_labels + 1
     with one_thread():
         penalty = like.penalty if like else _linear_penalty(problem, train)
-        design = train.astype(np.float64) / np.sqrt(width)
+        constant = np.ones((len(train), 1))  # its weight is the bias
+        design = np.concatenate([train.astype(np.float64) / np.sqrt(width), constant], axis=1)
         if len(design) <= width:
-            primal = design.T @ solve(design @ design.T, labels, outputs, penalty)  # (F, K)
+            primal = design.T @ solve(design @ design.T, labels, outputs, penalty)  # (F + 1, K)
         else:
             weighted = design.T * row_weights(labels)
-            primal = np.linalg.solve(weighted @ design + penalty * np.eye(width), weighted @ targets(labels, outputs))
-        weight = primal.T / np.sqrt(width)  # (K, F)
-        scale = _scale(problem, val @ weight.T, like)
-    return StartingPoint(train, val, fixed, _affine(scale * weight), HeadSettings(penalty, 0.0, scale))
+            primal = np.linalg.solve(
+                weighted @ design + penalty * np.eye(width + 1), weighted @ targets(labels, outputs)
+            )
+        weight, bias = primal[:-1].T / np.sqrt(width), primal[-1]  # (K, F), (K,)
+        scale = _scale(problem, val @ weight.T + bias, like)
+    weights = _affine(scale * weight) | {"head.bias": (scale * bias).astype(np.float32)}
+    return StartingPoint(train, val, fixed, weights, HeadSettings(penalty, 0.0, scale))
 
 
 def _linear_penalty(problem: HeadProblem, train: np.ndarray) -> float:
     rows = balanced_rows(problem.train.labels, MAX_EXACT_ROWS)
     some = train[rows].astype(np.float64)
-    kernel = some @ some.T / train.shape[1]
+    kernel = some @ some.T / train.shape[1] + 1.0
     return leave_one_out(kernel, *_judged(problem, rows), LINEAR_PENALTIES, _groups(problem, rows)).penalty
 
 

@@ -56,7 +56,9 @@ class NumpyRouterCalibrator:
         ]
         fit = fit_thresholds(rows, target_error)
         texts = tuple(router.known.texts[row] for row in kept.tolist())
-        return Calibration(temperature, fit.thresholds, bank.tensors(), texts, trade_off(rows), fit.notes)
+        return Calibration(
+            temperature, fit.thresholds, bank.tensors(), texts, trade_off(rows, target_error), fit.notes
+        )
 
 
 @frozen(eq=False)

@@ -48,7 +48,7 @@ def sample_source(name: str) -> Path:
     return Path(str(files(__name__))) / f"{name}.jsonl"
 
 
-def sample_strangers(*, held_out: bool = False) -> Path:
+def sample_out_of_scope(*, held_out: bool = False) -> Path:
     """Return the path of the packaged prompts that belong to none of the adapters, a text file of one per line.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
@@ -41,6 +41,21 @@ class AnswerFileRequest:
 
 
 @frozen
+class FailedRow:
+    """A row without an answer.
+
+    Attributes:
+        id: its id.
+        line: its line in the file, from 1.
+        error: why.
+    """
+
+    id: str
+    line: int
+    error: MoeRouterError
+
+
+@frozen
 class AnswerFileReport:
     """What a run over a file of prompts did.
 
@@ -50,6 +65,7 @@ class AnswerFileReport:
         by_adapter: answers of this run by who gave them; the bare base model is "base".
         fallbacks: answers of this run that are not the router's confident choice.
         tokens: tokens that this run generated.
+        failed: rows that no answer could be given to, in file order.
     """
 
     total: int
@@ -57,6 +73,7 @@ class AnswerFileReport:
     by_adapter: dict[str, int]
     fallbacks: int
     tokens: int
+    failed: tuple[FailedRow, ...] = ()
 
 
 @frozen(eq=False)
@@ -77,38 +94,50 @@ class AnswerFile:
     progress: ProgressReporter
 
     def __call__(self, request: AnswerFileRequest) -> AnswerFileReport:
-        """Answer the file.
+        """Answer the file; a row that cannot be answered is kept as an error and touches no other.
 
         Raises:
-            DataRejectedError: a row is no prompt, or was answered before with another text.
+            DataRejectedError: no row is a prompt, a row was answered before with another text, or an id comes twice.
             UsageError: no answer can be kept.
             TargetExistsError: another run is answering into the same place.
             MissingFileError, StorageError: as the ports say.
         """
-        rows = self.rows.read_prompt_rows(request.source)
+        every = self.rows.read_prompt_rows(request.source)
+        rows = [row for row in every if row.problem is None]
+        if not rows and (problem := every[0].problem) is not None:
+            raise DataRejectedError(problem.what, where=f"{request.source}:{every[0].line}", hint=problem.hint)
         self.log.check()
         with self.log.held():
-            return self._answer(rows, self._answered(rows, request.source), request)
+            report = self._answer(rows, self._answered(rows, request.source), request)
+            unread = [FailedRow(row.id, row.line, row.problem) for row in every if row.problem is not None]
+            for row in unread:
+                self.log.append_error(row.id, row.line, row.error)
+        failed = sorted((*report.failed, *unread), key=lambda row: row.line)
+        return evolve(report, total=len(every), failed=tuple(failed))
 
     def _answer(
         self, rows: Sequence[PromptRow], done: frozenset[int], request: AnswerFileRequest
     ) -> AnswerFileReport:
         by_adapter: dict[str, int] = {}
+        failed = []
         fallbacks = tokens = 0
         if len(done) < len(rows):
             answer_prompts = self.answering()
             asked = AnswerRequest(tuple(row.prompt for row in rows), request.options, request.policy, done)
             with self.progress.track("Answering prompts", len(rows) - len(done)) as task:
                 for index, answer in answer_prompts.stream(asked):
+                    row = rows[index]
                     if isinstance(answer, MoeRouterError):
-                        raise answer
-                    self.log.append(rows[index].id, routing_text(rows[index].prompt.chat), answer)
-                    name = answer.adapter or "base"
-                    by_adapter[name] = by_adapter.get(name, 0) + 1
-                    fallbacks += answer.fallback is not None
-                    tokens += answer.tokens
+                        self.log.append_error(row.id, row.line, answer)
+                        failed.append(FailedRow(row.id, row.line, answer))
+                    else:
+                        self.log.append(row.id, routing_text(row.prompt.chat), answer)
+                        name = answer.adapter or "base"
+                        by_adapter[name] = by_adapter.get(name, 0) + 1
+                        fallbacks += answer.fallback is not None
+                        tokens += answer.tokens
                     task.advance()
-        return AnswerFileReport(len(rows), len(done), by_adapter, fallbacks, tokens)
+        return AnswerFileReport(len(rows), len(done), by_adapter, fallbacks, tokens, tuple(failed))
 
     def _answered(self, rows: Sequence[PromptRow], source: Path) -> frozenset[int]:
         """Return the positions of the rows that an earlier run has answered."""

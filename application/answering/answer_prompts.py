@@ -59,11 +59,13 @@ class AnswerPrompts:
         route: routes prompts on the base model's own states.
         engine: generates answers.
         refused: LoRA adapters that the engine does not hold because a check refused them, and why.
+        weights: hash of each LoRA adapter's weights, as far as known.
     """
 
     route: RoutePrompts
     engine: AnswerEngine
     refused: Mapping[str, str] = field(factory=dict)
+    weights: Mapping[str, str] = field(factory=dict)
 
     def __call__(self, request: AnswerRequest) -> list[Answer]:
         """Return one answer per prompt, in order; raises the first error that stands in place of one."""
@@ -113,7 +115,7 @@ class AnswerPrompts:
             if isinstance(generation, MoeRouterError):
                 yield index, generation
             else:
-                yield index, _answer(routed[index], generation)
+                yield index, self._answer(routed[index], generation)
 
     def _route(self, prompts: Sequence[Prompt], policy: AnswerPolicy) -> list[_Routed | MoeRouterError]:
         """Route all at once; when that fails each alone, so that one bad prompt decides for itself only."""
@@ -145,13 +147,14 @@ class AnswerPrompts:
             return type(error)(error.what, where=f"prompt {shown!r}", hint=error.hint)
         return _Routed(decision, speaker)
 
-
-def _answer(routed: _Routed, generation: Generation) -> Answer:
-    return Answer(
-        routed.decision,
-        routed.speaker.adapter,
-        routed.speaker.fallback,
-        generation.text,
-        generation.tokens,
-        generation.finish,
-    )
+    def _answer(self, routed: _Routed, generation: Generation) -> Answer:
+        adapter = routed.speaker.adapter
+        return Answer(
+            routed.decision,
+            adapter,
+            routed.speaker.fallback,
+            generation.text,
+            generation.tokens,
+            generation.finish,
+            self.weights.get(adapter or ""),
+        )

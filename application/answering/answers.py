@@ -35,6 +35,8 @@ class Answer:
         text: what was said.
         tokens: generated tokens.
         finish: why it ended.
+        weights: hash of the weights of the LoRA adapter that answered, as the doctor shows it; None for the base
+            model, or where it is not known.
     """
 
     decision: RoutingDecision | None
@@ -43,3 +45,4 @@ class Answer:
     text: str
     tokens: int
     finish: Finish
+    weights: str | None = None

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from application.ports.answering import LoraHost, LoraProbe
 from application.ports.lora import LoraInspector
 from domain.errors import LoraAdapterError, MoeRouterError
+from domain.labels import check_adapter_name
 from domain.lora import LoraFacts, effect_problems, find_problems, find_warnings
 
 
@@ -65,6 +66,11 @@ class LoraCheck:
         """The LoRA adapters that are not sound, each with its first problem."""
         return {each.name: each.problems[0] for each in self.diagnoses if not each.sound}
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """The hash of each sound LoRA adapter's weights, 64 hexadecimal digits."""
+        return {each.name: each.facts.sha256 for each in self.diagnoses if each.sound and each.facts}
+
     def require_sound(self) -> None:
         """Raise LoraAdapterError that names every refused LoRA adapter with its first problem."""
         bad = [each for each in self.diagnoses if not each.sound]
@@ -105,6 +111,7 @@ class CheckLoraAdapters:
 
     def _read(self, name: str, folder: Path) -> LoraDiagnosis:
         try:
+            check_adapter_name(name)
             facts = self.inspector.inspect(folder)
         except MoeRouterError as error:
             hint = f" ({error.hint})" if error.hint else ""
@@ -115,10 +122,10 @@ class CheckLoraAdapters:
 
     def _loaded(self, diagnosis: LoraDiagnosis) -> LoraDiagnosis:
         try:
-            self.host.load(diagnosis.name, diagnosis.folder)
+            notes = self.host.load(diagnosis.name, diagnosis.folder)
         except MoeRouterError as error:
             return evolve(diagnosis, problems=(error.what,))
-        return diagnosis
+        return evolve(diagnosis, warnings=(*diagnosis.warnings, *notes))
 
 
 def _probed(diagnoses: Mapping[str, LoraDiagnosis], probe: LoraProbe) -> dict[str, LoraDiagnosis]:

@@ -1,1 +1,1 @@
-"""Routing data sets: making them, growing them, checking them, and sending them to remote volumes."""
+"""Routing data sets: making them, growing them, checking them, and looking into them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from application.datasets.generation import GenerateRequest
+from application.datasets.dataset_request import GenerateRequest
 from domain.datasets import SourceAccount
 from domain.printable import printable
 from domain.samples import RoutingSample

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from application.datasets.generation import GenerateRequest, ValidatedSource
+from application.datasets.dataset_request import GenerateRequest, ValidatedSource
 from domain.conversations import Layout, RejectReason, RowFormat
 from domain.datasets import SCHEMA_VERSION, SourceAccount
 from domain.errors import DataRejectedError

@@ -10,8 +10,8 @@ from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
 from application.datasets.dataset_metadata import dataset_metadata
+from application.datasets.dataset_request import GenerateReport, GenerateRequest, ValidatedSource
 from application.datasets.draw_balanced import Balanced, draw_balanced
-from application.datasets.generation import GenerateReport, GenerateRequest, ValidatedSource
 from application.datasets.validate_sources import validate_source
 from application.ports.datasets import DatasetStore, ReservedDataset, Source, SourceReader
 from application.ports.runtime import Clock, ProgressReporter

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
 from application.datasets.dataset_metadata import account_from_json, dataset_metadata, format_from_json, turn_of
+from application.datasets.dataset_request import GenerateRequest
 from application.datasets.draw_balanced import draw_balanced
-from application.datasets.generation import GenerateRequest
 from application.ports.datasets import DatasetReader, DatasetStore, Source, SourceReader
 from application.ports.runtime import Clock
 from domain.datasets import RejectedLine, RoutingDataset, SourceAccount
@@ -59,7 +60,7 @@ class ExistingDataset:
 
     Attributes:
         path: its folder.
-        request: the request, as far as its metadata tells.
+        request: the request, as far as its metadata says.
         splits: its rows.
         accounts: what became of the lines of each source, in label order.
     """
@@ -118,7 +119,7 @@ class AddToDataset:
             shuffle(mixed, seeded(old.request.seed, "order", split, source.adapter))
             splits[split] = tuple(mixed)
         request = evolve(old.request, sources=(*old.request.sources, source), tool_version=tool_version)
-        path, reused = _store(
+        path, reused = store_grown(
             self.store,
             self.clock,
             request,
@@ -172,7 +173,7 @@ class RemoveFromDataset:
             for split, rows in old.splits.items()
         }
         accounts = tuple(account for label, account in enumerate(old.accounts) if label != gone)
-        path, reused = _store(self.store, self.clock, request, splits, accounts, output_dir, old.path, ())
+        path, reused = store_grown(self.store, self.clock, request, splits, accounts, output_dir, old.path, ())
         removed = {split: len(rows) - len(splits[split]) for split, rows in old.splits.items()}
         return GrownDataset(path, request.labels, _counts(splits), removed, reused=reused)
 
@@ -224,7 +225,7 @@ def _prefix(origin: Path, request: GenerateRequest) -> str:
     return timed[1] if timed else origin.name
 
 
-def _store(
+def store_grown(
     store: DatasetStore,
     clock: Clock,
     request: GenerateRequest,
@@ -233,10 +234,14 @@ def _store(
     output_dir: Path | None,
     origin: Path,
     rejects: tuple[RejectedLine, ...],
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Path, bool]:
-    """Store the data set; return its folder, and whether it was there already."""
+    """Store a data set that was made of the one at `origin`; return its folder, and whether it was there already.
+
+    `more` comes to the metadata.
+    """
     now = clock.now()
-    metadata = {**dataset_metadata(request, now, splits, accounts, ()), "grown_from": str(origin)}
+    metadata = {**dataset_metadata(request, now, splits, accounts, ()), "grown_from": str(origin), **more}
     for candidate in [output_dir] if output_dir else store.data_sets_in(origin.parent):
         if _is_same(store, candidate, metadata, splits):
             return candidate, True

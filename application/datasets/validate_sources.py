@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from application.datasets.dataset_request import ValidatedSource
 from application.datasets.draw_balanced import RejectLog
-from application.datasets.generation import ValidatedSource
 from application.ports.datasets import ParsedLine, Source
 from domain.conversations import Rejection
 from domain.datasets import RejectedLine

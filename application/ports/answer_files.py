@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from application.answering.answers import Answer, Prompt
+from domain.errors import MoeRouterError
 
 
 @frozen
@@ -19,21 +20,25 @@ class PromptRow:
     Attributes:
         id: what the answer is found by: the row's own ``id``, else its line number.
         prompt: what to answer.
+        line: number of its line in the file, from 1.
+        problem: why the row is no prompt; None for all others. The prompt is then an empty conversation.
     """
 
     id: str
     prompt: Prompt
+    line: int = field(default=0, eq=False)
+    problem: MoeRouterError | None = field(default=None, eq=False)
 
 
 class PromptRowReader(Protocol):
     """Reads a file of prompts to answer."""
 
     def read_prompt_rows(self, path: Path) -> list[PromptRow]:
-        """Return the rows in file order, at least one, their ids unique.
+        """Return the rows in file order, at least one, their ids unique; those that are no prompts say why.
 
         Raises:
             MissingFileError: no such file.
-            DataRejectedError: a row is no prompt, or an id comes twice; the message names file and line.
+            DataRejectedError: an id comes twice; the message names file and line.
         """
         ...
 
@@ -62,11 +67,15 @@ class AnswerLog(Protocol):
         """Return the prompt's routing text of every answer that is kept, by its id.
 
         Raises:
-            DataRejectedError: what is there are no answers, or answers by something else; nothing was changed.
+            DataRejectedError: it is not a file of answers, or something else answered; nothing was changed.
             StorageError: the file system refused.
         """
         ...
 
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Keep one answer to the prompt whose routing text is `text`; raises StorageError."""
+        ...
+
+    def append_error(self, row_id: str, line: int, error: MoeRouterError) -> None:
+        """Keep why a row has no answer; it is not finished by that, so the next run tries again."""
         ...

@@ -167,8 +167,11 @@ class LoraProbe(Protocol):
 class LoraHost(LoraProbe, Protocol):
     """A base model that takes LoRA adapters one by one, and can lose each again."""
 
-    def load(self, name: str, folder: Path) -> None:
+    def load(self, name: str, folder: Path) -> tuple[str, ...]:
         """Take one LoRA adapter, so that it can answer; nothing is changed when that fails.
+
+        Returns:
+            What a person should know of how it answers: in a way of its own, or more slowly than others.
 
         Raises:
             LoraAdapterError: its weights do not go where its configuration says, or it cannot answer a plain prompt.

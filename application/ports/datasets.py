@@ -174,7 +174,7 @@ class DatasetReader(RowReader, Protocol):
 
         Raises:
             MissingFileError: there is none.
-            DataRejectedError: it is no JSON object.
+            DataRejectedError: it is not a JSON object.
         """
         ...
 
@@ -201,7 +201,7 @@ class DatasetStore(DatasetReader, Protocol):
             replace: on commit, replace the data set that is there, as a whole.
 
         Raises:
-            TargetExistsError: the name is taken (and says whether `replace` would help), or what is there is no
+            TargetExistsError: the name is taken (and says whether `replace` would help), or what is there is not a
                 data set and must not be replaced.
             StorageError: the file system refused.
         """

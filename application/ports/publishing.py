@@ -96,5 +96,5 @@ class RemoteDatasetStore(Protocol):
         ...
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Delete files; one that is not there is no error."""
+        """Delete files; one that is not there is not an error."""
         ...

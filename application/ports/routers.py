@@ -46,7 +46,7 @@ class RouterStore(Protocol):
 
         Raises:
             UsageError: `target` does not name a form that this store can write, or a place that it can write to.
-            TargetExistsError: what is there is no router and is not replaced.
+            TargetExistsError: what is there is not a router and is not replaced.
             StorageError: the file system cannot take anything now.
         """
         ...
@@ -72,7 +72,7 @@ class RouterStore(Protocol):
 
         Raises:
             MissingFileError: nothing is there.
-            RouterFileError: what is there is damaged, incomplete, unsafe or no router.
+            RouterFileError: what is there is damaged, incomplete, unsafe or not a router.
         """
         ...
 

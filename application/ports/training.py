@@ -70,7 +70,7 @@ class TrainReport:
 
 
 class TrainingObserver(Protocol):
-    """Hears what happens during training. Never fails the run."""
+    """Receives the events of a training run. Never fails the run."""
 
     def on_event(self, event: TrainingEvent) -> None:
         """Take note of one event; events come in order."""

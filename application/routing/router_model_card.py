@@ -41,8 +41,8 @@ should. It is a {card.head} head on pooled hidden states of the base model; it w
 | made | {card.created_at}, version {card.tool_version}, seed {card.seed} |
 | sha256 | `{sha256}` |
 
-The file keeps training and validation prompts, in clear, to tell strange prompts and to show the nearest ones: do not
-publish it when they must stay private.
+The file keeps training and validation prompts, as plain text, to tell what is out of scope and to show the nearest
+ones: do not publish it when they must stay private.
 
 ```bash
 pip install moe-lora-router

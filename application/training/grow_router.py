@@ -112,8 +112,8 @@ class GrowRouter:
             observer.on_event(
                 Noted(
                     f"warning: the old router knows {old.card.n_out_of_scope} out-of-scope examples, but its file does "
-                    "not keep their texts: the new one knows none, and refuses fewer prompts that belong to no adapter "
-                    "(give the file again with --out-of-scope)"
+                    "not keep their texts: the new one knows none, and refuses fewer prompts that belong to no "
+                    "adapter (give the file again with --out-of-scope)"
                 )
             )
         training = self.trainer.train(_job(request, old), observer)

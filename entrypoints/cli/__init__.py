@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "route": ("route", "Decide which adapter should answer, and explain why."),
     "infer": ("infer", "Answer prompts with the LoRA adapter that the router picks."),
     "serve": ("serve", "Serve an endpoint that picks the adapter: here, or in front of another server."),
+    "drift": ("drift", "Tell from a server's log whether its traffic has moved, and what it refuses."),
+    "learn": ("learn", "Make a larger data set out of the feedback in a server's log."),
     "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),
     "add-adapter": ("add_adapter", "Teach a router one adapter more, and report what that does to the others."),
     "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),

@@ -9,7 +9,7 @@ import click
 from entrypoints.reports.printing import print_json
 
 if TYPE_CHECKING:
-    from application.datasets.list_datasets import PublishedDataset
+    from application.publishing.list_datasets import PublishedDataset
     from entrypoints.bootstrap import Application
 
 

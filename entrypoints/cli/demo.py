@@ -66,7 +66,7 @@ def _heading(console: Console, number: int, text: str) -> None:
 def _generate(app: Application, console: Console, target: Path) -> Path:
     """Draw a balanced routing data set out of the packaged source data."""
     from adapters.sample_sources import sample_sources
-    from application.datasets.generation import GenerateRequest
+    from application.datasets.dataset_request import GenerateRequest
     from application.ports.datasets import Source
 
     _heading(console, 1, "A routing data set out of the adapters' own training data")
@@ -83,7 +83,7 @@ def _generate(app: Application, console: Console, target: Path) -> Path:
 
 def _train(app: Application, console: Console, dataset: Path, folder: Path) -> Path:
     """Train a router on the frozen base model's hidden states."""
-    from adapters.sample_sources import sample_strangers
+    from adapters.sample_sources import sample_out_of_scope
     from entrypoints.backend import Where
     from entrypoints.reports.training import TrainingLines
     from entrypoints.settings import DataFiles, Training
@@ -91,7 +91,7 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
     _heading(console, 2, "A router on the frozen base model's hidden states")
     request = Training(
         DataFiles(dataset),
-        out_of_scope=sample_strangers(),
+        out_of_scope=sample_out_of_scope(),
         router_out=folder / "router-head.safetensors",
         log_dir=folder / "tensorboard",
     )
@@ -108,14 +108,14 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
 
 def _evaluate(app: Application, console: Console, dataset: Path, router: Path, folder: Path) -> None:
     """Score it on prompts that neither training nor validation has seen."""
-    from adapters.sample_sources import sample_strangers
+    from adapters.sample_sources import sample_out_of_scope
     from entrypoints.backend import Evaluation, Where
     from entrypoints.reports.evaluation import as_values
     from entrypoints.reports.printing import json_bytes
     from entrypoints.settings import DataFiles
 
     _heading(console, 3, "Its score on held-out prompts")
-    asked = Evaluation(router, DataFiles(dataset), out_of_scope=sample_strangers(held_out=True), robustness=False)
+    asked = Evaluation(router, DataFiles(dataset), out_of_scope=sample_out_of_scope(held_out=True), robustness=False)
     report = app.backend(Where()).evaluate(asked)
     app.write_file(folder / "router-eval.json", json_bytes(as_values(report)))
     figures = report.figures
@@ -125,12 +125,12 @@ def _evaluate(app: Application, console: Console, dataset: Path, router: Path, f
         console.print(
             f"  {one.adapter:<16} precision {one.precision:.3f}  recall {one.recall:.3f}  ({one.support} prompts)"
         )
-    strangers = report.out_of_scope
-    assert strangers is not None  # they were asked for
+    found = report.out_of_scope
+    assert found is not None  # they were asked for
     console.print(
         f"  answers {figures.coverage:.0%} of these prompts, {figures.selective_accuracy:.1%} of them rightly; "
-        f"refuses {strangers.refused:.0%} of {strangers.total} prompts that belong to no adapter "
-        f"(AUROC {strangers.auroc:.3f})"
+        f"refuses {found.refused:.0%} of {found.total} prompts that belong to no adapter "
+        f"(AUROC {found.auroc:.3f})"
     )
 
 

@@ -31,7 +31,7 @@ def command(
     NAME is a router file (it ends in .safetensors or .pt, for example router-head.safetensors) or else a data set
     (for example routing_latest). Without TARGET a router lands in the current folder, a data set in datasets/NAME.
     """
-    from application.datasets.download import DownloadRequest
+    from application.publishing.download import DownloadRequest
 
     is_router = name.endswith(ROUTER_SUFFIXES)
     where = volume or ("routing-output" if is_router else "moe-lora-data")

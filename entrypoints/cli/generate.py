@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from application.datasets.dataset_request import GenerateReport, GenerateRequest
 from application.datasets.generate_dataset import GenerateDataset
-from application.datasets.generation import GenerateReport, GenerateRequest
 from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from domain.turns import TurnChoice

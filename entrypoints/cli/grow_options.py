@@ -29,7 +29,10 @@ _OPTIONS = (
         help="Folder of the new data set.  [default: beside the old one, with a time stamp]",
     ),
     click.option(
-        "--router-out", type=_PATH, metavar="FILE", help="The new router.  [default: FILE-grown.safetensors]"
+        "--router-out",
+        type=_PATH,
+        metavar="FILE",
+        help="The new router.  [default: FILE-grown.safetensors; FILE-without-NAME.safetensors]",
     ),
     base_model_option("the router's own"),
     click.option("--log-dir", type=_PATH, metavar="DIR", help="TensorBoard logs; none without it."),
@@ -87,7 +90,7 @@ def grow(
     if target.exists():
         raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
     app.routers.check_target(target)
-    app.datasets.read_metadata(dataset_dir)  # says what is wrong with a folder that is no data set
+    app.datasets.read_metadata(dataset_dir)  # says what is wrong with a folder that is not a data set
     use_case = app.grow_router(base_model, use_cache=not no_cache)
     use_case.check(router, dataset_dir)  # before anything slow, and before anything is written
     if out_of_scope is not None and str(out_of_scope) != "-":  # standard input can be read once only

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 from attrs import evolve
 
+from application.answering.answer_file import AnswerFileReport
 from application.answering.answers import Prompt
 from domain.answers import GenerationOptions
-from domain.errors import UsageError
+from domain.errors import DataRejectedError, UsageError
 from domain.routing import OtherLimits
 from entrypoints.backend import Backend, Questions, Where
 from entrypoints.bootstrap import Application
@@ -45,6 +46,7 @@ from entrypoints.reports.printing import print_json
     "--disable", "disabled", multiple=True, metavar="NAME", help="An adapter that is not to answer; repeatable."
 )
 @limit_options
+@click.option("--allow-errors", is_flag=True, help="With --output: end well although rows could not be answered.")
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
 @backend_options()
 @json_option
@@ -64,6 +66,7 @@ def command(
     fallback: str | None,
     disabled: tuple[str, ...],
     limits: OtherLimits,
+    allow_errors: bool,
     route_only: bool,
     where: Where,
     as_json: bool,
@@ -91,7 +94,13 @@ def command(
     hint = f"finished answers are kept in {output}; run the same command to go on" if output else None
     with app.interruption(hint=hint):
         if source is not None and output is not None:
-            _answer_file(app, backend, questions, source, output, as_json=as_json)
+            report = _answer_file(app, backend, questions, source, output, as_json=as_json)
+            if report.failed and not allow_errors:
+                raise DataRejectedError(
+                    f"{len(report.failed)} of {report.total} prompts have no answer; all others have",
+                    where=source,
+                    hint="the lines above say why; mend them and run again, or let it pass with --allow-errors",
+                )
             return
         prompts = _prompts(texts, source, images)
         questions = evolve(questions, prompts=prompts)
@@ -121,7 +130,11 @@ def _prompts(texts: tuple[str, ...], source: Path | None, images: tuple[Path, ..
     from domain.chats import as_chat, routing_text
 
     if source is not None:
-        return tuple(row.prompt for row in PromptFileReader().read_prompt_rows(source))
+        rows = PromptFileReader().read_prompt_rows(source)
+        for row in rows:
+            if row.problem is not None:
+                raise DataRejectedError(row.problem.what, where=f"{source}:{row.line}", hint=row.problem.hint)
+        return tuple(row.prompt for row in rows)
     prompts = tuple(Prompt(as_chat(text), images) for text in texts)
     for prompt in prompts:
         routing_text(prompt.chat)  # an empty prompt is an error before any model loads
@@ -160,8 +173,8 @@ def _answer(backend: Backend, questions: Questions, *, as_json: bool) -> None:
 
 def _answer_file(
     app: Application, backend: Backend, questions: Questions, source: Path, output: Path, *, as_json: bool
-) -> None:
-    from entrypoints.reports.answers import file_as_text, file_as_values
+) -> AnswerFileReport:
+    from entrypoints.reports.answers import failure_lines, file_as_text, file_as_values
 
     backend.check(questions)
     report = app.answer_file(
@@ -176,3 +189,6 @@ def _answer_file(
         print_json(file_as_values(report, output))
     else:
         click.echo(file_as_text(report, output))
+    for line in failure_lines(report, source):
+        click.echo(line, err=True)
+    return report

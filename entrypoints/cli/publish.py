@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from application.datasets.publish_dataset import PublishPlan, PublishReport, Transfer
+    from application.publishing.publish_dataset import PublishPlan, PublishReport, Transfer
     from entrypoints.bootstrap import Application
 
 RULE = "=" * 60
@@ -40,7 +40,7 @@ def command(
     Files that are already there with the same content are not uploaded again, so a run that was cut off is finished
     by running it again. Readers of the volume see the old content or the new, never a mix.
     """
-    from application.datasets.publish_dataset import PublishRequest
+    from application.publishing.publish_dataset import PublishRequest
 
     request = PublishRequest(dataset_dir, remote_dir, latest, force)
     plan = app.plan_publication()(request)
@@ -93,7 +93,7 @@ def _outcome(report: PublishReport, volume: str) -> list[str]:
 
 
 def _transfers(transfers: dict[str, Transfer], folder: str) -> list[str]:
-    from application.datasets.publish_dataset import Transfer
+    from application.publishing.publish_dataset import Transfer
 
     lines = []
     for name, kind in transfers.items():

@@ -21,6 +21,9 @@ def command(app: Application, /, name: str, **options: Any) -> None:
     Makes a new data set without the adapter's rows and trains a new router on it. To keep the router and only
     mask an adapter at decision time, use --disable with route or infer.
     """
-    dataset_dir = options["dataset_dir"]
+    dataset_dir, router = options["dataset_dir"], options["router"]
+    options["router_out"] = options["router_out"] or router.with_name(
+        f"{router.stem.removesuffix('-grown')}-without-{name}.safetensors"
+    )
     remove = app.remove_from_dataset()
     grow(app, lambda out: remove(dataset_dir, name, output_dir=out, tool_version=tool_version()), **options)

@@ -106,6 +106,7 @@ train_options = grouped(
     type=click.Choice(list(TurnChoice)),
     help="Human turns of a chat that the rows were made of.  [default: what the data set says, else first]",
 )
+@click.option("--no-verify", is_flag=True, help="Only warn when the data set fails a check of `verify`.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @backend_options(
     click.option("--encode-shards", default=1, help="With --backend modal: containers that encode prompts together.")
@@ -123,6 +124,7 @@ def command(
     log_dir: Path | None,
     out_of_scope: Path | None,
     turn: TurnChoice | None,
+    no_verify: bool,
     no_cache: bool,
     where: Where,
     detach: bool,
@@ -143,6 +145,7 @@ def command(
         out_of_scope=out_of_scope,
         use_cache=not no_cache,
         turn=turn,
+        verify=not no_verify,
     )
     if detach:
         _start(backend, request, as_json=as_json)

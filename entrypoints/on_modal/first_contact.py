@@ -2,7 +2,7 @@
 
 ``modal run``, ``modal serve`` and ``modal deploy`` import the app's module before they call Modal. That moment is
 used: the server is asked for a sign of life, with the limits that ``moe-router … --backend modal`` has. The client
-that this opens is the one that the command goes on with.
+that this opens is the one that the command then uses.
 """
 
 from __future__ import annotations

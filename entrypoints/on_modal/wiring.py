@@ -11,10 +11,10 @@ from entrypoints.wiring.foundation import Foundation
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.modal_cloud.modal_connection import ModalConnection
     from adapters.modal_cloud.modal_jobs import Jobs
-    from application.datasets.download import DownloadDataset, DownloadRouter
-    from application.datasets.list_datasets import ListDatasets
-    from application.datasets.publish_dataset import PlanPublication, PublishDataset
     from application.ports.publishing import RemoteDatasetStore
+    from application.publishing.download import DownloadDataset, DownloadRouter
+    from application.publishing.list_datasets import ListDatasets
+    from application.publishing.publish_dataset import PlanPublication, PublishDataset
     from entrypoints.backend import Where
 
 
@@ -31,26 +31,26 @@ class ModalParts(Foundation):
     def plan_publication(self) -> PlanPublication:
         """Finding out what a publication would upload; loads nothing of Modal."""
         from adapters.datasets.local_dataset_folders import LocalDatasetFolders
-        from application.datasets.publish_dataset import PlanPublication
+        from application.publishing.publish_dataset import PlanPublication
 
         return PlanPublication(LocalDatasetFolders())
 
     def publish_dataset(self, volume: str, *, create: bool = False) -> PublishDataset:
         """Uploading a data set to a Modal volume."""
-        from application.datasets.publish_dataset import PublishDataset
+        from application.publishing.publish_dataset import PublishDataset
 
         return PublishDataset(self.modal_volume(volume, create=create), self.progress)
 
     def list_datasets(self, volume: str) -> ListDatasets:
         """Listing the data sets on a Modal volume."""
-        from application.datasets.list_datasets import ListDatasets
+        from application.publishing.list_datasets import ListDatasets
 
         return ListDatasets(self.modal_volume(volume))
 
     def download_dataset(self, volume: str) -> DownloadDataset:
         """Fetching a data set from a Modal volume."""
         from adapters.datasets.local_dataset_folders import LocalDatasetFolders
-        from application.datasets.download import DownloadDataset
+        from application.publishing.download import DownloadDataset
 
         return DownloadDataset(LocalDatasetFolders(), self.modal_volume(volume), self.progress)
 
@@ -58,7 +58,7 @@ class ModalParts(Foundation):
         """Fetching a trained router from a Modal volume."""
         from adapters.datasets.local_dataset_folders import LocalDatasetFolders
         from adapters.router.safetensors_router_store import SafetensorsRouterStore
-        from application.datasets.download import DownloadRouter
+        from application.publishing.download import DownloadRouter
 
         return DownloadRouter(
             LocalDatasetFolders(), self.modal_volume(volume), SafetensorsRouterStore(), self.progress

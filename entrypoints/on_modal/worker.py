@@ -112,7 +112,7 @@ class Worker:
 
         Args:
             request: see :func:`adapters.modal_cloud.modal_gpu_trainer.train_request`; with a true ``log`` the
-                remote log tells of the run, too, although somebody listens.
+                remote log shows the run, too, although somebody listens.
             encode_shares: maps the app's function ``encode`` over requests, each in a container of its own.
         """
 

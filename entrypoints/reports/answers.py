@@ -72,6 +72,9 @@ def file_as_values(report: AnswerFileReport, output: Path) -> dict[str, Any]:
         "answered": report.by_adapter,
         "fallbacks": report.fallbacks,
         "tokens": report.tokens,
+        "failed": [
+            {"id": row.id, "line": row.line, "error": row.error.what, "hint": row.error.hint} for row in report.failed
+        ],
     }
 
 
@@ -85,3 +88,8 @@ def file_as_text(report: AnswerFileReport, output: Path) -> str:
     if report.fallbacks:
         lines.append(f"  {report.fallbacks} are not the router's confident choice; their lines say why")
     return "\n".join(lines)
+
+
+def failure_lines(report: AnswerFileReport, source: Path) -> list[str]:
+    """Return one line for each row that no answer could be given to."""
+    return [f"{source}:{row.line}: id {row.id!r}: {row.error.what}" for row in report.failed]

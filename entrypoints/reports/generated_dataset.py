@@ -1,4 +1,4 @@
-"""How ``moe-router generate`` tells what it made."""
+"""How ``moe-router generate`` reports what it made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from application.datasets.dataset_metadata import account_as_json, validated_as_json
+from application.datasets.dataset_request import GenerateReport
 from application.datasets.draw_balanced import describe_losses
-from application.datasets.generation import GenerateReport
 from domain.printable import printable
 from domain.split import Split
 

@@ -28,6 +28,7 @@ def _object(each: LoraDiagnosis) -> dict[str, Any]:
         "target_modules": list(facts.targets) if facts else None,
         "layers": len(facts.layers) if facts else None,
         "bytes": facts.size if facts else None,
+        "sha256": facts.sha256 if facts else None,
         "made_for": facts.base_name if facts else None,
         "system_prompt": facts.has_system_prompt if facts else None,
         "effect": each.effect,
@@ -41,7 +42,8 @@ def as_text(check: LoraCheck) -> str:
     width = max(7, *(len(each.name) for each in check.diagnoses))
     lines = [
         f"base model: {check.base_name}",
-        f"{'adapter':{width}}  {'':4}  {'rank':>4}  {'layers':>6}  {'size':>8}  {'effect':>7}  nearest other",
+        f"{'adapter':{width}}  {'':4}  {'rank':>4}  {'layers':>6}  {'size':>8}  {'sha256':12}  {'effect':>7}  "
+        "nearest other",
     ]
     for each in check.diagnoses:
         lines.append(_row(each, width))
@@ -56,9 +58,9 @@ def as_text(check: LoraCheck) -> str:
 def _row(each: LoraDiagnosis, width: int) -> str:
     facts = each.facts
     numbers = (
-        (f"{facts.rank:>4}", f"{len(facts.layers):>6}", f"{facts.size / 1e6:>5.1f} MB")
+        (f"{facts.rank:>4}", f"{len(facts.layers):>6}", f"{facts.size / 1e6:>5.1f} MB", f"{facts.sha256[:12]:12}")
         if facts
-        else (f"{'-':>4}", f"{'-':>6}", f"{'-':>8}")
+        else (f"{'-':>4}", f"{'-':>6}", f"{'-':>8}", f"{'-':12}")
     )
     effect = "-" if each.effect is None else f"{each.effect:.2f}"
     nearest = "-" if each.nearest_distance is None else f"{each.nearest} ({each.nearest_distance:.2f})"

@@ -1,4 +1,4 @@
-"""What ``moe-router train`` tells while it trains, line by line as in the workflow guide."""
+"""What ``moe-router train`` prints while it trains, line by line as in the workflow guide."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class DeadlineProtocol(H11Protocol):
             self._stop_clock()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or has too large headers."""
+        """Refuse what is not HTTP, or has headers that are too large."""
         error = sys.exc_info()[1]
         status = getattr(error, "error_status_hint", 400)
         codes = {431: "headers_too_large", 408: "request_timeout"}

@@ -65,7 +65,7 @@ class AnsweringParts(RoutingParts):
             check.require_sound()
         for name, problem in check.refused.items():
             structlog.get_logger().warning("lora_adapter.refused", adapter=name, problem=problem)
-        return AnswerPrompts(self.route_on(router, base), engine, check.refused)
+        return AnswerPrompts(self.route_on(router, base), engine, check.refused, check.weights)
 
     def answer_file(
         self,
@@ -81,9 +81,9 @@ class AnsweringParts(RoutingParts):
         Args:
             answering: loads what answers, after all checks.
             source: file of prompts.
-            output: file of answers; made, or gone on with.
+            output: file of answers; it is created, or continued.
             options: how answers are generated.
-            setting: what answers, in a word; a file that was begun with another is refused.
+            setting: identifies what answers; a file that another setting began is refused.
             policy: who may answer.
         """
         from adapters.datasets.prompt_files import PromptFileReader

@@ -44,7 +44,7 @@ class Foundation:
 
     @cached_property
     def progress(self) -> ProgressReporter:
-        """Progress bars on stderr, silent when it is no terminal."""
+        """Progress bars on stderr, silent when it is not a terminal."""
         from adapters.rich_progress import RichProgressReporter
 
         return RichProgressReporter()

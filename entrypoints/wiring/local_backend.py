@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from domain.errors import UsageError
+from domain.errors import DataRejectedError, MissingFileError, UsageError
 from entrypoints.backend import Evaluation, Questions, StartedRun, Where, setting
 from entrypoints.settings import HERE, Places, Training
 from entrypoints.wiring.local import LocalApplication
@@ -42,7 +42,28 @@ class LocalBackend:
         """Train here; a target that cannot be written is an error before seconds of imports."""
         job = request.job(self.places)
         self.app.routers.check_target(job.router_out)
+        self._verify(request, observer)
         return self.app.fit_router(self.app.interruption).train(job, observer)
+
+    def _verify(self, request: Training, observer: TrainingObserver) -> None:
+        """Refuse, or warn of, a data set of ours that `verify` rejects; other rows are taken as they are."""
+        from domain.training import Noted
+
+        folder = request.data.dataset_dir
+        try:
+            ours = folder is not None and "schema_version" in self.app.datasets.read_metadata(folder)
+        except MissingFileError:
+            ours = False
+        if folder is None or not ours or (report := self.app.verify_dataset()(folder)).passed:
+            return
+        failed = "; ".join(f"{one.name}: {one.detail}" for one in report.checks if one.outcome == "failed")
+        if request.verify:
+            raise DataRejectedError(
+                f"the data set cannot be trusted ({failed})",
+                where=folder,
+                hint=f"look into it with moe-router verify {folder}, make it anew, or train on it with --no-verify",
+            )
+        observer.on_event(Noted(f"warning: the data set cannot be trusted ({failed})"))
 
     def start(self, request: Training) -> StartedRun:
         """Raise UsageError: this process ends with its command."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.ports import RouterStore, TrainedRouter
     from application.ports.serving import DecisionLog, PromptRouter
     from application.routing.route_prompts import RoutePrompts
+    from application.serving.drift import MeasureDrift
+    from application.serving.learn import LearnFromFeedback
     from entrypoints.serving.serving import Serving
     from entrypoints.serving.settings import ServeSettings
 
@@ -53,6 +55,20 @@ class ServingParts(AnsweringParts):
         from adapters.files.jsonl_decision_log import JsonlDecisionLog
 
         return JsonlDecisionLog(path)
+
+    def measure_drift(self) -> MeasureDrift:
+        """The use case that tells from a log whether the traffic has moved."""
+        from adapters.files.jsonl_traffic import JsonlTrafficReader
+        from application.serving.drift import MeasureDrift
+
+        return MeasureDrift(JsonlTrafficReader(), self.datasets)
+
+    def learn_from_feedback(self) -> LearnFromFeedback:
+        """The use case that makes a larger data set out of feedback."""
+        from adapters.files.jsonl_traffic import JsonlTrafficReader
+        from application.serving.learn import LearnFromFeedback
+
+        return LearnFromFeedback(JsonlTrafficReader(), self.datasets, self.clock)
 
     def serve_upstream(
         self,

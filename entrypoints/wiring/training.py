@@ -38,7 +38,7 @@ class TrainingParts(RoutingParts):
         """The trainer that works in this process.
 
         Args:
-            interruption: tells it of signals.
+            interruption: reports signals to it.
         """
         from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
         from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog

@@ -128,10 +128,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "adapter name in keys": (_renamed(".weight", ".default.weight"), "no pair of LoRA matrices"),
     "one half missing": (_without("lora_B"), "no pair of LoRA matrices"),
-    "some halves missing": (_without("0.self_attn.q_proj.lora_B"), "1 tensors are no LoRA matrices"),
+    "some halves missing": (_without("0.self_attn.q_proj.lora_B"), "1 tensors are not LoRA matrices"),
     "one layer missing": (_without("0.self_attn.q_proj"), "1 modules that its configuration names have no weights"),
     "not finite": (_nan, "not finite"),
-    "more than LoRA": (_extra, "no LoRA matrices that this version can load"),
+    "more than LoRA": (_extra, "not LoRA matrices that this version can load"),
     "truncated": (_truncated, "adapter_model.safetensors is damaged"),
     "pickle": (_pickle("adapter_model.bin", 4), "are a pickle"),
     "torch pickle": (_pickle("adapter_model.bin", None), "are a pickle"),
@@ -141,13 +141,13 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "safetensors is missing"),
     "no configuration": (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json is missing"),
     "broken configuration": (lambda folder: (folder / "adapter_config.json").write_text("{"), "is damaged"),
-    "configuration is a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "is no object"),
-    "system turn of bytes": (lambda folder: (folder / "system_prompt.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
+    "configuration is a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "is not an object"),
+    "system turn of bytes": (lambda folder: (folder / "system_prompt.txt").write_bytes(b"\xff"), "is not UTF-8 text"),
     "no folder": (shutil.rmtree, "no such folder"),
     "another rank": (lambda folder: edit_config(folder, r=8), "configuration says rank 8, its weights have 4"),
     "alpha is 0": (lambda folder: edit_config(folder, lora_alpha=0), "does not change the base model"),
     "another method": (lambda folder: edit_config(folder, peft_type="IA3"), "its kind is IA3, not LORA"),
-    "DoRA": (lambda folder: edit_config(folder, use_dora=True), "it uses use_dora"),
+    "DoRA": (lambda folder: edit_config(folder, use_dora=True), "8 layers without a tensor"),
     "PiSSA": (lambda folder: edit_config(folder, init_lora_weights="pissa"), "changes the base model that all share"),
 }
 
@@ -188,7 +188,7 @@ def test_a_foreign_base_model(folders: dict[str, Path], tmp_path: Path, sizes: A
     other = load_base(str(tiny_model(tmp_path / "other", seed=9, **sizes)), cache_dir=tmp_path, device="cpu")
     if sizes:
         for folder in folders.values():
-            edit_weights(folder, lambda tensors: tensors)  # drops the fingerprint: a stranger's adapter
+            edit_weights(folder, lambda tensors: tensors)  # drops the fingerprint: an adapter of another tool
     report = check(other, folders)
     assert not any(each.sound for each in report.diagnoses)
     with pytest.raises(LoraAdapterError, match=message):

@@ -9,7 +9,7 @@ from adapters.datasets.local_dataset_folders import LocalDatasetFolders
 from adapters.in_memory.runtime import RecordingProgressReporter
 from adapters.modal_cloud.modal_connection import ModalConnection
 from adapters.modal_cloud.modal_volume_dataset_store import ModalVolumeDatasetStore
-from application.datasets.publish_dataset import PlanPublication, PublishDataset, PublishRequest
+from application.publishing.publish_dataset import PlanPublication, PublishDataset, PublishRequest
 from domain.errors import RemoteError, TargetExistsError
 from tests.modal_fake.server import CREDENTIALS, CUT, HANG
 from tests.publishing_world import dataset_files, published, write_dataset

@@ -17,7 +17,7 @@ from domain.answers import GenerationOptions
 from domain.chats import Message, as_chat
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError
 from domain.features import FeatureTap, Pooling
-from tests.lora_world import NAMES, edit_config, write_loras
+from tests.lora_world import NAMES, edit_weights, write_loras
 from tests.tiny_models import tiny_model
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -195,7 +195,9 @@ def test_an_encoder_cannot_answer(tmp_path: Path) -> None:
 
 def test_layers_without_weights_are_refused(base: LoadedBase, tmp_path: Path) -> None:
     folders = write_loras(base, tmp_path, ("calendar",))
-    edit_config(folders["calendar"], target_modules=["q_proj", "down_proj", "v_proj"])
+    edit_weights(
+        folders["calendar"], lambda each: {key: each[key] for key in each if "1.self_attn.q_proj.lora_B" not in key}
+    )
     with pytest.raises(LoraAdapterError, match=r"calendar has .* layers without a tensor"):
         PeftEngine(base, folders)
 

@@ -42,12 +42,12 @@ def test_standard_input_is_read_for_a_dash(monkeypatch):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (b"not json", r"p\.jsonl:2: is no JSON value .*one per line"),
+        (b"not json", r"p\.jsonl:2: is not a JSON value .*one per line"),
         (b"[1]", "p.jsonl:2: the row is a list, not an object or a string"),
         (b'{"text": 3}', "p.jsonl:2: the conversation is not a non-empty list"),
         (b'{"text": null, "id": 1}', "p.jsonl:2: the row has no 'prompt', 'text'"),
         (b'{"text": " "}', "p.jsonl:2: the prompt has no text"),
-        (b'"\xff"', "p.jsonl:2: is no UTF-8 text"),
+        (b'"\xff"', "p.jsonl:2: is not UTF-8 text"),
         (b'{"conversations": [{"from": "gpt", "value": "x"}]}', "p.jsonl:2: the prompt has no text to route on"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.sample_sources import SAMPLE_TOOLS, sample_source, sample_sources, sample_strangers
+from adapters.sample_sources import SAMPLE_TOOLS, sample_out_of_scope, sample_source, sample_sources
 from domain.errors import UsageError
 from domain.samples import normalise_text
 
@@ -138,12 +138,12 @@ def test_provider_names_and_numbers_come_from_the_prompt() -> None:
             assert all(word.strip(",") in prompt for word in value.split()), text(row)
 
 
-def test_strangers_are_many_and_stand_nowhere_else():
-    fit, held_out = (sample_strangers(held_out=part).read_text().splitlines() for part in (False, True))
+def test_out_of_scope_prompts_are_many_and_stand_nowhere_else():
+    fit, held_out = (sample_out_of_scope(held_out=part).read_text().splitlines() for part in (False, True))
     known = {normalise_text(text(row)) for name in NAMES for row in rows(name)}
     everything = [normalise_text(prompt) for prompt in (*fit, *held_out)]
     assert min(len(fit), len(held_out)) > 90
     assert len(set(everything)) == len(everything)
     assert not known & set(everything)
-    words = {"calendar", "provider", "doctor", "insurance"}  # near strangers, the hard ones, are among them
+    words = {"calendar", "provider", "doctor", "insurance"}  # those near an adapter, the hard ones, are among them
     assert all(any(word in prompt.casefold() for prompt in part) for part in (fit, held_out) for word in words)

@@ -16,8 +16,8 @@ import zstandard
 from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
 from adapters.datasets.source_reader import FileSourceReader
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
+from application.datasets.dataset_request import GenerateRequest
 from application.datasets.generate_dataset import GenerateDataset
-from application.datasets.generation import GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import Rejection
 from domain.errors import DataRejectedError, MissingFileError

@@ -143,7 +143,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no weights at all"),
     "config is no JSON": (lambda folder: (folder / "config.json").write_text("{"), "cannot load"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-    "no tokenizer": (lambda folder: [p.unlink() for p in folder.glob("token*")], "cannot load"),
+    "no tokenizer": (lambda folder: [p.unlink() for p in folder.glob("token*")], "it has no tokenizer"),
     "unknown architecture": (lambda folder: edit_config(folder, model_type="novel"), "cannot load"),
     "its own code": (
         lambda folder: edit_config(folder, model_type="novel", auto_map={"AutoConfig": "code.Config"}),

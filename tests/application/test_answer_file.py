@@ -157,14 +157,14 @@ def test_a_file_that_holds_no_answers_is_left_alone(source: Path, tmp_path: Path
     ("content", "message"),
     [
         ("", "holds no prompts"),
-        ("{", r"prompts\.jsonl:1: is no JSON value"),
+        ("{", r"prompts\.jsonl:1: is not a JSON value"),
         ("[]", "is a list, not an object or a string"),
         ('{"id": "a"}', "no 'prompt', 'text'"),
         ('{"prompt": "<image>"}', "no text to route on"),
         ('{"messages": [{"role": "assistant", "content": "hi"}]}', "no text to route on"),
         ('{"messages": [{"role": "martian", "content": "hi"}]}', "unknown speaker"),
-        ('{"prompt": "a", "images": "x.png"}', "no list of paths"),
-        ('{"prompt": "a", "id": 1.5}', "no string and no whole number"),
+        ('{"prompt": "a", "images": "x.png"}', "not a list of paths"),
+        ('{"prompt": "a", "id": 1.5}', "neither a string nor a whole number"),
         ('{"id": "1", "prompt": "a"}\n{"id": 1, "prompt": "b"}', r"prompts\.jsonl:2: id '1' comes twice"),
     ],
 )
@@ -181,3 +181,25 @@ def test_image_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "images": ["x.png", "/tmp/y.png"]}')
     (row,) = PromptFileReader().read_prompt_rows(tmp_path / "prompts.jsonl")
     assert row.prompt.images == (tmp_path / "x.png", Path("/tmp/y.png"))
+
+
+def test_a_row_that_cannot_be_answered_touches_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    source, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    good, picture = {"id": "a", "prompt": "book a table"}, {"id": "p", "prompt": "what is it", "images": ["x.png"]}
+    lines = [
+        json.dumps(good),
+        "{not json",
+        json.dumps(picture),
+        json.dumps({"id": "z", "prompt": "claim the window"}),
+    ]
+    source.write_text("\n".join(lines))
+    report, _ = answer(source, output)
+    assert (report.total, sum(report.by_adapter.values())) == (4, 2)
+    assert [(row.id, row.line) for row in report.failed] == [("2", 2), ("p", 3)]
+    kept = rows_of(output)
+    assert kept["2"]["error"].startswith("is not a JSON value")
+    assert "sees no images" in kept["p"]["error"]
+    assert kept["a"]["answer"]
+    source.write_text("\n".join([lines[0], json.dumps({"prompt": "pick a doctor"}), *lines[2:]]))
+    report, _ = answer(source, output)
+    assert (report.skipped, sum(report.by_adapter.values()), len(report.failed)) == (2, 1, 1)

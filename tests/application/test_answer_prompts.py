@@ -80,7 +80,7 @@ def test_a_disabled_adapter_need_not_be_there_and_never_answers() -> None:
 
 
 def test_an_unknown_fallback_is_refused() -> None:
-    with pytest.raises(UsageError, match="the fallback 'generic' is no LoRA adapter that was given"):
+    with pytest.raises(UsageError, match="the fallback 'generic' is not one of the LoRA adapters that were given"):
         ask(fallback=Fallback.parse("generic"))
 
 

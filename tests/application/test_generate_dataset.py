@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from application.datasets.dataset_metadata import format_as_json, format_from_json
+from application.datasets.dataset_request import GenerateRequest
 from application.datasets.generate_dataset import assign_splits
-from application.datasets.generation import GenerateRequest
 from application.ports.datasets import Source
 from domain.conversations import RejectReason, RowFormat
 from domain.errors import DataRejectedError, TargetExistsError, UsageError

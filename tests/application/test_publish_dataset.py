@@ -6,9 +6,9 @@ import pytest
 
 from adapters.in_memory.publishing import InMemoryDatasetFolders, InMemoryRemoteDatasetStore
 from adapters.in_memory.runtime import RecordingProgressReporter
-from application.datasets.download import DownloadDataset, DownloadRequest
-from application.datasets.list_datasets import ListDatasets
-from application.datasets.publish_dataset import PlanPublication, PublishDataset, PublishRequest, Transfer
+from application.publishing.download import DownloadDataset, DownloadRequest
+from application.publishing.list_datasets import ListDatasets
+from application.publishing.publish_dataset import PlanPublication, PublishDataset, PublishRequest, Transfer
 from domain.errors import DataRejectedError, RemoteError, TargetExistsError, UsageError
 from tests.publishing_world import dataset_files, published
 

@@ -189,7 +189,7 @@ def test_a_text_under_two_adapters(store):
             lambda m: m["accounting"]["calendar"].update(kept=9, drawn=9, not_drawn=21),
             "15 rows, recorded as kept are 9",
         ),
-        (lambda m: m["accounting"]["calendar"].update(duplicates=2), "-2 untold"),
+        (lambda m: m["accounting"]["calendar"].update(duplicates=2), "-2 unaccounted for"),
         (lambda m: m["accounting"]["calendar"].update(lines=7, not_drawn=-8), "7 lines, 15 drawn"),
         (lambda m: m["accounting"]["calendar"].update(not_drawn=0), "0 lines not drawn, of 30 15 were"),
         (lambda m: m["accounting"]["calendar"].update(kept="20"), "'20' is not a number of lines"),

@@ -90,9 +90,14 @@ class OneRoute:
 
 def test_counts_of_every_case_add_up_and_make_the_tables(module, folder):
     trials, robustness = module("robustness_trials"), module("robustness")
-    trial = trials.changed_trial(folder, 10, 1, test_per_route=5, strangers=6, noise=0.0, unbalanced=False)
+    trial = trials.changed_trial(folder, 10, 1, test_per_route=5, out_of_scope=6, noise=0.0, unbalanced=False)
     assert Counter(row.label for row in trial.train) == dict.fromkeys(range(3), 8)
-    assert [case.kind for case in trial.cases] == ["unchanged", *robustness.KINDS, "strangers", "strangers, changed"]
+    assert [case.kind for case in trial.cases] == [
+        "unchanged",
+        *robustness.KINDS,
+        "out of scope",
+        "out of scope, changed",
+    ]
     run = {"part": "changed", "system": "one", "samples": 10, "seed": 1, "target": 0.02}
     counts = trials.measure(trials.PeerAnswers(OneRoute(), 1.0), trial, **run)
     first = counts[0]
@@ -126,7 +131,9 @@ def test_rows_can_be_unbalanced_and_labels_wrong(module, folder):
     trials = module("robustness_trials")
 
     def trial(noise: float, unbalanced: bool):
-        return trials.changed_trial(folder, 20, 1, test_per_route=5, strangers=6, noise=noise, unbalanced=unbalanced)
+        return trials.changed_trial(
+            folder, 20, 1, test_per_route=5, out_of_scope=6, noise=noise, unbalanced=unbalanced
+        )
 
     assert Counter(row.label for row in trial(0.0, True).train) == {0: 16, 1: 7, 2: 16}
     pairs = list(zip(trial(0.0, False).train, trial(0.5, False).train, strict=True))

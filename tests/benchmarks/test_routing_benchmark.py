@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
         write(tmp_path / route / "train.jsonl", [*(f"{route} train {i}" for i in range(30)), *shared])
         write(tmp_path / route / "val.jsonl", [*(f"{route} val {i}" for i in range(10)), shared[0].upper()])
         write(tmp_path / route / "test.jsonl", [*(f"{route} test {i}" for i in range(5)), *shared])
-    write(tmp_path / "out-of-scope-test.jsonl", [f"stranger {i}" for i in range(20)])
+    write(tmp_path / "out-of-scope-test.jsonl", [f"out of scope {i}" for i in range(20)])
     return tmp_path
 
 

@@ -42,6 +42,12 @@ def test_what_was_appended_is_finished_in_every_later_log(open_log: Callable[[],
     assert dict(open_log().finished()) == {"a": "one", "b": "two \u2028 lines"}
 
 
+def test_a_row_without_an_answer_is_not_finished(open_log: Callable[[], Any]) -> None:
+    open_log().append_error("c", 3, DataRejectedError("too long"))
+    open_log().append("a", "one", ANSWER)
+    assert dict(open_log().finished()) == {"a": "one"}
+
+
 def test_asking_changes_nothing(open_log: Callable[[], Any], tmp_path: Path) -> None:
     open_log().check()
     assert list(tmp_path.iterdir()) == []

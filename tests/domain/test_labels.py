@@ -55,3 +55,9 @@ def test_different_maps_refuse_each_other_showing_both_sides():
     mine.require_same(LabelMap(("a", "b")), mine="router", theirs="data")
     with pytest.raises(MismatchError, match="router has a=0, b=1, data has b=0, a=1"):
         mine.require_same(theirs, mine="router", theirs="data")
+
+
+def test_a_refused_name_is_shown_whole_up_to_seventy_characters():
+    for name, shown in (("x" * 70, "x" * 70), ("x" * 71, "x" * 70 + "…")):
+        with pytest.raises(UsageError, match=f"adapter name '{shown}' is not allowed"):
+            AdapterLabel(name, 0)

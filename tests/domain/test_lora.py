@@ -31,15 +31,15 @@ def test_sound_facts() -> None:
         ({"kind": ""}, "its kind is not stated"),
         ({"layers": ()}, "no pair of LoRA matrices"),
         ({"base_fingerprint": "e" * 64}, "another base model: org/base eeeeeeeeeeeeeeee, loaded is org/base ffffff"),
-        ({"base_name": "org/other"}, "made for org/other, loaded is org/base"),
         ({"layers": (evolve(LAYERS[0], module="x.q"), LAYERS[1])}, r"1 of its 2 layers .* x\.q .*has layers\.0\.q\)"),
         ({"layers": (evolve(LAYERS[0], a_shape=(4, 9)),)}, r"9→16 in it and 8→16 in the base model"),
         ({"layers": (evolve(LAYERS[0], b_shape=(16, 3)),)}, "ranks of A and B differ"),
         ({"rank": 8}, r"configuration says rank 8, its weights have 4 in layers\.0\.q"),
         ({"layers": (evolve(LAYERS[0], finite=False),)}, "not finite"),
         ({"layers": tuple(evolve(layer, zero=True) for layer in LAYERS)}, "no effect"),
-        ({"strays": ("x.bias",)}, r"1 tensors are no LoRA matrices .* x\.bias"),
+        ({"strays": ("x.bias",)}, r"1 tensors are not LoRA matrices .* x\.bias"),
         ({"unfilled": ("layers.0.k",)}, r"1 modules .* have no weights, such as layers\.0\.k"),
+        ({"unnamed": ("layers.0.k",)}, r"1 modules have weights that its configuration does not name"),
     ],
 )
 def test_problems(changes: Any, message: str) -> None:
@@ -55,7 +55,9 @@ def test_the_same_base_model_by_another_name(name: str) -> None:
 
 
 def test_warnings() -> None:
-    assert find_warnings(evolve(FACTS, base_name="./ckpt"), BASE) == ("made for ./ckpt, loaded is org/base",)
+    for name in ("./ckpt", "org/other", "unsloth/base-bnb-4bit"):
+        assert find_warnings(evolve(FACTS, base_name=name), BASE) == (f"made for {name}, loaded is org/base",)
+    assert find_warnings(evolve(FACTS, notes=("odd",)), BASE) == ("odd",)
     half = evolve(FACTS, layers=(evolve(LAYERS[0], zero=True), LAYERS[1]))
     assert find_warnings(half, BASE) == ("1 of 2 layers are zero",)
 

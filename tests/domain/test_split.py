@@ -62,3 +62,8 @@ def test_folds_are_disjoint_stratified_and_limited(labels, folds, limit):
         assert min(per_fold) >= 1
         assert max(per_fold) - min(per_fold) <= 1
         assert sum(per_fold) == min(labels.count(label), max(limit // len(shared), len(dealt)))
+
+
+@pytest.mark.parametrize("folds", [0, 1])
+def test_fewer_than_two_folds_are_none(folds):
+    assert stratified_folds([0, 0, 1, 1], folds, 10) == []

@@ -33,6 +33,12 @@ def test_a_change_of_subject_switches_beyond_the_margin_only() -> None:
     assert settled(decision(0.70, 0.05, 0.25), "red") == ("red", "confident", "retain")
 
 
+def test_a_difference_of_exactly_the_margin_keeps_the_present_adapter() -> None:
+    one = decision(0.625, 0.0, 0.375)  # exact in binary
+    assert settle(one, "blue", margin=0.25).adapter == "blue"
+    assert settle(one, "blue", margin=0.249).adapter == "red"
+
+
 def test_a_turn_too_short_to_stand_alone_keeps_the_present_adapter() -> None:
     assert settled(decision(0.9, 0.05, 0.05), "blue", short=True) == ("blue", "sticky", "retain")
     assert settled(decision(0.9, 0.05, 0.05), None, short=True) == ("red", "confident", "initialize")

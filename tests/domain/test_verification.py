@@ -34,4 +34,5 @@ def test_counts_may_differ_by_a_tenth_and_one_row_and_no_more(least, most, split
 def test_the_first_three_faults_are_told_and_the_others_counted():
     assert passed_unless("x", [], "all well") == Check("x", Outcome.PASSED, "all well")
     assert passed_unless("x", ["a", "b", "c"], "") == Check("x", Outcome.FAILED, "a; b; c")
+    assert passed_unless("x", ["a", "b", "c", "d"], "").detail == "a; b; c; and 1 more"
     assert passed_unless("x", ["a", "b", "c", "d", "e"], "") == Check("x", Outcome.FAILED, "a; b; c; and 2 more")

@@ -88,7 +88,7 @@ def test_each_kind_of_error_has_its_exit_code(error, code):
         (RemoteError("x"), ConnectionError),
     ],
 )
-def test_each_error_is_also_the_builtin_that_a_stranger_would_catch(error, builtin):
+def test_each_error_is_also_the_builtin_that_other_code_would_catch(error, builtin):
     assert isinstance(error, builtin)
     assert isinstance(error, MoeRouterError)
 

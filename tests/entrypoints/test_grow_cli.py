@@ -96,21 +96,21 @@ def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run,
     assert "label maps differ" in err
     assert err.endswith("(the router was trained on a data set named claims_20250101_000000)\n")
     grown = ("--router", "router-head-grown.safetensors", "--dataset-dir", larger)
-    code, out, _ = run("remove-adapter", "calendar", *grown, "--router-out", "small.safetensors")
-    assert code == 0
+    code, out, _ = run("remove-adapter", "calendar", *grown)
+    assert (code, (tmp_path / "router-head-without-calendar.safetensors").is_file()) == (0, True)
     assert out.startswith("Data set data/claims_")
 
 
 def test_out_of_scope_examples_are_given_again_and_survive_an_interruption(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strangers = tmp_path / "no adapter's.txt"
-    strangers.write_text("hello there\nwhat is rain\nwho won\n")
+    out_of_scope = tmp_path / "no adapter's.txt"
+    out_of_scope.write_text("hello there\nwhat is rain\nwho won\n")
     train = ("train", "--dataset-dir", OLD[3], "--epochs", "1", "--layers", "1,2", "--head", "linear")
-    options = ("--max-tokens", "9", "--target-error", "0.3", "--out-of-scope", str(strangers))
+    options = ("--max-tokens", "9", "--target-error", "0.3", "--out-of-scope", str(out_of_scope))
     assert run(*train, *options)[0] == 0
 
-    score = ("evaluate", *OLD, "--no-robustness", "--out-of-scope", str(strangers))
+    score = ("evaluate", *OLD, "--no-robustness", "--out-of-scope", str(out_of_scope))
     assert "of 3 refused (prompts among the 3 that it was trained with flatter)\n" in run(*score)[1]
     assert json.loads(run(*score, "--json")[1])["out_of_scope"]["examples_remembered"] == 3
     forget = ("remove-adapter", "calendar", *OLD)
@@ -129,7 +129,7 @@ def test_out_of_scope_examples_are_given_again_and_survive_an_interruption(
         os.kill(os.getpid(), signal.SIGTERM)
         return whole(loop, *start)
 
-    again = (*forget, "--out-of-scope", str(strangers), "--router-out", "small.safetensors")
+    again = (*forget, "--out-of-scope", str(out_of_scope), "--router-out", "small.safetensors")
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "run", interrupted)
         code, _, err = run(*again)

@@ -217,6 +217,11 @@ def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:
     assert (found["skipped"], found["answered"], output.read_bytes()) == (3, {}, before)
     lines = done(infer(world, "--input", source, "--lora-dir", world.loras)).splitlines()
     assert len([line for line in lines if line.startswith("[model]")]) == 3
+    source.write_text(source.read_text() + '{"id": "bad", "prompt": 3}\n')
+    result = infer(world, *files)
+    assert isinstance(result.exception, DataRejectedError)
+    assert "1 of 4 prompts have no answer; all others have" in str(result.exception)
+    assert f"{source}:4: id 'bad': " in infer(world, *files, "--allow-errors").stderr
 
 
 def test_embedding_with_many_callers(world: World) -> None:
@@ -267,7 +272,11 @@ class _Unloaded(Application):
     [
         (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu belongs to --backend modal"),
         (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (give a folder"),
-        (("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"), UsageError, "the fallback 'foo' is no LoRA"),
+        (
+            ("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"),
+            UsageError,
+            "the fallback 'foo' is not one of the LoRA",
+        ),
         (("--prompt", "a", "--fallback", "calendar"), UsageError, "given: none"),
         (("--input", "none.jsonl", "--output", "a.jsonl"), MissingFileError, "none.jsonl: no such file"),
         (("--input", ".", "--output", "a.jsonl"), MissingFileError, ".: is a folder, not a file"),
@@ -276,8 +285,8 @@ class _Unloaded(Application):
         (("--input", "good.jsonl", "--output", "/proc/a.jsonl"), UsageError, "/proc/a.jsonl: cannot write"),
         (("--input", "good.jsonl", "--output", "/proc/version"), UsageError, "/proc/version: cannot write"),
         (("--input", "good.jsonl", "--output", "x" * 300), UsageError, "cannot write: File name too long"),
-        (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is no answer of this program"),
-        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: is no JSON value"),
+        (("--input", "good.jsonl", "--output", "good.jsonl"), DataRejectedError, "is not an answer of this program"),
+        (("--input", "bad.jsonl", "--output", "a.jsonl"), DataRejectedError, "bad.jsonl:1: is not a JSON value"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_loaded(

@@ -194,8 +194,8 @@ def test_another_base_model_is_refused_with_both_sides(run, tmp_path):
 
 
 def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(run):
-    strangers = "what is love\nsing of the sea\n"
-    Path("oos.txt").write_text(strangers)
+    out_of_scope = "what is love\nsing of the sea\n"
+    Path("oos.txt").write_text(out_of_scope)
     extras = ["--errors", "errors.jsonl", "--out-of-scope", "oos.txt", "--plots", "plots"]
     code, out, err = run("evaluate", "--dataset-dir", "data", *extras)
     assert code == 0

@@ -358,3 +358,15 @@ def test_tensorboard_serves_the_logs_and_ends_on_ctrl_c(place: Path) -> None:
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) == 130
+
+
+def test_a_data_set_that_verify_rejects_is_refused_or_warned_of(
+    place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / "metadata.json").write_text('{"schema_version": 1}')
+    train = ("train", "--dataset-dir", str(dataset), *OPTIONS, "--epochs", "1")
+    assert run(*train) == 3
+    assert "ds: the data set cannot be trusted (metadata is complete: no " in capsys.readouterr().err
+    assert [path.name for path in place.iterdir()] == ["ds"]
+    assert run(*train, "--no-verify") == 0
+    assert "warning: the data set cannot be trusted" in capsys.readouterr().err

@@ -94,7 +94,7 @@ class DownloadRouter:
 
         Raises:
             RemoteError: no such file, or the remote side failed.
-            RouterFileError: the file is no sound router.
+            RouterFileError: the file is not a sound router.
             TargetExistsError: the target is there and `force` is false.
         """
         name = request.name.strip("/")

@@ -21,8 +21,8 @@ class PublishedDataset:
         path: its folder on the volume.
         complete: whether the files are there that every data set has.
         size: bytes of all its files.
-        created_at: time of generation as its metadata tells it, or None.
-        samples: rows per file ("train", "val", "eval") as its metadata tells them.
+        created_at: time of generation as its metadata gives it, or None.
+        samples: rows per file ("train", "val", "eval") as its metadata gives them.
         adapters: names of the adapters, in label order.
         latest: whether it is the one that ``routing_latest`` holds.
     """
@@ -92,7 +92,7 @@ def _describe(name: str, path: str, files: list[RemoteFile], metadata: bytes, la
 
 
 def _parse(metadata: bytes) -> dict[str, Any]:
-    """Return the metadata's fields; what is no JSON object tells nothing, and must not hide the other data sets."""
+    """Return the metadata's fields; what is not a JSON object says nothing, and must not hide the other data sets."""
     try:
         told = json.loads(metadata)
     except ValueError:

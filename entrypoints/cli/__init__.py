@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),
     "add-adapter": ("add_adapter", "Teach a router one adapter more, and report what that does to the others."),
     "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),
+    "modal-check": ("modal_check", "Check what can be checked about Modal without an account; list the first steps."),
     "tensorboard": ("tensorboard", "Serve the training curves."),
 }
 

@@ -20,6 +20,7 @@ from entrypoints.cli.options import (
     base_model_option,
     generation_options,
     json_option,
+    max_batch_option,
     router_option,
 )
 from entrypoints.reports.printing import print_json
@@ -45,7 +46,7 @@ from entrypoints.reports.printing import print_json
 )
 @click.option("--allow-errors", is_flag=True, help="With --output: end well although rows could not be answered.")
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
-@backend_options()
+@backend_options(max_batch_option)
 @json_option
 @click.pass_obj
 def command(

@@ -31,9 +31,13 @@ class Foundation:
 
     Attributes:
         environment: environment variables; flags override them, they override defaults.
+        encode_batch: most prompts that are encoded at a time; None for what fits.
+        max_batch: most prompts that are answered at a time; None for what fits.
     """
 
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+    encode_batch: int | None = field(default=None, kw_only=True)
+    max_batch: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def clock(self) -> Clock:
@@ -112,6 +116,13 @@ class Foundation:
             name_or_path, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer
         )
 
+    def fetch_base(self, name_or_path: str | None) -> None:
+        """Bring a base model's files to this machine without loading them; nothing is done for a folder."""
+        if name_or_path is not None:
+            from adapters.base_model.hub_snapshot import model_folder
+
+            model_folder(name_or_path)
+
     def feature_extractor(
         self, base: LoadedBase, *, max_tokens: int = 512, use_cache: bool = True
     ) -> FeatureExtractor:
@@ -122,7 +133,9 @@ class Foundation:
         from adapters.base_model.feature_cache import CachedFeatureExtractor
         from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
-        extractor = TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
+        extractor = TransformersFeatureExtractor(
+            base, max_tokens=max_tokens, max_batch=self.encode_batch, progress=self.progress
+        )
         if not use_cache:
             return extractor
         return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))

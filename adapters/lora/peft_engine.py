@@ -219,8 +219,8 @@ class PeftEngine:
     def _last_logits(self, name: str | None, ids: list[int]) -> torch.Tensor:
         inputs = self._padded([ids])
         with torch.inference_mode(), self.speaking([name]) as model:
-            logits: torch.Tensor = model(**inputs, use_cache=False).logits[0, -1]
-        return logits.float().cpu()
+            logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1]
+        return logits.float().cpu().clone()  # not a view that keeps all positions' logits
 
     def _voice(self, name: str | None) -> Voice:
         if name is None:

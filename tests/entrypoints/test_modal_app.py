@@ -1,4 +1,4 @@
-"""The app as users run it: real modal CLI and client, real container runtime, tiny models, fake Modal."""
+"""The app as users run it: from a wheel in a fresh folder, real modal CLI and container runtime, fake Modal."""
 
 import json
 import re
@@ -10,12 +10,28 @@ import time
 import pytest
 
 from adapters.router.router_bytes import from_bytes
-from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, run, same_router, saved_router
+from tests import modal_world
+from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, same_router, saved_router
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
 FLAGS = ["--dataset-dir", "/datasets/routing_1", "--base-model", "/checkpoints/tiny", "--eval-steps", "2"]
 FLAGS += ["--lr", "0.01", "--epochs", "4"]
+
+
+PLACE = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory):
+    """A fresh folder, and the wheel's content in another."""
+    folder = tmp_path_factory.mktemp("installed")
+    PLACE.update(site=modal_world.installed(folder), cwd=tmp_path_factory.mktemp("fresh"))
+    return PLACE["cwd"]
+
+
+def run(*arguments, **environment):
+    return modal_world.run(*arguments, **PLACE, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +82,25 @@ def trained(modal_workspace, base_model):
         "file": files[ROUTER],
         "calls": list(modal_workspace.calls),
     }
+
+
+def test_the_guides_lines_before_training_and_after_it(modal_fake, volumes, trained, place):
+    """generate, upload, and fetching the router under its old name; the runs between are tests of their own."""
+    made = run("entrypoints", "generate", "--test", "--output-dir", "datasets/routing_1")
+    assert made.returncode == 0, made.stderr
+    dry = run("entrypoints", "publish", "datasets/routing_1", "--dry-run", MODAL_SERVER_URL="http://127.0.0.1:9")
+    assert (dry.returncode, dry.stdout.count("Would upload")) == (0, 4), dry.stderr
+    volumes.named("moe-lora-data").files = {}
+    published = run("entrypoints", "publish", "datasets/routing_1", "--latest")
+    assert published.returncode == 0, published.stderr
+    assert "✓ Upload complete!" in published.stdout
+    assert "datasets/routing_latest/train.jsonl" in volumes.named("moe-lora-data").files
+    volumes.named("routing-output").files = dict(trained["files"])
+    got = run("modal", "volume", "get", "routing-output", "router-head.pt", "./router-head.pt")
+    assert got.returncode == 0, got.stderr
+    assert (place / "router-head.pt").read_bytes() == trained["files"]["router-head.pt"]
+    fetched = run("entrypoints", "download", ROUTER)
+    assert (place / ROUTER).read_bytes() == trained["file"], fetched.stderr
 
 
 def test_modal_run_trains_a_router(trained):
@@ -291,7 +326,7 @@ def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(mo
     call_id, app_id = re.findall(r"\b(?:fc|ap)-\w+", result.stdout)
     follow = [sys.executable, "-m", *re.findall(rf"modal app logs {app_id}", result.stdout)[0].split(), "-f"]
     output = volumes.named("routing-output")
-    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=ROOT) as following:
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=PLACE["cwd"]) as following:
         while ROUTER not in output.files:
             assert not modal_fake.functions.calls[call_id].outputs or ROUTER in output.files
             time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import field, mutable
 
 from entrypoints.settings import Settings
+from entrypoints.terminal import own_drawing
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.base_model.transformers_base import LoadedBase
@@ -49,9 +51,11 @@ class Foundation:
     @cached_property
     def progress(self) -> ProgressReporter:
         """Progress bars on stderr, silent when it is not a terminal."""
+        from rich.console import Console
+
         from adapters.rich_progress import RichProgressReporter
 
-        return RichProgressReporter()
+        return RichProgressReporter(Console(file=own_drawing(sys.stderr)))
 
     @cached_property
     def interruption(self) -> ProcessInterruption:

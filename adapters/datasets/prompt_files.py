@@ -43,6 +43,10 @@ class PromptFileReader:
                 raise DataRejectedError(row.problem.what, where=f"{path}:{row.line}", hint=row.problem.hint)
             yield routing_text(row.prompt.chat, turn)
 
+    def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:
+        """Yield the rows of one file, or of standard input for ``-``, each as soon as its line is there."""
+        return (row for _, row in _rows(path))
+
     def read_prompt_rows(self, path: Path) -> list[PromptRow]:
         """Read one file; see the port for the contract."""
         rows: dict[str, PromptRow] = {}

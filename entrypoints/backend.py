@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,19 +39,42 @@ class Where:
         gpu: kind of GPU to ask for.
         hf_secret: name of the secret with ``HF_TOKEN``, for gated base models.
         encode_shards: containers that encode prompts together.
+        hours: time limit of a call.
+        attach: id of a call that was started before and is to be waited for.
+        redeploy: whether a deployed app is replaced by what is defined here.
+        encode_batch: most prompts that are encoded at a time; None for what fits.
+        max_batch: most prompts that are answered at a time; None for what fits.
     """
 
     name: str = "local"
     gpu: str | None = None
     hf_secret: str | None = None
     encode_shards: int = 1
+    hours: float | None = None
+    attach: str | None = None
+    redeploy: bool = False
+    encode_batch: int | None = None
+    max_batch: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Raise UsageError for a number that makes no sense."""
+        for name in ("encode_batch", "max_batch"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {value} is below 1")
+        if self.hours is not None and not 0 < self.hours <= 24:
+            raise UsageError(f"--hours {self.hours:g} is not above 0 and at most 24")
 
     def refuse_remote_options(self) -> None:
         """Raise UsageError for options that a backend on this machine would ignore."""
-        given = [each.name for each in fields(Where)[1:] if getattr(self, each.name) != each.default]
+        here = ("name", "encode_batch", "max_batch")
+        given = [each.name for each in fields(Where) if each.name not in here]
+        given = [name for name in given if getattr(self, name) != getattr(_HERE, name)]
         if given:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UsageError(f"{flags} {'belongs' if len(given) == 1 else 'belong'} to --backend modal")
+
+
+_HERE = Where()
 
 
 @frozen
@@ -151,6 +175,10 @@ class Backend(Protocol):
 
     def fetch_command(self, router: Path) -> str | None:
         """Return the command that brings a router here; None when it is here already."""
+        ...
+
+    def logs(self, log_dir: Path | None) -> AbstractContextManager[Path]:
+        """Give a folder on this machine that holds the metrics of all runs, kept up to date in the context."""
         ...
 
     def evaluate(self, request: Evaluation) -> EvaluateReport:

@@ -16,7 +16,7 @@ def set_up_logs(level: str = "warning") -> None:
 
     on_terminal = sys.stderr.isatty()
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=False) if on_terminal else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[

@@ -15,6 +15,7 @@ from entrypoints.backend import Where
 from entrypoints.bootstrap import Application
 from entrypoints.cli import main
 from entrypoints.exit_codes import exit_code
+from entrypoints.on_modal.options import call_options
 
 COMMANDS: Final = {"train": "train", "eval": "evaluate", "infer": "infer"}
 """The command behind each mode."""
@@ -32,18 +33,21 @@ class RunningApplication(Application):
 
     def modal_jobs(self, where: Where) -> Jobs:
         """Calls of the running app."""
-        return RunningAppJobs(self.functions, self.environment, where.gpu, where.hf_secret)
+        return RunningAppJobs(self.functions, self.environment, call_options(where))
 
 
-def run_mode(functions: Mapping[str, Any], mode: str, **flags: object) -> None:
+def run_mode(functions: Mapping[str, Any], app_id: str | None, mode: str, **flags: object) -> None:
     """Run the command for a mode, with the flags that are not None.
 
-    A user's error is one line on stderr and its exit code, and so is a flag that the command does not have.
+    Its log is found by `app_id`, since an app that is not deployed has no name. A user's error is one line on stderr
+    and its exit code, and so is a flag that the command does not have.
     """
     if mode not in COMMANDS:
         error = UsageError(f"--mode {mode} is none of {', '.join(COMMANDS)}")
         click.echo(f"moe-router: {error}", err=True)
         raise SystemExit(exit_code(error))
+    if app_id is not None:
+        click.echo(f"The log of this run: modal app logs {app_id}", err=True)
     given = {f"--{name.replace('_', '-')}": str(value) for name, value in flags.items() if value is not None}
     words = [word for pair in given.items() for word in pair]
     try:

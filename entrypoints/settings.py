@@ -30,6 +30,7 @@ class Variable(StrEnum):
     CACHE = "MOE_ROUTER_CACHE"
     MODAL_GPU = "MOE_ROUTER_MODAL_GPU"
     MODAL_TIMEOUT = "MOE_ROUTER_MODAL_TIMEOUT"
+    MODAL_DATA_VOLUME = "MOE_ROUTER_MODAL_DATA_VOLUME"
     COMMIT_SECONDS = "MOE_ROUTER_COMMIT_SECONDS"
 
 
@@ -53,12 +54,14 @@ class Settings:
         modal_gpu: kinds of GPU of a container on Modal, the first that is free.
         modal_timeout: seconds for one call to Modal, apart from the time that its data takes.
         commit_seconds: least seconds between two commits of checkpoints on Modal.
+        data_volume: Modal volume with the data sets: `publish` fills it, containers see it at ``/datasets``.
     """
 
     cache: Path | None = field(default=None, metadata=_from(Variable.CACHE, Path))
     modal_gpu: str = field(default="L4", metadata=_from(Variable.MODAL_GPU, str))
     modal_timeout: float = field(default=20.0, metadata=_from(Variable.MODAL_TIMEOUT, _seconds))
     commit_seconds: float = field(default=10.0, metadata=_from(Variable.COMMIT_SECONDS, _seconds))
+    data_volume: str = field(default="moe-lora-data", metadata=_from(Variable.MODAL_DATA_VOLUME, str))
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:

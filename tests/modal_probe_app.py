@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import modal
 
-app = modal.App("moe-router-train", include_source=False)
+app = modal.App("moe-router-train", include_source=False, tags={"code": "here"})
 image = modal.Image.debian_slim().add_local_python_source("tests", "domain", "application", "adapters")
 output = modal.Volume.from_name("probe-output", create_if_missing=True)
 
 
 def _mark(name: str) -> int:
     """Count how often this place was reached, over all containers."""
-    from pathlib import Path
-
     path = Path("/output") / name
     count = int(path.read_text()) + 1 if path.exists() else 1
     path.write_text(str(count))
@@ -26,7 +25,7 @@ def _mark(name: str) -> int:
 
 @app.function(image=image, volumes={"/output": output}, retries=modal.Retries(max_retries=1, initial_delay=0.0))
 def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    from adapters.modal_cloud.modal_wire import RemoteBugError, error_to_wire
+    from adapters.modal_cloud.modal_wire import bug_to_wire, error_to_wire
     from domain.errors import DataRejectedError
 
     started = _mark(request.get("name", "started"))
@@ -39,11 +38,19 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
     if do == "reject":
         return error_to_wire(DataRejectedError("no rows", where="/datasets/x", hint="add some"))
     if do == "bug":
-        raise RemoteBugError("ZeroDivisionError: as-fake-secret")
+        return bug_to_wire(ZeroDivisionError("as-fake-secret"))
     if do == "die":
         os._exit(3)
     if do == "hang":
-        time.sleep(60)
+        try:
+            time.sleep(60)
+        finally:
+            _mark("ended")
+    if do == "wait":
+        time.sleep(request["value"])
+    if do == "open":
+        with Path("/output/open.log").open("w"):
+            output.reload()
     if do == "storm" or (do == "preempted" and started == 1):
         os.kill(os.getpid(), 9)
     if updates is not None:
@@ -52,3 +59,4 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
 
 
 functions = {"train": train}
+tags = {"code": "here"}

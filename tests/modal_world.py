@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from adapters.modal_cloud.modal_jobs import RESULT
@@ -13,6 +15,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.on_modal.worker import Volumes, Worker
 
 ROOT = Path(__file__).parents[1]
+LAYERS = ("domain", "application", "adapters", "entrypoints")
 ROUTER = "router-head.safetensors"
 WORDS = {
     "calendar": ["book a day", "open the calendar", "click december"],
@@ -55,12 +58,29 @@ def lora_files(base_model, folder):
     }
 
 
-def run(*arguments, limit=200, **environment):
+def installed(folder):
+    """Build the wheel and unpack it into a folder, as pip would; return the folder."""
+    source, wheels = folder / "source", folder / "wheels"
+    source.mkdir()
+    wheels.mkdir()
+    for name in LAYERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(wheels)], cwd=source, check=True, capture_output=True)
+    (wheel,) = wheels.iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(*arguments, limit=200, site=ROOT, cwd=ROOT, **environment):
     """Run a module as a process; `limit` seconds at most."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("MOE_ROUTER")}
-    env |= {"PYTHONPATH": str(ROOT), **environment}
+    env |= {"PYTHONPATH": str(site), **environment}
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=limit)
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, timeout=limit)
 
 
 def saved_router(volumes):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from attrs import define, field
 
+from adapters.base_model.halving import run_in_halves
 from adapters.base_model.length_batches import length_sorted_batches
 from adapters.base_model.peft_bypass import bare_base
 from adapters.base_model.transformers_base import LoadedBase
@@ -49,13 +50,15 @@ class TransformersFeatureExtractor:
         max_tokens: texts are cut after this many tokens, special tokens included; on reading it is lower where
             the model itself has fewer positions.
         token_budget: padded tokens per batch; None takes 512 on a CPU (measured: docs/experiments.md)
-            and 16,384 on a GPU (not measured).
+            and 16,384 on a GPU (not measured). Where memory runs out all the same, a batch is halved.
+        max_batch: most texts per batch; None for no such limit.
         progress: shows how many texts are encoded, when there are many.
     """
 
     _loaded: LoadedBase = field(alias="base")
     _token_limit: int = field(default=512, alias="max_tokens")
     token_budget: int | None = None
+    max_batch: int | None = None
     progress: ProgressReporter | None = None
     _tokenizer: Any = field(init=False, repr=False)
 
@@ -111,7 +114,7 @@ class TransformersFeatureExtractor:
     def _batches(self, ids: list[list[int]]) -> list[list[int]]:
         on_cpu = self._loaded.device.type == "cpu"
         budget = self.token_budget or (CPU_TOKEN_BUDGET if on_cpu else GPU_TOKEN_BUDGET)
-        return length_sorted_batches([len(row) for row in ids], budget)
+        return length_sorted_batches([len(row) for row in ids], budget, self.max_batch)
 
     def _check(self, taps: Sequence[FeatureTap]) -> None:
         where = f"base model {self.base.name}"
@@ -136,7 +139,8 @@ class TransformersFeatureExtractor:
     def _encode(self, ids: list[list[int]], taps: Sequence[FeatureTap], out: np.ndarray) -> None:
         with self._shown(len(ids)) as task, _Probe(self._loaded, taps).attached() as probe:
             for batch in self._batches(ids):
-                out[batch] = probe.run(*self._padded([ids[index] for index in batch]))
+                for part, rows in run_in_halves(batch, lambda part: probe.run(*self._padded([ids[i] for i in part]))):
+                    out[part] = rows
                 if task is not None:
                     task.advance(len(batch))
 

@@ -38,8 +38,8 @@ def fetch_dataset(name: str) -> tuple[Path, ...]:
     repository, _, revision = f"{parts[0]}/{parts[1]}".partition("@")
     inside = parts[2] if len(parts) > 2 else ""
     try:
-        files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision or None)
-        wanted = _chosen(files, inside)
+        found = HfApi().dataset_info(repository, revision=revision or None, timeout=10)  # one request, no retries
+        wanted = _chosen([file.rfilename for file in found.siblings or ()], inside)
         if not wanted:
             raise MissingFileError(f"has no data files{f' at {inside}' if inside else ''}", where=where)
         return tuple(
@@ -57,7 +57,7 @@ def fetch_dataset(name: str) -> tuple[Path, ...]:
             "the hub cannot be reached", where=where, hint="check the network, or name files on this disk"
         ) from error
     except Exception as error:  # the transport's own errors (httpx), which the hub's client lets through
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore"):
+        if not type(error).__module__.startswith(("httpx", "httpcore")):  # httpx2, too
             raise
         raise RemoteError(
             "the hub cannot be reached", where=where, hint="check the network, or name files on this disk"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from application.datasets.inspect_dataset import InspectReport
 from domain.errors import StorageError
-from domain.printable import printable
+from domain.printable import printable, shown
 
 _BLUE = "#31688e"
 _COLUMNS = 4
@@ -19,6 +20,11 @@ _COLUMNS = 4
 
 def plot_dataset(report: InspectReport, path: Path) -> None:
     """Draw the report as a PNG; raises StorageError when the file cannot be written."""
+    with rc_context({"text.parse_math": False}):  # a word may hold dollar signs
+        _draw(report, path)
+
+
+def _draw(report: InspectReport, path: Path) -> None:
     columns = min(max(len(report.adapters), 2), _COLUMNS)
     rows = 1 + math.ceil(len(report.adapters) / columns)
     figure = Figure(figsize=(4.4 * columns, 4.2 * rows), layout="constrained")
@@ -28,7 +34,7 @@ def plot_dataset(report: InspectReport, path: Path) -> None:
     for number, adapter in enumerate(report.adapters):
         axes = figure.add_subplot(grid[1 + number // columns, number % columns])
         telling = adapter.telling[::-1]
-        axes.barh([one.word for one in telling], [one.z_score for one in telling], color=_BLUE)
+        axes.barh([shown(one.word) for one in telling], [one.z_score for one in telling], color=_BLUE)
         axes.set_title(f"{adapter.name}: telling words")
         axes.set_xlabel("log-odds against the others (z-score)")
     figure.suptitle(f"Routing data set {printable(report.path.name)}")

@@ -38,10 +38,14 @@ class PromptFileReader:
 
     def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
         """Read one file, or standard input for ``-``, line by line; see the port for the contract."""
+        return (routing_text(row.prompt.chat, turn) for row in self.stream_prompt_rows(path))
+
+    def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:
+        """Yield the rows of one file, or of standard input for ``-``, each as soon as its line is there."""
         for row in _rows(path):
             if row.problem is not None:
                 raise DataRejectedError(row.problem.what, where=f"{path}:{row.line}", hint=row.problem.hint)
-            yield routing_text(row.prompt.chat, turn)
+            yield row
 
     def read_prompt_rows(self, path: Path) -> list[PromptRow]:
         """Read one file; see the port for the contract."""

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -57,8 +57,9 @@ def locked_file(path: Path) -> Iterator[bool]:
         ours = try_lock(descriptor) is not Lock.HELD and is_at(descriptor, path)  # not removed, empty, in between
         yield ours
     finally:
-        if made and os.fstat(descriptor).st_size == 0:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if made and os.fstat(descriptor).st_size == 0:
+                path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -83,7 +83,7 @@ class PlainRouterScorer:
 
 @frozen
 class _Piece:
-    """What is said of one piece: logits per label, out-of-scope score, what it says beyond background, similarities."""
+    """What is said of one piece: logits per label, out-of-scope score, how far beyond background, similarities."""
 
     logits: list[float]
     out_of_scope: float

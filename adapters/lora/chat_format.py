@@ -121,7 +121,7 @@ def _object(arguments: str) -> Any:
     """Return the arguments as templates expect them, an object; text that is not JSON stays text."""
     try:
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments
 
 

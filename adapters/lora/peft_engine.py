@@ -12,12 +12,14 @@ import torch
 from attrs import define, evolve, field
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from adapters.base_model.halving import run_in_halves
 from adapters.base_model.length_batches import length_sorted_batches
 from adapters.base_model.peft_bypass import bare_base
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.base_model.transformers_quiet import quiet_transformers
 from adapters.lora.generation_control import AnswerRow, EndOfRow, RowDraws, row_seed
 from adapters.lora.lora_files import newest_checkpoint
+from adapters.lora.memory_budget import token_budget
 from adapters.lora.mixed_batch import mixed_batch
 from adapters.lora.peft_loading import BaseWatch, inject, inner_name, remove, runs_alone
 from adapters.lora.vision_inputs import vision_inputs, without_places
@@ -27,8 +29,6 @@ from domain.answers import GenerationOptions
 from domain.chats import as_chat, routing_text
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, TooLongError, UsageError
 
-CPU_TOKEN_BUDGET = 4096
-GPU_TOKEN_BUDGET = 65536
 PROBE_PROMPT = "Answer the request in one line."
 
 Stopped = Callable[[Sequence[AnswerRow]], Sequence[bool]]
@@ -47,13 +47,16 @@ class PeftEngine:
         base: the base model; carries the LoRA layers from here on. Of its own settings for generation only the end
             marks are used: greedy means the most likely token.
         folders: LoRA adapters to begin with, by name; ``CheckLoraAdapters`` loads what is sound.
-        token_budget: most tokens of one batch, padding and the tokens to be generated included; None takes
-            4,096 on a CPU and 65,536 on a GPU.
+        token_budget: most tokens of one batch, padding and the tokens to be generated included; None takes 4,096 on
+            a CPU and as many as fit into the free memory on a GPU, 65,536 at most. Where memory runs out all the
+            same, a batch is halved.
+        max_batch: most prompts of one batch; None for no such limit.
     """
 
     base: LoadedBase
     folders: Mapping[str, Path] = field(factory=dict)
     token_budget: int | None = None
+    max_batch: int | None = None
     _model: Any = field(init=False, repr=False)
     _bare: Voice = field(init=False, repr=False)
     _watch: BaseWatch = field(init=False, repr=False)
@@ -84,7 +87,7 @@ class PeftEngine:
     @property
     def batch_tokens(self) -> int:
         """Most tokens of one batch."""
-        return self.token_budget or (CPU_TOKEN_BUDGET if self.base.device.type == "cpu" else GPU_TOKEN_BUDGET)
+        return self.token_budget or token_budget(self.base.model, self.base.device)
 
     @property
     def pad_id(self) -> int:
@@ -145,10 +148,16 @@ class PeftEngine:
                 rows[index] = self.prepare(request, options)
             except MoeRouterError as error:
                 yield index, error
+
+        def answered(batch: Sequence[int]) -> list[Generation]:
+            # Fresh answers each time: where memory ran out, some had begun.
+            fresh = [evolve(rows[index], answer=self._voice(rows[index].adapter).answer(options)) for index in batch]
+            self.run(fresh)
+            return [row.answer.generation for row in fresh]
+
         for batch in self._batches(rows):
-            self.run([rows[index] for index in batch])
-            for index in batch:
-                yield index, rows[index].answer.generation
+            for part, generations in run_in_halves(batch, answered):
+                yield from zip(part, generations, strict=True)
 
     def run(self, rows: Sequence[AnswerRow], stopped: Stopped | None = None) -> None:
         """Run rows that can share a batch (neighbours have the same adapter) until all their answers have ended.
@@ -210,8 +219,8 @@ class PeftEngine:
     def _last_logits(self, name: str | None, ids: list[int]) -> torch.Tensor:
         inputs = self._padded([ids])
         with torch.inference_mode(), self.speaking([name]) as model:
-            logits: torch.Tensor = model(**inputs, use_cache=False).logits[0, -1]
-        return logits.float().cpu()
+            logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1]
+        return logits.float().cpu().clone()  # not a view that keeps all positions' logits
 
     def _voice(self, name: str | None) -> Voice:
         if name is None:
@@ -229,7 +238,7 @@ class PeftEngine:
                 kinds.setdefault(None if row.mixes else row.adapter, []).append(index)
         for indices in kinds.values():
             lengths = [len(rows[index].ids) + rows[index].options.max_new_tokens for index in indices]
-            for batch in length_sorted_batches(lengths, self.batch_tokens):
+            for batch in length_sorted_batches(lengths, self.batch_tokens, self.max_batch):
                 yield sorted((indices[position] for position in batch), key=lambda index: rows[index].adapter or "")
         yield from ([index] for index in alone)
 

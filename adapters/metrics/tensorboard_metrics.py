@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from domain.errors import StorageError
 from domain.labels import LabelMap
+from domain.printable import inline
 from domain.training import (
     Evaluated,
     FeaturesReady,
@@ -52,10 +54,27 @@ class TensorboardMetricsLog:
         except OSError as error:
             raise StorageError(f"cannot write: {error.strerror or error}", where=folder) from error
         observer = TensorboardObserver(writer)
-        try:
-            yield observer
-        finally:
-            observer.close()
+        with _quiet_writer():
+            try:
+                yield observer
+            finally:
+                observer.close()
+
+
+@contextmanager
+def _quiet_writer() -> Iterator[None]:
+    """Drop what ends the writer's own thread, such as a full disk: it comes up again in our next call."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class TensorboardObserver:
@@ -101,7 +120,7 @@ class TensorboardObserver:
             case ValidationScored():
                 self._score(event)
             case Noted():
-                self._writer.add_text("notes", event.message)
+                self._writer.add_text("notes", inline(event.message))
             case RunStopped():
                 self._finish(event)
             case _:

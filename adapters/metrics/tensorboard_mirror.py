@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from attrs import field, mutable
+
+from application.ports.publishing import RemoteDatasetStore
+from domain.errors import RemoteError
 
 LOCAL = Path("/tmp/tensorboard")  # inside the container
 _FRESH = 10.0
@@ -46,6 +49,58 @@ class LogMirror:
             for path in sorted(self.source.rglob("*")):
                 if path.is_file():
                     _append_new(path, self.target / path.relative_to(self.source))
+
+
+@mutable
+class RemoteLogs:
+    """Copies event files from a volume elsewhere to this machine, appending what is new, again and again.
+
+    Attributes:
+        volume: where they are.
+        folder: their folder there.
+        target: where the copies go.
+        every: seconds between two looks.
+    """
+
+    volume: RemoteDatasetStore
+    folder: str
+    target: Path
+    every: float = 10.0
+    _ended: threading.Event = field(factory=threading.Event, init=False)
+
+    def update(self) -> int:
+        """Bring the copies up to date; return how many event files there are. Raises RemoteError."""
+        files = [file for file in self.volume.list_files(self.folder) if "tfevents" in file.path]
+        for file in files:
+            target = self.target / PurePosixPath(file.path).relative_to(self.folder)
+            size = target.stat().st_size if target.exists() else 0
+            if file.size > size:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _append_rest(self.volume.read(file.path), size, target)
+        return len(files)
+
+    @contextmanager
+    def followed(self) -> Iterator[int]:
+        """Copy once, then go on in the background while the context is open; gives the number of event files."""
+        found = self.update()
+        thread = threading.Thread(target=self._follow, daemon=True)
+        thread.start()
+        try:
+            yield found
+        finally:
+            self._ended.set()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(self.every):
+            with suppress(RemoteError, OSError):  # the next look will do
+                self.update()
+
+
+def _append_rest(blocks: Iterable[bytes], skip: int, target: Path) -> None:
+    with target.open("ab") as writer:
+        for block in blocks:
+            writer.write(block[skip:])
+            skip = max(0, skip - len(block))
 
 
 def _append_new(source: Path, target: Path) -> None:

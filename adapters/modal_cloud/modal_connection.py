@@ -76,17 +76,21 @@ class ModalConnection:
 
         return self._run("connecting", greet, min(self.greet, self.deadline))
 
-    def call(self, doing: str, start: Callable[[], Coroutine[Any, Any, T]], size: int = 0) -> T:
+    def call(
+        self, doing: str, start: Callable[[], Coroutine[Any, Any, T]], size: int = 0, *, once: bool = False
+    ) -> T:
         """Run one call to its end.
 
         Args:
             doing: what is being done, for messages ("listing moe-lora-data").
             start: makes the coroutine; called once per attempt.
             size: bytes that it moves.
+            once: never tried again: the call has an effect each time that it arrives. (Modal's client repeats a
+                request that was lost, in a way that its server can tell; that stays safe.)
 
         Raises RemoteError; errors of the caller's own (domain errors) pass through.
         """
-        for attempt in self._attempts():
+        for attempt in self._attempts(1 if once else self.attempts):
             with attempt:
                 return self._run(doing, start, self.deadline + size / self.rate)
         raise AssertionError("unreachable")
@@ -94,7 +98,7 @@ class ModalConnection:
     def stream(self, doing: str, start: Callable[[], AsyncIterator[bytes]]) -> Iterator[bytes]:
         """Yield blocks of a download; a lost connection is taken up again where it broke off."""
         done = 0
-        for attempt in self._attempts():
+        for attempt in self._attempts(self.attempts):
             with attempt:
                 skip = done
                 with asyncio.Runner() as runner:
@@ -109,10 +113,10 @@ class ModalConnection:
         """Return the error of ours for one of a call that was made outside :meth:`call`."""
         return translated(error, doing, self.environment)
 
-    def _attempts(self) -> Any:
+    def _attempts(self, attempts: int) -> Any:
         return stamina.retry_context(
-            on=_is_lost,
-            attempts=self.attempts,
+            on=is_lost,
+            attempts=attempts,
             wait_initial=self.pause,
             wait_jitter=self.pause,
             wait_max=5.0,
@@ -178,7 +182,7 @@ def _log_retry(details: RetryDetails) -> None:
 set_on_retry_hooks([_log_retry])  # instead of stamina's own warnings; nothing else here uses stamina
 
 
-def _is_lost(error: Exception) -> bool:
+def is_lost(error: Exception) -> bool:
     """Whether trying again can help: the connection was lost or nothing came in time."""
     return isinstance(error, RemoteError) and isinstance(error.__cause__, (*CONNECTION_ERRORS, TimeoutError))
 
@@ -201,6 +205,8 @@ def translated(
         return RemoteError(f"{doing}: Modal's limits are reached: {text}", hint=f"free space or wait, then {_AGAIN}")
     if isinstance(error, modal.exception.PermissionDeniedError):
         return RemoteError(f"{doing}: Modal refused: {text}", hint="check the workspace of your token")
+    if isinstance(error, ImportError):  # a proxy is set, and the package that speaks to it is missing
+        return RemoteError(f"{doing}: {text}", hint="or unset HTTPS_PROXY")
     if isinstance(error, CONNECTION_ERRORS):
         return RemoteError(f"{doing}: the connection to Modal failed: {text}", hint=_AGAIN)
     if isinstance(error, (modal.exception.Error, OSError)):

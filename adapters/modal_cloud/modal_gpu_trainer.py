@@ -14,7 +14,11 @@ from domain.errors import UsageError
 
 
 def train_request(
-    job: TrainJob, tool_version: str, encode_shards: int = 1, commit_seconds: float = 10.0
+    job: TrainJob,
+    tool_version: str,
+    encode_shards: int = 1,
+    commit_seconds: float = 10.0,
+    encode_batch: int | None = None,
 ) -> dict[str, Any]:
     """Return what the app's function ``train`` takes.
 
@@ -23,6 +27,7 @@ def train_request(
         tool_version: version of this software, for the router's card.
         encode_shards: containers that encode prompts at the same time before the head is trained; 1 for none.
         commit_seconds: least seconds between commits of checkpoints; a commit costs the run about a second.
+        encode_batch: most prompts that are encoded at a time; None for what fits.
 
     Raises UsageError for shards without the feature cache, which is how their features reach the run.
     """
@@ -37,6 +42,7 @@ def train_request(
         "tool_version": tool_version,
         "encode_shards": encode_shards,
         "commit_seconds": commit_seconds,
+        "encode_batch": encode_batch,
     }
 
 
@@ -53,6 +59,7 @@ class ModalGpuTrainer:
         tool_version: version of this software, for the router's card.
         encode_shards: see :func:`train_request`.
         commit_seconds: see :func:`train_request`.
+        encode_batch: see :func:`train_request`.
     """
 
     jobs: Jobs
@@ -60,15 +67,20 @@ class ModalGpuTrainer:
     tool_version: str
     encode_shards: int = 1
     commit_seconds: float = 10.0
+    encode_batch: int | None = None
 
     def train(self, job: TrainJob, observer: TrainingObserver) -> TrainReport:
         """Run the job to its end; see the port."""
         with Relay(self.progress, observer) as relay:
             return from_wire(TrainReport, self.jobs.run("train", self._request(job), relay))
 
+    def attach(self, call_id: str) -> TrainReport:
+        """Wait for a run that was started before; raises what it met."""
+        return from_wire(TrainReport, self.jobs.attach("train", call_id))
+
     def start(self, job: TrainJob) -> StartedCall:
         """Start the job and leave it to itself; raises RemoteError."""
         return self.jobs.start("train", self._request(job))
 
     def _request(self, job: TrainJob) -> dict[str, Any]:
-        return train_request(job, self.tool_version, self.encode_shards, self.commit_seconds)
+        return train_request(job, self.tool_version, self.encode_shards, self.commit_seconds, self.encode_batch)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import queue
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
-from typing import Any, Final, Protocol
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
+from typing import Any, Final, Protocol, TypeVar
 
 import modal
 import modal.exception
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from adapters.modal_cloud.modal_connection import CONNECTION_ERRORS, ModalConnection, redacted
-from adapters.modal_cloud.modal_wire import RemoteBugError, raise_remote_error
+from adapters.modal_cloud.call_options import NO_OPTIONS, CallOptions
+from adapters.modal_cloud.modal_connection import CONNECTION_ERRORS, ModalConnection, is_lost, redacted, translated
+from adapters.modal_cloud.modal_wire import BUG, raise_remote_error
 from domain.errors import InterruptedRunError, RemoteError
 
 APP_NAME: Final = "moe-router-train"
 RESULT: Final = "result"
 """Kind of the last message of a call that went well."""
 
-_PENDING: Final = object()
+_PENDING: Any = object()
+T = TypeVar("T")
 
 
 class RemoteApp(Protocol):
@@ -28,6 +31,7 @@ class RemoteApp(Protocol):
 
     app: Any
     functions: Mapping[str, Any]
+    tags: Mapping[str, str]
 
 
 class Jobs(Protocol):
@@ -43,6 +47,10 @@ class Jobs(Protocol):
 
     def start(self, name: str, request: dict[str, Any]) -> StartedCall:
         """Call a function and leave; it goes on by itself."""
+        ...
+
+    def attach(self, name: str, call_id: str) -> dict[str, Any]:
+        """Wait for a call that was started before, and return its result."""
         ...
 
 
@@ -72,14 +80,12 @@ class RunningAppJobs:
     Attributes:
         functions: the app's functions by name.
         environment: environment variables with secrets that no message may show.
-        gpu: GPU type to ask for, or None for the app's own choice.
-        secret: name of a Modal secret that the containers get, or None.
+        options: how its containers differ from the app's own choice.
     """
 
     functions: Mapping[str, Any]
     environment: Mapping[str, str]
-    gpu: str | None = None
-    secret: str | None = None
+    options: CallOptions = NO_OPTIONS
 
     def run(self, name: str, request: dict[str, Any], on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Call the function and return its result."""
@@ -89,13 +95,8 @@ class RunningAppJobs:
     def follow(self, name: str, request: dict[str, Any]) -> Generator[dict[str, Any]]:
         """Call the function and yield its result as the only message."""
         # Training tells of itself in the log; other results are printed here, once.
-        call = self._spawn(name, {**request, "log": name == "train"})
-        try:
-            result: dict[str, Any] = call.get()
-        except RemoteBugError as error:
-            hint = "the lines above have its traceback"
-            raise RemoteError(f"the run failed: {redacted(str(error), self.environment)}", hint=hint) from None
-        raise_remote_error(result)
+        result: dict[str, Any] = self._spawn(name, {**request, "log": name == "train"}).get()
+        _raise_error(name, result, self.environment, "the lines above have its traceback")
         yield {"kind": RESULT, "result": result}
 
     def start(self, name: str, request: dict[str, Any]) -> StartedCall:
@@ -103,12 +104,21 @@ class RunningAppJobs:
         call = self._spawn(name, request)
         return StartedCall(call.object_id, APP_NAME)
 
+    def attach(self, name: str, call_id: str) -> dict[str, Any]:
+        """Wait for a call that was started before, and return its result."""
+        result: dict[str, Any] = modal.FunctionCall.from_id(call_id).get()
+        _raise_error(name, result, self.environment, "the remote log has its traceback")
+        return result
+
     def _spawn(self, name: str, request: dict[str, Any]) -> Any:
-        options: dict[str, Any] = {"gpu": self.gpu} if self.gpu else {}
-        if self.secret:
-            options["secrets"] = [modal.Secret.from_name(self.secret)]
-        function = self.functions[name]
-        return (function.with_options(**options) if options else function).spawn(request)
+        try:
+            return self.options.applied(self.functions[name], None).spawn({**request, **self.options.as_request()})
+        except Exception as error:  # a secret that is not there, a kind of GPU that Modal does not know
+            raise translated(error, f"starting {name}", self.environment) from error
+
+
+def _quiet(_line: str) -> None:
+    """Tell nobody."""
 
 
 @frozen
@@ -118,16 +128,20 @@ class ModalJobs:
     Attributes:
         connection: how to call Modal.
         load_app: imports the app's definition; called when none of its name is deployed.
-        gpu: GPU type to ask for, or None for the app's own choice.
-        secret: name of a Modal secret that the containers get (``HF_TOKEN`` for gated models), or None.
+        options: how the containers differ from the app's own choice.
         max_restarts: starts without progress in between, after which a run is given up.
+        patience: seconds without any answer of Modal's, after which a run is left to itself.
+        redeploy: deploy the app as it is defined here before it is called.
+        note: takes a line that a person should read meanwhile.
     """
 
     connection: ModalConnection
     load_app: Callable[[], RemoteApp]
-    gpu: str | None = None
-    secret: str | None = None
+    options: CallOptions = NO_OPTIONS
     max_restarts: int = 10
+    patience: float = 600.0
+    redeploy: bool = False
+    note: Callable[[str], None] = _quiet
 
     def run(self, name: str, request: dict[str, Any], on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Call the function, hand its messages on as they come, and return its result; see :meth:`follow`."""
@@ -144,16 +158,17 @@ class ModalJobs:
         """Call the function and yield its messages as they come; the last one, of kind `RESULT`, holds its result.
 
         When this side is interrupted or stops listening (closes the generator) the call is cancelled; when it loses
-        its connection the call goes on. Raises RemoteError, and the user's errors that the function met.
+        its connection the call goes on, and is followed again when the connection is back. Raises RemoteError, and
+        the user's errors that the function met.
         """
         client = self.connection.open()
         result: dict[str, Any] = {}
         interrupted: BaseException | None = None
-        with self._function(client, name, detach=False) as (function, app_id), self._queue(client) as updates:
+        with self._function(client, name) as (function, app_id), self._queue(client) as updates:
             # Modal's client repeats the log of an app of our own here, where the messages are told; a deployed app's
             # log is all that others see.
-            sent = {**request, "log": app_id == APP_NAME}
-            call = self.connection.call(f"starting {name}", lambda: function.spawn.aio(sent, updates))
+            call = self._spawn(name, function, {**request, "log": app_id == APP_NAME}, updates)
+            self.note(f"{name} runs on Modal as call {call.object_id} (log: {_log_command(app_id)})")
             try:
                 result = yield from self._messages_and_result(_Run(name, app_id, call, updates))
             except (KeyboardInterrupt, SystemExit, GeneratorExit, InterruptedRunError, PreemptionStormError) as error:
@@ -161,31 +176,85 @@ class ModalJobs:
                 interrupted = error  # raised below: a running app of modal's swallows a KeyboardInterrupt
         if interrupted is not None:
             raise interrupted
-        raise_remote_error(result)
+        _raise_error(name, result, self.connection.environment, f"`{_log_command(app_id)}` shows the remote log")
         yield {"kind": RESULT, "result": result}
 
     def start(self, name: str, request: dict[str, Any]) -> StartedCall:
         """Call the function and leave; it goes on by itself. Raises RemoteError."""
         client = self.connection.open()
-        with self._function(client, name, detach=True) as (function, app_id):
-            call = self.connection.call(f"starting {name}", lambda: function.spawn.aio(request, None))
-            return StartedCall(call.object_id, app_id)
+        with self._function(client, name) as (function, app_id):
+            return StartedCall(self._spawn(name, function, request, None).object_id, app_id)
+
+    def attach(self, name: str, call_id: str) -> dict[str, Any]:
+        """Wait for a call that was started before, and return its result; raises as :meth:`follow` does.
+
+        Ctrl-C leaves the call alone.
+        """
+        client = self.connection.open()
+        call: Any = modal.FunctionCall.from_id(call_id, client=client)
+        outage, result = _Outage(self.patience, self.note, call_id), _PENDING
+        run = _Run(name, APP_NAME, call, None)
+        while result is _PENDING:
+            result = outage.ridden_out(lambda: self._result(run, wait=5.0), _PENDING)
+        _raise_error(name, result, self.connection.environment, "the remote log has its traceback")
+        return dict(result)
+
+    def _spawn(self, name: str, function: Any, request: dict[str, Any], updates: Any) -> Any:
+        """Start the call, once: a reply that is late must not start another one."""
+        sent = {**request, **self.options.as_request()}
+        size = len(repr(sent))
+        try:
+            return self.connection.call(
+                f"starting {name}", lambda: function.spawn.aio(sent, updates), size, once=True
+            )
+        except RemoteError as error:
+            if not is_lost(error):
+                raise
+            hint = "it may have started all the same: `modal app list` shows what runs, `modal app stop` ends it"
+            raise RemoteError(error.what, where=error.where, hint=hint) from error
 
     @contextmanager
-    def _function(self, client: modal.Client, name: str, *, detach: bool) -> Iterator[tuple[Any, str]]:
-        """Give the deployed app's function, or else one of an app that lives as long as the context."""
-        options: dict[str, Any] = {"gpu": self.gpu} if self.gpu else {}
-        if self.secret:
-            options["secrets"] = [modal.Secret.from_name(self.secret, required_keys=[], client=client)]
+    def _function(self, client: modal.Client, name: str) -> Iterator[tuple[Any, str]]:
+        """Give the deployed app's function, or else one of an app that lives as long as the context and its calls."""
         with ExitStack() as stack:
-            deployed = self._deployed(client, name)
-            if deployed is None:
+            if self.redeploy:
+                self._deploy(client)
+            function = self._deployed(client, name)
+            if function is None:
                 remote = self.load_app()
-                running = stack.enter_context(self._ephemeral(remote.app, client, detach=detach))
-                deployed, app_id = remote.functions[name], running.app_id
+                running = stack.enter_context(self._ephemeral(remote.app, client))
+                function, app_id = remote.functions[name], running.app_id
             else:
                 app_id = APP_NAME
-            yield (deployed.with_options(**options) if options else deployed), app_id
+                self._compare(client)
+            try:
+                yield self.options.applied(function, client), app_id
+            except (modal.exception.Error, ValueError) as error:
+                raise self.connection.translated(error, f"starting {name}") from error
+
+    def _deploy(self, client: modal.Client) -> None:
+        from modal.runner import deploy_app
+
+        with redirect_stdout(sys.stderr), modal.enable_output():
+            try:
+                deploy_app(self.load_app().app, name=APP_NAME, client=client)
+            except Exception as error:
+                raise self.connection.translated(error, f"deploying app {APP_NAME}") from error
+
+    def _compare(self, client: modal.Client) -> None:
+        """Say when the deployed app is not what is defined here: it wins over local code and settings."""
+
+        async def read() -> dict[str, str]:
+            app: Any = await modal.App.lookup.aio(APP_NAME, client=client)
+            return dict(await app.get_tags.aio(client=client))
+
+        there, here = self.connection.call(f"looking at app {APP_NAME}", read), dict(self.load_app().tags)
+        other = sorted(name for name in here if there.get(name) != here[name])
+        if other:
+            self.note(
+                f"note: the deployed app {APP_NAME} has other {' and '.join(other)} than this software here, and is "
+                "used as it is; --redeploy replaces it"
+            )
 
     def _deployed(self, client: modal.Client, name: str) -> Any | None:
         function = modal.Function.from_name(APP_NAME, name, client=client)
@@ -199,16 +268,24 @@ class ModalJobs:
         return self.connection.call(f"looking for app {APP_NAME}", look_up)
 
     @contextmanager
-    def _ephemeral(self, app: Any, client: modal.Client, *, detach: bool) -> Iterator[Any]:
-        """Run the app; what Modal prints (image build, remote log) goes to stderr, where progress belongs."""
+    def _ephemeral(self, app: Any, client: modal.Client) -> Iterator[Any]:
+        """Run the app until its calls are done, whatever becomes of this process or its connection.
+
+        What Modal prints (image build, remote log) goes to stderr, where progress belongs.
+        """
         with ExitStack() as stack:
             stack.enter_context(redirect_stdout(sys.stderr))
             stack.enter_context(modal.enable_output())
+            manager = app.run(client=client, detach=True)
             try:
-                running = stack.enter_context(app.run(client=client, detach=detach))
+                running = manager.__enter__()
             except Exception as error:
                 raise self.connection.translated(error, f"starting app {APP_NAME}") from error
-            yield running
+            try:
+                yield running
+            finally:
+                with suppress(*CONNECTION_ERRORS):  # then Modal ends the app when its calls are done
+                    manager.__exit__(None, None, None)
 
     @contextmanager
     def _queue(self, client: modal.Client) -> Iterator[Any]:
@@ -220,20 +297,23 @@ class ModalJobs:
         try:
             yield queue
         finally:
-            manager.__exit__(None, None, None)
+            with suppress(*CONNECTION_ERRORS):
+                manager.__exit__(None, None, None)
 
     def _messages_and_result(self, run: _Run) -> Generator[dict[str, Any], None, dict[str, Any]]:
         restarts = _Restarts(self.max_restarts)
+        outage = _Outage(self.patience, self.note, run.call.object_id)
         while True:
-            messages = self._messages(run.updates, wait=2.0)
+            messages = outage.heard(lambda: self._messages(run.updates, wait=2.0))
             for message in messages:
                 restarts.take(message)
                 yield message
             finished = any(message.get("kind") == "finished" for message in messages)
             if finished or not messages:
-                result = self._result(run, wait=30.0 if finished else 0.0)
+                wait = 30.0 if finished else 2.0 if outage.deaf else 0.0
+                result = outage.ridden_out(lambda wait=wait: self._result(run, wait), _PENDING)  # type: ignore[misc]
                 if result is not _PENDING:
-                    yield from self._messages(run.updates, wait=0.0)
+                    yield from outage.heard(lambda: self._messages(run.updates, wait=0.0))
                     return dict(result)
 
     def _messages(self, updates: Any, wait: float) -> list[dict[str, Any]]:
@@ -246,7 +326,7 @@ class ModalJobs:
         return self.connection.call("following the run", taken)
 
     def _result(self, run: _Run, wait: float) -> Any:
-        hint = f"`modal app logs {run.app_id}` shows the remote log"
+        hint = f"`{_log_command(run.app_id)}` shows the remote log"
 
         async def outcome() -> Any:
             try:
@@ -258,9 +338,7 @@ class ModalJobs:
             except CONNECTION_ERRORS:
                 raise
             except Exception as error:  # whatever the function raised arrives here as it was raised there
-                kind = (
-                    "" if isinstance(error, (RemoteBugError, modal.exception.Error)) else f"{type(error).__name__}: "
-                )
+                kind = "" if isinstance(error, modal.exception.Error) else f"{type(error).__name__}: "
                 text = redacted(f"{kind}{error}", self.connection.environment)
                 raise RemoteError(f"{run.name} on Modal failed: {text}", hint=hint) from None
 
@@ -273,6 +351,16 @@ class ModalJobs:
             return  # what made us cancel is the error to tell
 
 
+def _log_command(app_id: str) -> str:
+    return f"modal app logs {app_id}"
+
+
+def _raise_error(name: str, result: dict[str, Any], environment: Mapping[str, str], hint: str) -> None:
+    if result.get("error") == BUG:
+        raise RemoteError(f"{name} on Modal failed: {redacted(result['what'], environment)}", hint=hint)
+    raise_remote_error(result)
+
+
 @frozen
 class _Run:
     """A call under way."""
@@ -281,6 +369,65 @@ class _Run:
     app_id: str
     call: Any
     updates: Any
+
+
+@define
+class _Outage:
+    """Rides out times without a connection: what runs on Modal goes on meanwhile.
+
+    Attributes:
+        patience: seconds after which it is given up.
+        note: takes a line for people.
+        call_id: the call that is followed.
+        pause: seconds between attempts.
+        deaf: whether the queue of messages is gone; only the result still comes.
+    """
+
+    patience: float
+    note: Callable[[str], None]
+    call_id: str
+    pause: float = 1.0
+    deaf: bool = False
+    _since: float | None = None
+
+    def heard(self, ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Return messages, or none while the connection is lost and once their queue is gone."""
+        if self.deaf:
+            return []
+        try:
+            return self.ridden_out(ask, [])
+        except RemoteError as error:
+            if not isinstance(error.__cause__, modal.exception.NotFoundError):
+                raise
+            self.deaf = True  # a queue ends when its owner was away for too long
+            return []
+
+    def ridden_out(self, ask: Callable[[], T], instead: T) -> T:
+        """Return what `ask` returns, or `instead` when the connection is lost at the moment.
+
+        Raises RemoteError when it has been lost for too long, and what else `ask` raises.
+        """
+        try:
+            answer = ask()
+        except RemoteError as error:
+            self._take(error)
+            return instead
+        if self._since is not None:
+            self.note("the connection to Modal is back")
+        self._since = None
+        return answer
+
+    def _take(self, error: RemoteError) -> None:
+        if not is_lost(error):
+            raise error
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self.note(f"the connection to Modal is lost; call {self.call_id} goes on there, trying to reach it again")
+        if now - self._since > self.patience:
+            hint = f"it goes on by itself; wait for it with: --attach {self.call_id}"
+            raise RemoteError(error.what, where=error.where, hint=hint) from error
+        time.sleep(self.pause)
 
 
 @frozen

@@ -22,10 +22,12 @@ class Updates:
     Attributes:
         queue: a ``modal.Queue``, or None when nobody listens.
         interval: least seconds between two batches.
+        patience: seconds that a batch may wait for room in a full queue: nobody may be reading any more.
     """
 
     queue: Any | None
     interval: float = 0.5
+    patience: float = 5.0
     _waiting: list[dict[str, Any]] = field(factory=list, init=False)
     _sent_at: float = field(default=float("-inf"), init=False)
 
@@ -37,7 +39,7 @@ class Updates:
         if now or time.monotonic() - self._sent_at >= self.interval:
             messages, self._waiting = self._waiting, []
             with suppress(Exception):  # the network to a listener must never fail the run
-                self.queue.put_many(messages)
+                self.queue.put_many(messages, timeout=self.patience)
             self._sent_at = time.monotonic()
 
 

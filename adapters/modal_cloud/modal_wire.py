@@ -13,17 +13,13 @@ from typing import Any, Final, TypeVar, get_args
 import cattrs
 
 from domain import errors
-from domain.errors import InterruptedRunError, MismatchError, MoeRouterError
+from domain.errors import InterruptedRunError, MismatchError, MoeRouterError, RemoteError
 from domain.training import FeaturesReady, TrainingEvent, ValidationScored
 
 T = TypeVar("T")
 
 WIRE_VERSION: Final = 4
 """Grows when what travels changes its meaning."""
-
-
-class RemoteBugError(Exception):
-    """An exception in a container that is not the user's error; the remote log has its traceback."""
 
 
 def _converter() -> cattrs.Converter:
@@ -80,11 +76,20 @@ def error_to_wire(error: MoeRouterError) -> dict[str, Any]:
     }
 
 
+BUG: Final = "bug"
+"""Kind of an error that is none of ours."""
+
+
+def bug_to_wire(error: Exception) -> dict[str, Any]:
+    """Return an exception that is no user's error; the remote log has its traceback."""
+    return {"error": BUG, "what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
+
+
 def raise_remote_error(result: dict[str, Any]) -> None:
-    """Raise the user's error that a result of :func:`error_to_wire` holds; do nothing for any other result."""
+    """Raise the error that a result of :func:`error_to_wire` or :func:`bug_to_wire` holds; else do nothing."""
     if "error" not in result:
         return
-    kind = getattr(errors, str(result["error"]), MoeRouterError)
+    kind = RemoteError if result["error"] == BUG else getattr(errors, str(result["error"]), MoeRouterError)
     details: dict[str, Any] = {"where": result["where"], "hint": result["hint"]}
     if issubclass(kind, InterruptedRunError):
         details["signal_number"] = result["signal_number"]

@@ -12,8 +12,8 @@ sparse region is not called strange for being as far from its neighbours as they
 al. 2000, "LOF"); e the head's evidence, log-sum-exp of its calibrated logits (Liu et al. 2020, "Energy-based
 Out-of-distribution Detection"); and o the similarity to the nearest out-of-scope prompt.
 
-A piece of a prompt is background unless it is more similar to some known prompt, by a margin, than to every background
-phrase.
+A piece of a prompt is background unless it is more similar to some known prompt, by a margin, than to every
+background phrase.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class PromptBank:
 
     @cached_property
     def like_background(self) -> NDArray[np.bool_]:
-        """Which rows are themselves more similar to background than to other rows, (N,): thanks, where a route owns them.
+        """Which rows are more similar to background than to other rows, (N,): thanks, where a route owns them.
 
         Such a row's adapter answers it, but beside a request it is no more than company.
         """

@@ -46,7 +46,7 @@ class SafetensorsCheckpointStore:
             if entry["key"] != key or entry["sha256"] != _digest(key, entry["values"], tensors):
                 return None
             return Checkpoint(key, json.loads(entry["values"]), tensors)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def clear(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from application.datasets.dataset_request import GenerateRequest
 from domain.datasets import SourceAccount
-from domain.printable import printable
+from domain.printable import code, printable
 from domain.samples import RoutingSample
 from domain.split import Split
 
@@ -58,6 +58,6 @@ def _row(
     account: SourceAccount,
 ) -> str:
     counts = [str(sum(row.label == label for row in splits[split])) for split in present]
-    source = " ".join(printable(request.sources[label].path).replace("|", "\\|").split())
-    cells = [str(label), account.adapter, *counts, f"{account.lines} lines", f"`{source}`"]
+    source = code(printable(request.sources[label].path))
+    cells = [str(label), account.adapter, *counts, f"{account.lines} lines", source]
     return "| " + " | ".join(cells) + " |"

@@ -156,6 +156,6 @@ def _check_manifest(staged: Path, hashes: dict[str, str], where: str) -> str:
 def _metadata(staged: Path, where: str) -> dict[str, Any]:
     try:
         metadata = json.loads((staged / "metadata.json").read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataRejectedError("metadata.json is not JSON", where=where, hint="publish it again") from error
     return metadata if isinstance(metadata, dict) else {}

@@ -95,6 +95,6 @@ def _parse(metadata: bytes) -> dict[str, Any]:
     """Return the metadata's fields; what is not a JSON object says nothing, and must not hide the other data sets."""
     try:
         told = json.loads(metadata)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

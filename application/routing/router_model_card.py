@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from domain.printable import code, inline
 from domain.router import RouterCard
 
 
@@ -11,8 +12,9 @@ def model_card(card: RouterCard, sha256: str) -> str:
     """Return the Markdown of the card, with the YAML header that model hubs read."""
     base, limits = card.features.base, card.thresholds
     rows = "\n".join(f"| {each.label} | `{each.name}` |" for each in card.labels)
-    model = f"`{base.name}`, {base.n_layers} layers, hidden size {base.hidden_size}, fingerprint `{base.fingerprint}`"
-    data = f"`{card.dataset}` (sha256 `{card.dataset_sha256[:16]}…`)"
+    name, fingerprint = code(base.name), code(base.fingerprint)
+    model = f"{name}, {base.n_layers} layers, hidden size {base.hidden_size}, fingerprint {fingerprint}"
+    data = f"{code(card.dataset)} (sha256 {code(card.dataset_sha256[:16] + '…')})"
     layers = ", ".join(str(layer) for layer in card.features.layers)
     scope = "none" if math.isinf(limits.max_out_of_scope) else f"{limits.max_out_of_scope:.4f}"
     return f"""---
@@ -23,8 +25,8 @@ tags: [lora, peft, routing, safetensors]
 
 # Router over {len(card.labels)} LoRA adapters
 
-Reads a prompt and decides which LoRA adapter over the frozen base model `{base.name}` should answer it, or that none
-should. It is a {card.head} head on pooled hidden states of the base model; it works with no other base model.
+Reads a prompt and decides which LoRA adapter over the frozen base model {name} should answer it, or that none
+should. It is a {inline(card.head)} head on pooled hidden states of the base model; it works with no other base model.
 
 | label | adapter |
 | --- | --- |
@@ -34,11 +36,11 @@ should. It is a {card.head} head on pooled hidden states of the base model; it w
 | --- | --- |
 | base model | {model} |
 | features | `hidden_states` {layers}, {card.features.pooling} over at most {card.features.max_tokens} tokens |
-| head | {card.head}, temperature {card.temperature:.4f} |
+| head | {inline(card.head)}, temperature {card.temperature:.4f} |
 | abstains | below confidence {limits.min_confidence:.4f}, above out-of-scope score {scope} |
 | trained on | {card.n_train} prompts of {data}, {card.n_val} for validation |
 | validation accuracy | {card.val_accuracy:.4f} |
-| made | {card.created_at}, version {card.tool_version}, seed {card.seed} |
+| made | {inline(card.created_at)}, version {inline(card.tool_version)}, seed {card.seed} |
 | sha256 | `{sha256}` |
 
 The file keeps training and validation prompts, as plain text, to tell what is out of scope and to show the nearest

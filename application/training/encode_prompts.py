@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 
 from attrs import frozen
@@ -11,7 +12,7 @@ from application.ports import DatasetReader, FeatureExtractorSource, PromptReade
 from application.training.choose_features import require_candidates
 from application.training.training_data import Companions, read_training_data
 from domain.errors import UsageError
-from domain.feature_choice import distinct_taps
+from domain.feature_choice import deepest_layer, distinct_taps
 
 
 @frozen
@@ -47,7 +48,12 @@ class EncodeShare:
         if not 0 <= share < shares:
             raise UsageError(f"share {share} is not one of {shares}")
         data = read_training_data(self.rows, self.prompts, job, self.companions)
-        extractor = self.extractors(job.base_model, max_tokens=job.options.max_tokens, use_cache=True)
+        extractor = self.extractors(
+            job.base_model,
+            max_tokens=job.options.max_tokens,
+            use_cache=True,
+            max_layer=partial(deepest_layer, layers=job.options.layers, pooling=job.options.pooling),
+        )
         taps = distinct_taps(require_candidates(extractor, job.options))
         batches = extractor.batches(data.prompts.texts)
         chosen = balanced_shares([_size(batch) for batch in batches], shares)[share]

@@ -111,8 +111,8 @@ class GrowRouter:
         if old.card.n_out_of_scope and request.out_of_scope is None:
             observer.on_event(
                 Noted(
-                    f"warning: the old router knows {old.card.n_out_of_scope} out-of-scope examples, but its file does "
-                    "not keep their texts: the new one knows none, and refuses fewer prompts that belong to no "
+                    f"warning: the old router knows {old.card.n_out_of_scope} out-of-scope examples, but its file "
+                    "does not keep their texts: the new one knows none, and refuses fewer prompts that belong to no "
                     "adapter (give the file again with --out-of-scope)"
                 )
             )

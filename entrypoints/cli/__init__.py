@@ -17,6 +17,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.exit_codes import exit_code
 from entrypoints.logs import set_up_logs
 from entrypoints.signals import ProcessInterruption
+from entrypoints.terminal import plain_streams
 from entrypoints.unread import quiet_when_unread
 from entrypoints.version import tool_version
 
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Prove that each LoRA adapter fits the base model and has an effect."),
     "add-adapter": ("add_adapter", "Teach a router one adapter more, and report what that does to the others."),
     "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),
+    "modal-check": ("modal_check", "Check what can be checked about Modal without an account; list the first steps."),
     "tensorboard": ("tensorboard", "Serve the training curves."),
 }
 
@@ -109,6 +111,11 @@ def main(argv: list[str] | None = None, app: Application | None = None) -> NoRet
         argv: the words after the program's name; else those of the process.
         app: the composition root; else the real one.
     """
+    with plain_streams():
+        _run(argv, app)
+
+
+def _run(argv: list[str] | None, app: Application | None) -> NoReturn:
     try:
         code = cli.main(args=argv, prog_name="moe-router", standalone_mode=False, obj=app)
     except click.UsageError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from entrypoints.cli.options import volume_option
 from entrypoints.reports.printing import print_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("datasets")
-@click.option("--volume", default="moe-lora-data", help="Modal volume.")
+@volume_option
 @click.option("--remote-dir", default="datasets", help="Folder on the volume that data sets lie in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj

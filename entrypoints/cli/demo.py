@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from domain.errors import TargetExistsError
+from domain.printable import shown
 from entrypoints.bootstrap import Application
+from entrypoints.terminal import own_drawing
 from entrypoints.version import tool_version
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def command(app: Application, output_dir: Path | None) -> None:
     folder = output_dir or Path("demo") / f"{app.clock.now():%Y%m%d_%H%M%S}"
     if folder.exists():
         raise TargetExistsError("already exists", where=folder, hint="choose another --output-dir")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(file=own_drawing(sys.stdout), highlight=False, soft_wrap=True)
     dataset = _generate(app, console, folder / "routing")
     router = _train(app, console, dataset, folder)
     _evaluate(app, console, dataset, router, folder)
@@ -170,7 +173,7 @@ def _show_answer(console: Console, prompt: str, answer: Answer) -> None:
         markup=False,
     )
     speaker = answer.adapter or f"base model, because {answer.fallback}"
-    console.print(f"  [model] response: {' '.join(answer.text.split())}   ({speaker})", markup=False)
+    console.print(f"  [model] response: {shown(' '.join(answer.text.split()))}   ({speaker})", markup=False)
 
 
 def _show_next(console: Console, folder: Path, seconds: float) -> None:

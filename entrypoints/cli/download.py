@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from entrypoints.on_modal.places import OUTPUT
 from entrypoints.reports.printing import print_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def command(
     from application.publishing.download import DownloadRequest
 
     is_router = name.endswith(ROUTER_SUFFIXES)
-    where = volume or ("routing-output" if is_router else "moe-lora-data")
+    where = volume or (OUTPUT if is_router else app.settings.data_volume)
     default = Path(PurePosixPath(name).name) if is_router else Path("datasets") / name
     request = DownloadRequest(name, target or default, remote_dir, force)
     report = (app.download_router(where) if is_router else app.download_dataset(where))(request)

@@ -13,6 +13,7 @@ from entrypoints.cli.options import (
     PATH,
     backend_options,
     base_model_option,
+    encode_batch_option,
     evaluation_data_options,
     json_option,
     router_option,
@@ -32,7 +33,7 @@ from entrypoints.settings import DataFiles
 @click.option("--plots", type=PATH, metavar="DIR", help="Draw PNG files into this folder.")
 @click.option("--robustness/--no-robustness", default=True, help="Route changed prompts, too, and count the flips.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
-@backend_options()
+@backend_options(encode_batch_option)
 @json_option
 @click.pass_obj
 def command(

@@ -14,6 +14,7 @@ from domain.errors import DataRejectedError, UsageError
 from domain.routing import OtherLimits
 from entrypoints.backend import Backend, Questions, Where
 from entrypoints.bootstrap import Application
+from entrypoints.cli.as_they_come import as_they_come
 from entrypoints.cli.lora_options import lora_options
 from entrypoints.cli.options import (
     PATH,
@@ -22,9 +23,13 @@ from entrypoints.cli.options import (
     generation_options,
     json_option,
     limit_options,
+    max_batch_option,
     router_option,
 )
 from entrypoints.reports.printing import print_json
+
+CHUNK = 16
+"""Prompts that are answered together when they come through a pipe."""
 
 
 @click.command("infer")
@@ -48,7 +53,7 @@ from entrypoints.reports.printing import print_json
 @limit_options
 @click.option("--allow-errors", is_flag=True, help="With --output: end well although rows could not be answered.")
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
-@backend_options()
+@backend_options(max_batch_option)
 @json_option
 @click.pass_obj
 def command(
@@ -77,7 +82,8 @@ def command(
     is checked first (as `doctor` does), so that no answer silently comes from the bare base model.
 
     With --backend modal, --router, --lora and --lora-dir name paths of the containers (/output, /checkpoints); LoRA
-    adapters are looked for in /checkpoints. --input and --output stay here.
+    adapters are looked for in /checkpoints. --input and --output stay here. What comes through a pipe is answered
+    while it is open, unless --json or --route-only is given.
     """
     _check(texts, source, output, images, route_only)
     backend = app.backend(where)
@@ -101,6 +107,9 @@ def command(
                     where=source,
                     hint="the lines above say why; mend them and run again, or let it pass with --allow-errors",
                 )
+            return
+        if source is not None and not (source.is_file() or route_only or as_json):
+            _answer_as_they_come(backend, questions, source)
             return
         prompts = _prompts(texts, source, images)
         questions = evolve(questions, prompts=prompts)
@@ -169,6 +178,20 @@ def _answer(backend: Backend, questions: Questions, *, as_json: bool) -> None:
         print_json(answers_as_values(questions.router, texts, answers))
     else:
         click.echo(answers_as_text(texts, answers))
+
+
+def _answer_as_they_come(backend: Backend, questions: Questions, source: Path) -> None:
+    """Answer what comes through a pipe while it is open."""
+    from adapters.datasets.prompt_files import PromptFileReader
+    from application.answering.answer_prompts import AnswerRequest
+    from entrypoints.reports.answers import answers_as_text
+
+    backend.check(questions)
+    answering = backend.answering(questions)
+    for rows in as_they_come(PromptFileReader().stream_prompt_rows(source), CHUNK):
+        asked = evolve(questions, prompts=tuple(row.prompt for row in rows))
+        answers = answering(AnswerRequest(asked.prompts, questions.options, questions.policy))
+        click.echo(answers_as_text(_texts(asked), answers, one_of_many=True))
 
 
 def _answer_file(

@@ -14,7 +14,7 @@ from domain.answers import GenerationOptions
 from domain.routing import OtherLimits
 from entrypoints.backend import Where
 from entrypoints.bootstrap import BACKENDS
-from entrypoints.settings import DataFiles, Variable
+from entrypoints.settings import DataFiles, Settings, Variable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -142,21 +142,42 @@ limit_options: Final = grouped(
 )
 
 
+backend_name_option: Final[Decorator] = click.option(
+    "--backend", "name", type=click.Choice(list(BACKENDS)), default="local", help="Where the work runs."
+)
+
+
 def backend_options(*more: Any) -> Grouped:
     """Return ``--backend`` with the options of backends elsewhere, as the parameter `where`."""
     return grouped(
         "where",
         Where,
-        click.option(
-            "--backend", "name", type=click.Choice(list(BACKENDS)), default="local", help="Where the work runs."
-        ),
+        backend_name_option,
         click.option("--gpu", metavar="KIND", help="Kind of GPU with --backend modal, for example L4."),
         click.option(
             "--hf-secret", metavar="NAME", help="With --backend modal: secret with HF_TOKEN, for gated models."
         ),
+        click.option("--hours", type=float, help="With --backend modal: time limit.  [default: 2, train: 24]"),
+        click.option("--redeploy", is_flag=True, help="With --backend modal: deploy the app as it is here, first."),
         *more,
     )
 
+
+encode_batch_option: Final[Decorator] = click.option(
+    "--encode-batch", type=int, metavar="N", help="Encode at most N prompts at a time.  [default: what fits]"
+)
+max_batch_option: Final[Decorator] = click.option(
+    "--max-batch", type=int, metavar="N", help="Answer at most N prompts at a time.  [default: what fits]"
+)
+
+
+volume_option: Final[Decorator] = click.option(
+    "--volume",
+    default=Settings().data_volume,
+    envvar=Variable.MODAL_DATA_VOLUME,
+    show_envvar=True,
+    help="Modal volume; containers look into the one that the variable names.",
+)
 
 json_option: Final[Decorator] = click.option(
     "--json", "as_json", is_flag=True, help="Print the report as one JSON object."

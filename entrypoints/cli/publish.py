@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from entrypoints.cli.options import volume_option
+from entrypoints.on_modal.places import DATASETS_FOLDER
+from entrypoints.settings import Variable
+
 if TYPE_CHECKING:
     from application.publishing.publish_dataset import PublishPlan, PublishReport, Transfer
     from entrypoints.bootstrap import Application
@@ -16,7 +20,7 @@ RULE = "=" * 60
 
 @click.command("publish")
 @click.argument("dataset_dir", type=click.Path(path_type=Path))
-@click.option("--volume", default="moe-lora-data", help="Modal volume.")
+@volume_option
 @click.option("--remote-dir", default="datasets", help="Folder on the volume that data sets lie in.")
 @click.option("--dry-run", is_flag=True, help="Show what would be uploaded; needs no Modal account.")
 @click.option("--latest", is_flag=True, help="Also make it routing_latest, which training uses by default.")
@@ -49,6 +53,12 @@ def command(
     if dry_run:
         click.echo(_as_json(plan, volume, None) if as_json else "\n".join(_preview(plan, volume)))
         return
+    if (volume, remote_dir) != (app.settings.data_volume, DATASETS_FOLDER):
+        click.echo(
+            f"note: containers look for data sets in {app.settings.data_volume}:{DATASETS_FOLDER}/ only "
+            f"({Variable.MODAL_DATA_VOLUME} names another volume)",
+            err=True,
+        )
     report = app.publish_dataset(volume, create=create_volume)(plan)
     click.echo(_as_json(plan, volume, report) if as_json else "\n".join(_outcome(report, volume)))
 

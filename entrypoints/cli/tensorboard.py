@@ -6,30 +6,33 @@ from pathlib import Path
 
 import click
 
-from domain.errors import MissingFileError
+from entrypoints.backend import Where
 from entrypoints.bootstrap import Application
+from entrypoints.cli.options import PATH, backend_name_option, grouped
 from entrypoints.settings import HERE, Variable
 
 
 @click.command("tensorboard")
 @click.option(
     "--log-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     envvar=Variable.LOG_DIR,
     show_envvar=True,
-    default=HERE.log_dir,
+    show_default=str(HERE.log_dir),
     help="Folder of the runs, as given to train.",
 )
 @click.option("--host", default="localhost", help="Address to listen on.")
 @click.option("--port", default=6006, help="Port to listen on; 0 for any free one.")
+@grouped("where", Where, backend_name_option)
 @click.pass_obj
-def command(app: Application, *, log_dir: Path, host: str, port: int) -> None:
-    """Serve the training curves in TensorBoard until Ctrl-C."""
-    if not log_dir.is_dir():
-        raise MissingFileError(
-            "no such folder of TensorBoard logs", where=log_dir, hint="train a router first, or give --log-dir"
-        )
-    url, wait = app.serve_tensorboard(log_dir, host, port)
-    click.echo(f"TensorBoard serves {log_dir} at {url} (Ctrl-C ends it)")
-    wait()
+def command(app: Application, *, log_dir: Path | None, host: str, port: int, where: Where) -> None:
+    """Serve the training curves in TensorBoard until Ctrl-C.
+
+    With --backend modal the logs on the output volume are copied here, again and again while runs go on.
+    """
+    backend = app.backend(where)
+    with backend.logs(log_dir) as folder:
+        url, wait = app.serve_tensorboard(folder, host, port)
+        click.echo(f"TensorBoard serves {log_dir or backend.places.log_dir} at {url} (Ctrl-C ends it)")
+        wait()

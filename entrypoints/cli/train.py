@@ -17,6 +17,7 @@ from entrypoints.cli.options import (
     PATH,
     backend_options,
     base_model_option,
+    encode_batch_option,
     grouped,
     json_option,
     training_data_options,
@@ -109,7 +110,9 @@ train_options = grouped(
 @click.option("--no-verify", is_flag=True, help="Only warn when the data set fails a check of `verify`.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @backend_options(
-    click.option("--encode-shards", default=1, help="With --backend modal: containers that encode prompts together.")
+    click.option("--encode-shards", default=1, help="With --backend modal: containers that encode prompts together."),
+    click.option("--attach", metavar="fc-…", help="With --backend modal: wait for a run that was started before."),
+    encode_batch_option,
 )
 @click.option("--detach", is_flag=True, help="With --backend modal: leave the run to itself.")
 @json_option

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
-from domain.errors import UsageError
+from domain.errors import MissingFileError, UsageError
 from entrypoints.backend import Evaluation, Questions, StartedRun, Where, setting
-from entrypoints.on_modal.places import THERE
+from entrypoints.on_modal.places import OUTPUT, ROUTER_WITH_TORCH_FILE, THERE, read_path, written_path
 from entrypoints.on_modal.wiring import ModalParts
-from entrypoints.settings import Places, Training
+from entrypoints.settings import DataFiles, Places, Training
 from entrypoints.version import tool_version
 
 if TYPE_CHECKING:  # every command pays for what is imported here
@@ -46,7 +47,9 @@ class ModalBackend:
     places: Places = THERE
 
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
-        """Train in a container."""
+        """Train in a container, or wait for the run that was asked for by its id."""
+        if self.where.attach is not None:
+            return self._trainer().attach(self.where.attach)
         return self._trainer().train(self._job(request), observer)
 
     def start(self, request: Training) -> StartedRun:
@@ -60,14 +63,38 @@ class ModalBackend:
         """Return the command that brings a router here."""
         return f"moe-router download {router.name}"
 
+    @contextmanager
+    def logs(self, log_dir: Path | None) -> Iterator[Path]:
+        """Give copies of the logs on the output volume, which grow as runs commit; raises RemoteError."""
+        from tempfile import TemporaryDirectory
+
+        from adapters.metrics.tensorboard_mirror import RemoteLogs
+
+        there = written_path(log_dir or self.places.log_dir, "the TensorBoard logs").relative_to("/output")
+        with TemporaryDirectory(prefix="moe-router-logs-") as here:
+            mirror = RemoteLogs(self.app.modal_volume(OUTPUT), there.as_posix(), Path(here))
+            with mirror.followed() as found:
+                if not found:
+                    raise MissingFileError(
+                        "no TensorBoard logs", where=f"{OUTPUT}:{there}", hint="train with --backend modal first"
+                    )
+                yield Path(here)
+
     def evaluate(self, request: Evaluation) -> EvaluateReport:
         """Score in a container, which keeps the figures on its volume as well."""
         from application.routing.evaluate_router import EvaluateReport
 
-        return self._call("evaluate", request, EvaluateReport)
+        asked = evolve(
+            request,
+            router=read_path(request.router, "the router", "/output"),
+            data=_data(request.data),
+            out_of_scope=request.out_of_scope and read_path(request.out_of_scope, "the file of prompts"),
+        )
+        return self._call("evaluate", asked, EvaluateReport)
 
     def check(self, questions: Questions) -> None:
-        """Raise UsageError for images: they would have to travel; all else is checked there."""
+        """Raise UsageError for images, which would have to travel, and for paths that no container sees."""
+        self._placed(questions)
         if any(prompt.images for prompt in questions.prompts):
             raise UsageError(
                 "images cannot be sent to Modal", hint="answer prompts with images here, with --backend local"
@@ -78,7 +105,7 @@ class ModalBackend:
         from adapters.modal_cloud.modal_answering import RemoteAnswers
 
         self.check(questions)
-        return self._call("infer", questions, RemoteAnswers, route_only=True).decisions
+        return self._call("infer", self._placed(questions), RemoteAnswers, route_only=True).decisions
 
     def answering(self, questions: Questions) -> ModalAnswering:
         """Return answering in a container, which loads everything when it is asked."""
@@ -88,7 +115,7 @@ class ModalBackend:
         def ask(request: AnswerRequest) -> dict[str, Any]:
             asked = evolve(questions, prompts=request.prompts, options=request.options)
             self.check(asked)
-            return to_wire(asked)
+            return self._request(to_wire(self._placed(asked)))
 
         return ModalAnswering(self.app.modal_jobs(self.where), self.app.progress, ask)
 
@@ -105,15 +132,49 @@ class ModalBackend:
             tool_version(),
             self.where.encode_shards,
             self.app.settings.commit_seconds,
+            self.where.encode_batch,
         )
 
     def _job(self, request: Training) -> TrainJob:
-        return request.job(self.places, is_file=lambda _path: True)  # paths of a container are checked there
+        asked = evolve(
+            request,
+            data=_data(request.data),
+            router_out=written_path(request.router_out or ROUTER_WITH_TORCH_FILE, "the router"),
+            log_dir=request.log_dir and written_path(request.log_dir, "the TensorBoard logs"),
+            out_of_scope=request.out_of_scope and read_path(request.out_of_scope, "the file of prompts"),
+        )
+        return asked.job(self.places, is_file=lambda _path: True)  # whether it is there is found out there
 
     def _call(self, function: str, request: object, report: type[Report], **more: Any) -> Report:
         from adapters.modal_cloud.modal_messages import Relay
         from adapters.modal_cloud.modal_wire import from_wire, to_wire
 
         with Relay(self.app.progress) as relay:
-            result = self.app.modal_jobs(self.where).run(function, {**to_wire(request), **more}, relay)
+            asked = self._request({**to_wire(request), **more})
+            result = self.app.modal_jobs(self.where).run(function, asked, relay)
         return from_wire(report, result)
+
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {**request, "encode_batch": self.where.encode_batch, "max_batch": self.where.max_batch}
+
+    @staticmethod
+    def _placed(questions: Questions) -> Questions:
+        return evolve(
+            questions,
+            router=read_path(questions.router, "the router", "/output"),
+            lora_dir=questions.lora_dir and read_path(questions.lora_dir, "--lora-dir", "/checkpoints"),
+            loras={
+                name: read_path(path, f"LoRA adapter {name}", "/checkpoints")
+                for name, path in questions.loras.items()
+            },
+        )
+
+
+def _data(data: DataFiles) -> DataFiles:
+    """Return which rows a container reads: none of its own choice, so relative paths cannot be meant."""
+    return DataFiles(
+        *(
+            path and read_path(path, "the data set")
+            for path in (data.dataset_dir, data.data_path, data.eval_data_path)
+        )
+    )

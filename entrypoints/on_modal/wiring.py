@@ -74,10 +74,19 @@ class ModalParts(Foundation):
         """Calls of the app on Modal: the deployed one, else one that lives as long as the call."""
         from importlib import import_module
 
+        import click
+
         from adapters.modal_cloud.modal_jobs import ModalJobs, RemoteApp
+        from entrypoints.on_modal.options import call_options
 
         def load_app() -> RemoteApp:
             app: RemoteApp = import_module("entrypoints.modal_app")
             return app
 
-        return ModalJobs(self.modal_connection(), load_app, where.gpu, where.hf_secret)
+        return ModalJobs(
+            self.modal_connection(),
+            load_app,
+            call_options(where),
+            redeploy=where.redeploy,
+            note=lambda line: click.echo(line, err=True),
+        )

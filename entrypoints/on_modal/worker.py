@@ -8,6 +8,7 @@ after its last commit, so that Modal starts the same input again elsewhere.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
 from adapters.modal_cloud.modal_answering import RemoteAnswers
 from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates
 from adapters.modal_cloud.modal_volumes import Volumes
-from adapters.modal_cloud.modal_wire import RemoteBugError, error_to_wire, from_wire, raise_remote_error, to_wire
+from adapters.modal_cloud.modal_wire import bug_to_wire, error_to_wire, from_wire, raise_remote_error, to_wire
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
 from application.ports import Interruption, ProgressReporter, TrainJob
@@ -106,26 +107,41 @@ class Worker:
     volumes: Volumes
 
     def train(
-        self, request: dict[str, Any], encode_shares: Callable[[Iterable[Any]], Iterable[Any]]
+        self,
+        request: dict[str, Any],
+        fetch: Callable[[dict[str, Any]], dict[str, Any]],
+        encode_shares: Callable[[Iterable[Any]], Iterable[Any]],
     ) -> dict[str, Any]:
         """Train a router.
 
         Args:
             request: see :func:`adapters.modal_cloud.modal_gpu_trainer.train_request`; with a true ``log`` the
                 remote log shows the run, too, although somebody listens.
+            fetch: calls the app's function ``fetch``, before several containers want the base model.
             encode_shares: maps the app's function ``encode`` over requests, each in a container of its own.
         """
 
         def work(app: ContainerApplication) -> dict[str, Any]:
             job = from_wire(TrainJob, request["job"])
             if request["encode_shards"] > 1:
+                raise_remote_error(fetch({"base_model": job.base_model}))
                 _fan_out(app, job, request["encode_shards"], encode_shares)
             log = TrainingLines(print).on_event if self.queue is None or request.get("log") else None
             observer = QueueObserver(app.updates, log)
             trainer = evolve(app.fit_router(app.interruption), tool_version=request["tool_version"])
             return to_wire(trainer.train(job, observer))
 
-        return self._answer(work)
+        return self._answer(request, work)
+
+    def fetch(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Download a base model into the cache, unless it is there."""
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            with app.progress.track("Downloading the base model", None):
+                app.fetch_base(request["base_model"])
+            return {}
+
+        return self._answer(request, work)
 
     def encode(self, request: dict[str, Any]) -> dict[str, Any]:
         """Encode one share of a job's prompts into the feature cache."""
@@ -134,7 +150,7 @@ class Worker:
             job = from_wire(TrainJob, request["job"])
             return to_wire(app.encode_share()(job, request["share"], request["shares"]))
 
-        return self._answer(work)
+        return self._answer(request, work)
 
     def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Score a router, and keep the figures on the output volume."""
@@ -149,7 +165,7 @@ class Worker:
                 print(f"{as_text(report)}\nSaved {EVALUATION}")
             return to_wire(report)
 
-        return self._answer(work)
+        return self._answer(request, work)
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Route prompts, and answer them unless only routing is asked for."""
@@ -167,11 +183,18 @@ class Worker:
                 answers[index] = answer
             return to_wire(RemoteAnswers(answers=tuple(answers[index] for index in range(len(asked.prompts)))))
 
-        return self._answer(work)
+        return self._answer(request, work)
 
-    def _answer(self, work: Callable[[ContainerApplication], dict[str, Any]]) -> dict[str, Any]:
+    def _answer(
+        self, request: dict[str, Any], work: Callable[[ContainerApplication], dict[str, Any]]
+    ) -> dict[str, Any]:
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
-        app = ContainerApplication(updates=Updates(self.queue), volumes=self.volumes)
+        app = ContainerApplication(
+            updates=Updates(self.queue),
+            volumes=self.volumes,
+            encode_batch=request.get("encode_batch"),
+            max_batch=request.get("max_batch"),
+        )
         app.updates.send({"kind": "started", "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
         app.volumes.reload()
         try:
@@ -180,9 +203,10 @@ class Worker:
         except InterruptedRunError as error:
             raise KeyboardInterrupt from error  # Modal starts the input again in another container
         except MoeRouterError as error:
-            result = error_to_wire(error)
+            result = error_to_wire(_with_data_sets(error))
         except Exception as error:
-            raise RemoteBugError(f"{type(error).__name__}: {error}") from error
+            traceback.print_exc()  # into the remote log: Modal would repeat a call that raises, and bugs stay bugs
+            result = bug_to_wire(error)
         finally:
             app.volumes.commit()
         app.updates.send({"kind": "finished"}, now=True)
@@ -190,10 +214,21 @@ class Worker:
 
 
 def _fan_out(app: ContainerApplication, job: TrainJob, shares: int, encode: Callable[..., Iterable[Any]]) -> None:
-    requests = [{"job": to_wire(job), "share": share, "shares": shares} for share in range(shares)]
+    requests = [
+        {"job": to_wire(job), "share": share, "shares": shares, "encode_batch": app.encode_batch}
+        for share in range(shares)
+    ]
     with app.progress.track(f"Encoding prompts in {shares} containers", shares) as task:
         for result in encode(requests):
             raise_remote_error(result)
             from_wire(EncodeReport, result)
             task.advance()
     app.volumes.reload()
+
+
+def _with_data_sets(error: MoeRouterError, folder: Path = THERE.dataset.parent) -> MoeRouterError:
+    """Return the error; when it is about a data set that is not there, with those that are."""
+    if not isinstance(error, MissingFileError) or not (error.where or "").startswith(f"{folder}/"):
+        return error
+    found = sorted(path.parent.name for path in folder.glob("*/train.jsonl"))
+    return MissingFileError(error.what, where=error.where, hint=f"data sets there: {', '.join(found) or 'none'}")

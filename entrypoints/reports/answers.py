@@ -53,13 +53,14 @@ def answers_as_values(router: Path, texts: Sequence[str], answers: Sequence[Answ
     return {"router": str(router), "answers": rows}
 
 
-def answers_as_text(texts: Sequence[str], answers: Sequence[Answer]) -> str:
+def answers_as_text(texts: Sequence[str], answers: Sequence[Answer], *, one_of_many: bool = False) -> str:
     """Return answers as lines: each prompt, unless there is one only, who answered, and what was said."""
-    return _under_prompts(texts, [response_lines(each) for each in answers])
+    return _under_prompts(texts, [response_lines(each) for each in answers], one_of_many)
 
 
-def _under_prompts(texts: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    shown = [(f"[prompt] {text}", *said) if len(texts) > 1 else said for text, said in zip(texts, lines, strict=True)]
+def _under_prompts(texts: Sequence[str], lines: Sequence[Sequence[str]], one_of_many: bool = False) -> str:
+    many = one_of_many or len(texts) > 1
+    shown = [(f"[prompt] {text}", *said) if many else said for text, said in zip(texts, lines, strict=True)]
     return "\n".join(line for each in shown for line in each)
 
 

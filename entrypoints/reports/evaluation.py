@@ -79,16 +79,12 @@ def errors_as_jsonl(report: EvaluateReport) -> bytes:
 
 def as_text(report: EvaluateReport) -> str:
     """Return the report for people."""
-    on_terminal = sys.stdout.isatty()
-    console = Console(file=io.StringIO(), force_terminal=on_terminal, width=None if on_terminal else 160)
+    console = Console(file=io.StringIO(), markup=False, width=None if sys.stdout.isatty() else 160)
     figures = report.figures
     console.print(f"Scored {report.data_path} with router {(report.router_sha256 or 'unsaved')[:12]}", soft_wrap=True)
     console.print(f"Accuracy {figures.accuracy:.4f} ({figures.correct} of {figures.total} prompts)\n")
     if report.remembered:
-        console.print(
-            f"{report.remembered} of these prompts were trained or calibrated on: the figures flatter\n",
-            style="yellow",
-        )
+        console.print(f"{report.remembered} of these prompts were trained or calibrated on: the figures flatter\n")
     console.print(_matrix(report) if len(report.card.labels) <= MOST_COLUMNS else _pairs(report))
     console.print(_adapters(report))
     for name, value in _lines(report):

@@ -97,7 +97,7 @@ class Guard:
         endpoint = getattr(scope.get("route"), "path", "other")
         self.metrics.requests.labels(endpoint, str(status)).inc()
         self.metrics.duration.labels(endpoint).observe(seconds)
-        write = self.log.warning if status >= 500 else self.log.info
+        write = self.log.warning if status >= 500 and endpoint != "/ready" else self.log.info
         write(
             "request",
             request_id=scope["state"]["request_id"],

@@ -72,6 +72,7 @@ class Serving:
     problem: str | None = field(default=None, init=False)
     waiting: int = field(default=0, init=False)
     logger: Any = field(factory=lambda: structlog.get_logger("moe-router.serve"), init=False, repr=False)
+    _told: dict[str, str] = field(factory=dict, init=False)
     _reloading: asyncio.Lock = field(factory=asyncio.Lock, init=False)
 
     @property
@@ -125,16 +126,18 @@ class Serving:
             self.logger.error("proof-failed", problem=problem)
         for name in names:
             self.metrics.adapter_up.labels(name).set(name in self.answerer.offered)
-        for name, reason in self.unproved().items():
-            self.logger.warning("not-offered", adapter=name, reason=reason)
+        for name, reason in self.unproved(names).items():
+            if self._told.get(name) != reason:
+                self.logger.warning("not-offered", adapter=name, reason=reason)
+        self._told = self.unproved(names)
         return problem
 
-    def unproved(self) -> dict[str, str]:
-        """Return the router's adapters that are not offered, with the reason."""
-        if self.current is None:
-            return {}
+    def unproved(self, names: tuple[str, ...] | None = None) -> dict[str, str]:
+        """Return the adapters of `names`, or the router's, that are not offered, with the reason."""
+        if names is None:
+            names = () if self.current is None else self.current.router.labels.names
         refused, offered = self.answerer.refused, self.answerer.offered
-        missing = [name for name in self.current.router.labels.names if name not in offered]
+        missing = [name for name in names if name not in offered]
         return {name: refused.get(name, "it is not there") for name in missing}
 
     def models(self) -> dict[str, str | None]:

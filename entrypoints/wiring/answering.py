@@ -33,7 +33,7 @@ class AnsweringParts(RoutingParts):
         from adapters.lora.peft_engine import PeftEngine
         from application.answering.check_lora_adapters import CheckLoraAdapters
 
-        engine = PeftEngine(base)
+        engine = PeftEngine(base, max_batch=self.max_batch)
         return CheckLoraAdapters(SafetensorsLoraInspector(base), engine)(folders), engine
 
     def answer_prompts(

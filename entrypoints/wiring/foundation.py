@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import field, mutable
 
 from entrypoints.settings import Settings
+from entrypoints.terminal import own_drawing
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from adapters.base_model.transformers_base import LoadedBase
@@ -31,9 +33,13 @@ class Foundation:
 
     Attributes:
         environment: environment variables; flags override them, they override defaults.
+        encode_batch: most prompts that are encoded at a time; None for what fits.
+        max_batch: most prompts that are answered at a time; None for what fits.
     """
 
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+    encode_batch: int | None = field(default=None, kw_only=True)
+    max_batch: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def clock(self) -> Clock:
@@ -45,9 +51,11 @@ class Foundation:
     @cached_property
     def progress(self) -> ProgressReporter:
         """Progress bars on stderr, silent when it is not a terminal."""
+        from rich.console import Console
+
         from adapters.rich_progress import RichProgressReporter
 
-        return RichProgressReporter()
+        return RichProgressReporter(Console(file=own_drawing(sys.stderr)))
 
     @cached_property
     def interruption(self) -> ProcessInterruption:
@@ -112,6 +120,13 @@ class Foundation:
             name_or_path, cache_dir=self.cache_dir, device=device, progress=self.progress, max_layer=max_layer
         )
 
+    def fetch_base(self, name_or_path: str | None) -> None:
+        """Bring a base model's files to this machine without loading them; nothing is done for a folder."""
+        if name_or_path is not None:
+            from adapters.base_model.hub_snapshot import model_folder
+
+            model_folder(name_or_path)
+
     def feature_extractor(
         self, base: LoadedBase, *, max_tokens: int = 512, use_cache: bool = True
     ) -> FeatureExtractor:
@@ -122,7 +137,9 @@ class Foundation:
         from adapters.base_model.feature_cache import CachedFeatureExtractor
         from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
-        extractor = TransformersFeatureExtractor(base, max_tokens=max_tokens, progress=self.progress)
+        extractor = TransformersFeatureExtractor(
+            base, max_tokens=max_tokens, max_batch=self.encode_batch, progress=self.progress
+        )
         if not use_cache:
             return extractor
         return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here
 def open_backend(app: LocalApplication, where: Where) -> LocalBackend:
     """Return this process as a backend; raises UsageError for options that it would ignore."""
     where.refuse_remote_options()
+    app.encode_batch, app.max_batch = where.encode_batch, where.max_batch
     return LocalBackend(app)
 
 
@@ -71,6 +73,15 @@ class LocalBackend:
 
     def fetch_command(self, router: Path) -> None:
         """Return None: it is here."""
+
+    @contextmanager
+    def logs(self, log_dir: Path | None) -> Iterator[Path]:
+        """Give the folder itself; raises MissingFileError when it is not there."""
+        folder = log_dir or self.places.log_dir
+        if not folder.is_dir():
+            hint = "train a router first, or name the folder that its runs are in"
+            raise MissingFileError("no such folder of TensorBoard logs", where=folder, hint=hint)
+        yield folder
 
     def evaluate(self, request: Evaluation) -> EvaluateReport:
         """Score here."""

@@ -1,19 +1,26 @@
 """Calling functions on Modal: deployed or not, followed to the end, with every failure as one clear error."""
 
+import re
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from attrs import evolve
+from grpclib import GRPCError, Status
 from modal.runner import deploy_app
 from modal_proto import api_pb2 as pb
 
 from adapters.in_memory.runtime import RecordingProgressReporter
+from adapters.modal_cloud.call_options import CallOptions
 from adapters.modal_cloud.modal_connection import ModalConnection
-from adapters.modal_cloud.modal_gpu_trainer import Relay
 from adapters.modal_cloud.modal_jobs import ModalJobs, PreemptionStormError
+from adapters.modal_cloud.modal_messages import Relay
 from domain.errors import DataRejectedError, RemoteError
 from tests import modal_probe_app as probe
+from tests.modal_fake.server import LATE, LOSE, Fault
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +52,7 @@ def run(jobs, do, **more):
 def test_an_app_that_is_not_deployed_runs_for_the_call_and_is_stopped(modal_fake, jobs, capfd):
     modal_fake.apps.add_secret("huggingface", {"HF_TOKEN": "hf-fake"})
     modal_fake.apps.by_id.clear()
-    asking = ModalJobs(jobs.connection, lambda: probe, gpu="H100", secret="huggingface")
+    asking = ModalJobs(jobs.connection, lambda: probe, CallOptions("H100", "huggingface"))
     result, messages, progress = run(asking, "work", value=[1, 2.5, None, float("inf"), "ü"])
     assert result["value"] == [1, 2.5, None, float("inf"), "ü"]
     assert messages == ["started", "progress", "advance", "finished"]
@@ -101,7 +108,8 @@ def test_a_users_error_arrives_as_itself_and_is_not_retried(modal_fake, jobs, de
 
 def test_a_bug_in_the_container_is_one_line_that_points_to_the_log(modal_fake, jobs, deployment):
     with pytest.raises(RemoteError, match=r"train on Modal failed: ZeroDivisionError: \*\*\* .*modal app logs"):
-        run(jobs, "bug")
+        run(jobs, "bug", name="bugs")
+    assert modal_fake.volumes.named("probe-output").files["bugs"] == b"1"  # a value, so not repeated
 
 
 def test_a_container_that_dies_is_an_error(modal_fake, jobs, deployment):
@@ -122,4 +130,82 @@ def test_a_storm_of_preemptions_is_given_up(modal_fake, jobs, deployment):
 
 def test_a_missing_secret_is_named(modal_fake, jobs, deployment):
     with pytest.raises(RemoteError, match="huggingface"):
-        run(ModalJobs(jobs.connection, lambda: probe, secret="huggingface"), "work")
+        run(ModalJobs(jobs.connection, lambda: probe, CallOptions(secret="huggingface")), "work")
+
+
+def test_a_late_reply_never_starts_a_second_run(modal_fake, deployment):
+    before = len(modal_fake.functions.calls)
+    hasty = ModalJobs(ModalConnection(pause=0.01, deadline=0.5, attempts=3), lambda: probe)
+    with modal_fake.fault(LATE, rpc="FunctionMap", times=None), pytest.raises(RemoteError, match="may have started"):
+        run(hasty, "work")
+    assert len(modal_fake.functions.calls) == before + 1
+
+
+def test_a_reply_that_is_lost_with_its_connection_starts_one_run(modal_fake, jobs, deployment):
+    before = len(modal_fake.functions.calls)
+    with modal_fake.fault(LOSE, rpc="FunctionMap"):
+        assert run(jobs, "work", value=5)[0]["value"] == 5
+    assert len(modal_fake.functions.calls) == before + 1
+
+
+def test_an_outage_is_ridden_out_and_the_run_followed_to_its_end(modal_fake, deployment):
+    notes = []
+    jobs = ModalJobs(ModalConnection(pause=0.01, attempts=1, deadline=0.7), lambda: probe, note=notes.append)
+    messages = jobs.follow("train", {"do": "wait", "value": 4, "name": "outage"})
+    assert next(messages)["kind"] == "started"
+    away = Fault(GRPCError(Status.UNAVAILABLE, "away"), times=None)
+    modal_fake.faults.append(away)
+    threading.Timer(3.0, modal_fake.faults.remove, [away]).start()
+    *_, last = messages
+    assert last["result"]["value"] == 4
+    assert re.match(r"train runs on Modal as call fc-\w+ \(log: modal app logs moe-router-train\)", notes[0])
+    assert "goes on there" in notes[1]
+    assert notes[2] == "the connection to Modal is back"
+
+
+def test_a_queue_that_is_gone_costs_messages_only(modal_fake, jobs, deployment):
+    messages = jobs.follow("train", {"do": "wait", "value": 1, "name": "deaf"})
+    assert next(messages)["kind"] == "started"
+    with modal_fake.fault(GRPCError(Status.NOT_FOUND, "no such queue"), rpc="QueueGet", times=None):
+        *_, last = messages
+    assert last["result"]["value"] == 1
+
+
+def test_a_run_that_was_left_alone_can_be_waited_for_and_names_itself_when_out_of_reach(modal_fake, deployment):
+    jobs = ModalJobs(ModalConnection(pause=0.01, attempts=1), lambda: probe, patience=0.0)
+    call_id = jobs.start("train", {"do": "wait", "value": 2, "name": "alone"}).call_id
+    with (
+        modal_fake.fault(GRPCError(Status.UNAVAILABLE, "away"), rpc="FunctionGetOutputs", times=None),
+        pytest.raises(RemoteError, match=f"goes on by itself; wait for it with: --attach {call_id}"),
+    ):
+        jobs.attach("train", call_id)
+    assert jobs.attach("train", call_id)["value"] == 2
+
+
+def test_a_cancelled_call_runs_what_it_has_to_clear_away(modal_fake, jobs, deployment):
+    messages = jobs.follow("train", {"do": "hang"})
+    assert next(messages)["kind"] == "started"
+    messages.close()
+    end = time.monotonic() + 20
+    while "ended" not in modal_fake.volumes.named("probe-output").files:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_deployed_app_of_other_code_is_used_but_said_to_be_one_and_can_be_replaced(modal_fake, jobs, deployment):
+    notes, newer = [], SimpleNamespace(app=probe.app, functions=probe.functions, tags={"code": "newer"})
+    run(evolve(jobs, load_app=lambda: newer, note=notes.append), "work")
+    assert "has other code than this software here" in notes[0]
+    assert "--redeploy" in notes[0]
+    published = len(modal_fake.requests("AppPublish"))
+    notes.clear()
+    run(evolve(jobs, redeploy=True, note=notes.append), "work")
+    assert len(modal_fake.requests("AppPublish")) == published + 1
+    assert not [line for line in notes if "other code" in line]
+
+
+def test_the_fake_is_as_strict_as_modal_about_open_files_and_kinds_of_gpu(modal_fake, jobs, deployment):
+    with pytest.raises(RemoteError, match="there are open files preventing the operation"):
+        run(jobs, "open")
+    with pytest.raises(RemoteError, match="unknown GPU type L5"):
+        run(evolve(jobs, options=CallOptions(gpu="L5")), "work")

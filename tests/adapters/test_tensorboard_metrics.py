@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,25 @@ def test_when_writing_fails_later_the_run_hears_nothing_of_it(
         observer.on_event(evaluated(0, 0.5))
         observer.on_event(evaluated(20, 0.4))
     assert sum("No space left on device" in str(line) for line in logs) == 1
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_log_in_one_line_without_a_traceback(tmp_path):
+    code = f"""
+import resource, time
+import subprocess
+import sys
+from pathlib import Path
+from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog
+from domain.training import Noted
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+with TensorboardMetricsLog().open(Path({str(tmp_path / "run")!r})) as observer:
+    for _ in range(20):
+        observer.on_event(Noted("x" * 9000))
+        time.sleep(0.05)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "tensorboard_logging_stopped" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

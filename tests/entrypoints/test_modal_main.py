@@ -69,7 +69,7 @@ def test_train_asks_for_the_defaults_of_modal_and_of_the_command(
     assert modal_run(dataset_dir="/datasets/x", epochs=7) == 3
     job = from_wire(TrainJob, asked["train"].request["job"])
     assert (str(job.train_path), str(job.val_path)) == ("/datasets/x/train.jsonl", "/datasets/x/val.jsonl")
-    assert (str(job.router_out), str(job.log_dir)) == ("/output/router-head.safetensors", "/output/tensorboard")
+    assert (str(job.router_out), str(job.log_dir)) == ("/output/router-head.pt", "/output/tensorboard")
     assert (job.base_model, job.options.epochs, job.options.early_stop.patience) == (
         "Qwen/Qwen3-VL-8B-Instruct",
         7,

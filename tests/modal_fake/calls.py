@@ -59,6 +59,7 @@ class Call:
     delivered: set[int] = field(factory=set)
     data_in: list[Any] = field(factory=list)
     data_out: list[Any] = field(factory=list)
+    cancelled: bool = False
     changed: asyncio.Condition = field(factory=asyncio.Condition)
 
     async def notify(self) -> None:

@@ -12,10 +12,12 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpclib.server
+from grpclib import GRPCError, Status
 from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.blobs import new_id
@@ -56,6 +58,7 @@ class Container:
         self._known: dict[str, dict[str, bytes]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self.running: dict[str, tuple[Call, Input]] = {}
+        self.cancelled: asyncio.Queue[list[str]] = asyncio.Queue()
         self.result: Any = None
         self._preempted = False
         self.finished = asyncio.get_running_loop().create_task(self._run())
@@ -71,8 +74,22 @@ class Container:
         volume.commits += 1
         self._known[volume.id] = now
 
+    def open_files(self, volume: Volume) -> list[str]:
+        """Return the volume's files that this container's process holds open."""
+        assert self._process is not None
+        folder = self._folder / volume.id
+        here = {(s.st_dev, s.st_ino): str(p) for p in folder.rglob("*") if p.is_file() for s in [p.stat()]}
+        found = []
+        for descriptor in Path(f"/proc/{self._process.pid}/fd").glob("*"):
+            with suppress(OSError):
+                status = descriptor.stat()
+                found.append(here.get((status.st_dev, status.st_ino), ""))
+        return [path for path in found if path]
+
     def reload(self, volume: Volume) -> None:
-        """Bring the volume's state into this container."""
+        """Bring the volume's state into this container; raises when it holds a file of it open, as Modal does."""
+        if self.open_files(volume):
+            raise GRPCError(Status.FAILED_PRECONDITION, "there are open files preventing the operation")
         self.commit(volume)
         volume.commits -= 1
         volume.reloads += 1

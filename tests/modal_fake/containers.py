@@ -46,10 +46,14 @@ class Containers:
         """Return the live containers of the functions of this name."""
         return [each for each in self._live if each.function.metadata.function_name == name]
 
-    def cancel(self, call: Call) -> None:
-        for container in self._live:
-            if any(running is call for running, _ in container.running.values()):
+    async def cancel(self, call: Call, *, kill: bool) -> None:
+        """End a call's inputs: the runtime raises in the function (by SIGUSR1), or the container is killed."""
+        for container in list(self._live):
+            mine = [entry.id for running, entry in container.running.values() if running is call]
+            if mine and kill:
                 container.kill()
+            elif mine:
+                await container.cancelled.put(mine)
 
     def forget(self, container: Container) -> None:
         self._live.remove(container)
@@ -74,7 +78,11 @@ class Containers:
         return Empty()
 
     async def ContainerHeartbeat(self, request: Any, container: Container) -> Any:
-        return pb.ContainerHeartbeatResponse()
+        try:
+            mine = await asyncio.wait_for(container.cancelled.get(), 10)
+        except TimeoutError:
+            return pb.ContainerHeartbeatResponse()
+        return pb.ContainerHeartbeatResponse(cancel_input_event=pb.CancelInputEvent(input_ids=mine))
 
     async def FunctionGetDynamicConcurrency(self, request: Any, container: Container) -> Any:
         return pb.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)

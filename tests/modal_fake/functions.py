@@ -15,8 +15,14 @@ from tests.modal_fake.blobs import new_id
 from tests.modal_fake.calls import Call, Function, Input
 from tests.modal_fake.web import WebEndpoint
 
+GPUS = {"T4", "L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "H100", "H100!", "H200", "B200"}
 SUCCESS = pb.GenericResult.GENERIC_STATUS_SUCCESS
 ASYNC_CALLS = (pb.FUNCTION_CALL_INVOCATION_TYPE_ASYNC, pb.FUNCTION_CALL_INVOCATION_TYPE_ASYNC_LEGACY)
+
+
+def _check_gpu(kind: str) -> None:
+    if kind and kind not in GPUS:
+        raise GRPCError(Status.INVALID_ARGUMENT, f"unknown GPU type {kind}")
 
 
 class Functions:
@@ -29,6 +35,11 @@ class Functions:
 
     def of_app(self, app_id: str) -> list[Function]:
         return [each for each in self._by_id.values() if each.app_id == app_id]
+
+    def busy(self, app_id: str) -> bool:
+        """Whether some call of an app is not done."""
+        calls = [call for call in self.calls.values() if call.function.app_id == app_id]
+        return any(len(call.outputs) < len(call.inputs) for call in calls)
 
     def named(self, name: str) -> list[Function]:
         """Return all functions of this name, variants with other options included, oldest first."""
@@ -46,6 +57,9 @@ class Functions:
         function = self._declare(request)
         whole = request.HasField("function")
         function.definition = request.function if whole else request.function_data.ranked_functions[0].function
+        ranked = [request.function] if whole else [each.function for each in request.function_data.ranked_functions]
+        for each in ranked:
+            _check_gpu(each.resources.gpu_config.gpu_type)
         await self._serve(function, function.definition.webhook_config)
         function.definition.web_url = function.web_url
         return pb.FunctionCreateResponse(
@@ -85,6 +99,7 @@ class Functions:
 
     async def FunctionBindParams(self, request: Any, container: Any) -> Any:
         base, options = self._by_id[request.function_id], request.function_options
+        _check_gpu(options.resources.gpu_config.gpu_type)
         definition = pb.Function()
         definition.CopyFrom(base.definition)
         if options.HasField("resources"):
@@ -144,6 +159,8 @@ class Functions:
     async def deliver(self, call: Call, entry: Input, item: Any) -> None:
         """Take an output; spawned calls are retried here, the others by the client."""
         retries = call.function.definition.retry_policy.retries
+        if call.cancelled:
+            return
         if item.result.status != SUCCESS and call.kind in ASYNC_CALLS and entry.retry < retries:
             entry.retry += 1
             await self.enqueue(call, entry)
@@ -161,7 +178,8 @@ class Functions:
             call.outputs[entry.index] = pb.FunctionGetOutputsItem(
                 idx=entry.index, input_id=entry.id, data_format=pb.DATA_FORMAT_PICKLE, result=terminated
             )
-        self._fake.containers.cancel(call)
+        call.cancelled = True
+        await self._fake.containers.cancel(call, kill=request.terminate_containers)
         await call.notify()
         return Empty()
 

@@ -29,6 +29,8 @@ T = TypeVar("T")
 CREDENTIALS = ("ak-fake", "as-fake-secret")
 CUT = "cut"
 HANG = "hang"
+LOSE = "lose"
+LATE = "late"
 
 
 @define
@@ -36,7 +38,8 @@ class Fault:
     """What happens to the client's calls while it is armed.
 
     Attributes:
-        effect: an error to answer with, or ``CUT`` (connection dropped), or ``HANG`` (never answered).
+        effect: an error to answer with, or ``CUT`` (connection dropped), or ``HANG`` (never answered); with ``LOSE``
+            and ``LATE`` the call is carried out first, and its answer is lost with the connection or never comes.
         rpc: only calls of this name, or None for all.
         nth: the first call that is hit, from 1, counted over the calls that `rpc` selects.
         times: how many calls are hit from there; None for all.
@@ -85,6 +88,7 @@ class FakeModal:
         self.functions = Functions(self)
         self.containers = Containers(self)
         self.queues = Queues()
+        self._carried_out: dict[tuple[str | None, str], Any] = {}
         self._web_runners: list[aiohttp.web.AppRunner] = []
 
     def requests(self, rpc: str) -> list[Any]:
@@ -121,32 +125,45 @@ class FakeModal:
         async def handle(stream: Any) -> None:
             request = await stream.recv_message()
             self.calls.append((method.name, request))
-            if container is None:
-                await self._admit(method.name, stream)
+            effect = await self._admit(method.name, stream) if container is None else None
+            key = stream.metadata.get("x-idempotency-key"), method.name
+            if key in self._carried_out:  # the client repeats what it has no answer to; it is not done twice
+                await stream.send_message(self._carried_out[key])
+                return
             if answer is None:
                 raise GRPCError(Status.UNIMPLEMENTED, f"the fake has no {method.name}")
             if method.server_streaming:
                 async for message in answer(request, container):
                     await stream.send_message(message)
             else:
-                await stream.send_message(await answer(request, container) or empty())
+                reply = await answer(request, container) or empty()
+                if effect is not None:
+                    self._carried_out[key] = reply
+                    await self._fail(effect, stream)
+                await stream.send_message(reply)
 
         return handle
 
-    async def _admit(self, rpc: str, stream: Any) -> None:
+    async def _admit(self, rpc: str, stream: Any) -> str | None:
+        """Check the token; return a fault that is to come after the call."""
         token = (stream.metadata.get("x-modal-token-id"), stream.metadata.get("x-modal-token-secret"))
         if token != CREDENTIALS:
             raise GRPCError(
                 Status.UNAUTHENTICATED, f"Token ID or secret is invalid, or the token has expired: {token}"
             )
         effect = next((fault.effect for fault in list(self.faults) if fault.hits(rpc)), None)
-        if effect == HANG:
-            await asyncio.Event().wait()
-        elif effect == CUT:
-            stream._stream._transport.close()
-            await asyncio.Event().wait()
-        elif isinstance(effect, GRPCError):
+        if effect in (LOSE, LATE):
+            return str(effect)
+        if effect is not None:
+            await self._fail(effect, stream)
+        return None
+
+    async def _fail(self, effect: GRPCError | str, stream: Any) -> None:
+        if isinstance(effect, GRPCError):
             raise effect
+        if effect in (CUT, LOSE):
+            stream._stream._transport.close()
+        await asyncio.Event().wait()
 
     async def serve_http(self, routes: list[aiohttp.web.RouteDef]) -> str:
         """Serve plain http on a free port and return its address."""

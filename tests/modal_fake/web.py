@@ -11,6 +11,8 @@ from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.blobs import new_id
 
+PROXY_KEY = "wk-fake"
+
 
 def _pairs(headers: Any) -> Iterator[tuple[bytes, bytes]]:
     flat = iter(headers)  # modal flattens [(key, value), …]
@@ -30,6 +32,9 @@ class WebEndpoint:
     async def _handle(self, request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
         from tests.modal_fake.calls import Call, Input
 
+        webhook = self._function.definition.webhook_config
+        if webhook.requires_proxy_auth and request.headers.get("Modal-Key") != PROXY_KEY:
+            return aiohttp.web.Response(status=401, text="modal-http: missing credentials for proxy authorization")
         call = Call(new_id("fc"), self._function)
         self._fake.functions.calls[call.id] = call
         body = pb.Asgi(http_request=pb.Asgi.HttpRequest(body=await request.read(), more_body=False))

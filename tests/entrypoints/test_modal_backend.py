@@ -1,0 +1,239 @@
+"""Modal as a place to run: which paths a container sees, what an app is made of, what travels back."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from adapters.modal_cloud.modal_messages import Updates
+from adapters.modal_cloud.modal_wire import from_wire
+from application.answering.answers import Prompt
+from application.ports import TrainJob
+from domain.chats import as_chat
+from domain.errors import MissingFileError, OutOfMemoryError, UsageError
+from entrypoints import modal_app
+from entrypoints.backend import Evaluation, Questions, Where
+from entrypoints.bootstrap import Application
+from entrypoints.on_modal import image, worker
+from entrypoints.on_modal.options import call_options
+from entrypoints.settings import DataFiles, Settings, Training
+from tests.modal_world import JobsHere
+
+ROOT = Path(__file__).parents[2]
+
+
+class AskedError(Exception):
+    """Ends a call as soon as it is asked for."""
+
+
+class Asking:
+    """Takes down what the app's functions are asked; nothing is contacted."""
+
+    def __init__(self) -> None:
+        self.request = {}
+
+    def run(self, name, request, on_message):
+        self.request = json.loads(json.dumps(request))
+        raise AskedError
+
+    start = attach = follow = run
+
+
+@pytest.fixture
+def asking(monkeypatch):
+    jobs = Asking()
+    monkeypatch.setattr(Application, "modal_jobs", lambda self, where: jobs)
+    return jobs
+
+
+def modal(**options):
+    return Application({}).backend(Where("modal", **options))
+
+
+def trained(asking, request):
+    with pytest.raises(AskedError):
+        modal().train(request, None)
+    return from_wire(TrainJob, asking.request["job"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [
+        (None, "/output/router-head.pt"),  # and so the safetensors file beside it, see the router store
+        ("mine.safetensors", "/output/mine.safetensors"),
+        ("a/../b/r.pt", "/output/b/r.pt"),
+        ("/output/r.safetensors", "/output/r.safetensors"),
+        ("/cache/r", "/cache/r"),
+    ],
+)
+def test_a_router_is_written_to_a_volume(asking, asked, there):
+    job = trained(asking, Training(router_out=asked and Path(asked), log_dir=Path("logs")))
+    assert (str(job.router_out), str(job.log_dir)) == (there, "/output/logs")
+
+
+@pytest.mark.parametrize(
+    "path", ["/tmp/r.safetensors", "../r.safetensors", "/datasets/r", "/outputs/r", "/output/../r"]
+)
+def test_what_would_be_gone_with_the_container_is_refused_before_one_starts(asking, path):
+    for request in (Training(router_out=Path(path)), Training(log_dir=Path(path))):
+        for start in (lambda asked: modal().train(asked, None), modal().start):
+            with pytest.raises(UsageError, match="would be lost: a container's own disk is gone when it ends"):
+                start(request)
+    assert not asking.request
+
+
+def test_files_of_this_machine_are_refused_as_data_and_as_lora_adapters(asking):
+    for data in (DataFiles(Path("datasets/mine")), DataFiles(None, Path("rows.jsonl")), DataFiles(Path("/home/me"))):
+        with pytest.raises(UsageError, match=r"the data set (is a path of this machine|lies on no volume)"):
+            modal().evaluate(Evaluation(Path("r.safetensors"), data))
+    with pytest.raises(UsageError, match="LoRA adapter x lies on no volume"):
+        modal().route(Questions(Path("r"), (Prompt(as_chat("hello")),), loras={"x": Path("/home/x")}))
+    assert not asking.request
+
+
+def test_relative_routers_and_lora_folders_lie_on_their_volumes(asking):
+    asked = Questions(
+        Path("r.safetensors"), (Prompt(as_chat("hello")),), lora_dir=Path("mine"), loras={"x": Path("x")}
+    )
+    with pytest.raises(AskedError):
+        modal(max_batch=3).route(asked)
+    sent = from_wire(Questions, asking.request)
+    assert (sent.router, sent.lora_dir) == (Path("/output/r.safetensors"), Path("/checkpoints/mine"))
+    assert sent.loras == {"x": Path("/checkpoints/x")}
+    assert asking.request["max_batch"] == 3
+
+
+def test_a_kind_of_gpu_that_modal_does_not_have_is_known_at_once_and_a_list_is_a_choice():
+    with pytest.raises(UsageError, match="Modal has no GPU 'L5'"):
+        call_options(Where("modal", gpu="L4,L5"))
+    assert call_options(Where("modal", gpu="L4, A10:2 ,L40S")).gpu == "L4, A10:2 ,L40S"
+    from adapters.modal_cloud.call_options import gpu_choice
+
+    assert (gpu_choice("L4, A10:2 ,L40S"), gpu_choice("H100")) == (["L4", "A10:2", "L40S"], "H100")
+
+
+@pytest.mark.parametrize("options", [{"hours": 25.0}, {"hours": 0.0}, {"encode_batch": 0}, {"max_batch": -1}])
+def test_numbers_that_make_no_sense_are_refused(options):
+    with pytest.raises(UsageError, match=next(iter(options)).replace("_", "-")):
+        Where("modal", **options)
+
+
+# What a container answers
+
+
+def answered(name, request, monkeypatch, error):
+    def fail(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr(worker.ContainerBackend, "evaluate", fail)
+    return worker.Worker(JobsHere(), worker.Volumes(())).evaluate(request)
+
+
+def test_bugs_and_full_memory_travel_as_values_since_modal_repeats_what_is_raised(monkeypatch, capsys):
+    request = {"version": 4, "value": {"router": "/output/r"}}
+    bug = answered("evaluate", request, monkeypatch, ZeroDivisionError("by zero"))
+    assert (bug["error"], bug["what"]) == ("bug", "ZeroDivisionError: by zero")
+    assert "Traceback" in capsys.readouterr().err
+    full = answered("evaluate", request, monkeypatch, OutOfMemoryError("full", hint="a larger GPU"))
+    assert (full["error"], full["hint"]) == ("OutOfMemoryError", "a larger GPU")
+
+
+def test_a_data_set_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    for name in ("routing_2", "routing_1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text("")
+    error = MissingFileError("no such file", where=tmp_path / "none" / "train.jsonl")
+    assert worker._with_data_sets(error, tmp_path).hint == "data sets there: routing_1, routing_2"
+    other = MissingFileError("no such file", where="/output/r", hint="as it was")
+    assert worker._with_data_sets(other, tmp_path).hint == "as it was"
+
+
+def test_messages_that_nobody_takes_never_hold_up_a_run():
+    class Full:
+        def put_many(self, messages, timeout=None):
+            assert timeout is not None
+            raise TimeoutError
+
+    Updates(Full()).send({"kind": "started"}, now=True)
+
+
+# What the app is made of
+
+
+def test_the_image_holds_what_was_tested_whatever_is_installed_here(monkeypatch, tmp_path):
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
+    monkeypatch.setattr(image, "_ROOT", tmp_path)  # as in an installed package: no pyproject.toml beside the layers
+    needs = {"moe-lora-router": ["torch>=2", "modal>=1", 'ruff; extra == "dev"'], "torch": ["numpy>=2"]}
+    monkeypatch.setattr(image, "requires", lambda name: needs.get(name, []))
+    assert image.pinned(image.dependencies()) == [
+        f"modal=={pins['modal']}",
+        f"numpy=={pins['numpy']}",
+        f"torch=={pins['torch'].split('+')[0]}",
+    ]
+    assert image._CONSTRAINTS.is_relative_to(ROOT / "entrypoints")  # it is package data
+    assert image._CONSTRAINTS.read_text() == (ROOT / "constraints.txt").read_text()
+
+
+def test_every_transitive_dependency_is_pinned_and_the_slim_image_has_no_torch():
+    whole = image.pinned(image.dependencies())
+    assert {"aiohttp", "jinja2", "tokenizers"} <= {pin.split("==")[0] for pin in whole}
+    assert not [pin for pin in whole if pin.startswith(("pytest", "ruff", "mypy", "datasets"))]
+    slim = image.pinned(("attrs", "click", "tensorboard"))
+    assert len(slim) < len(whole) / 3
+    assert not [pin for pin in slim if pin.startswith(("torch", "transformers"))]
+
+
+def test_settings_and_code_name_a_deployed_app(monkeypatch, tmp_path):
+    assert set(modal_app.tags) == {"code", "settings"}
+    assert image.app_tags("L4") != image.app_tags("A10")
+    before = image.app_tags("L4")["code"]
+    assert re.fullmatch("[0-9a-f]{12}", before)
+    monkeypatch.setattr(image, "LAYERS", ("domain",))
+    assert image.app_tags("L4")["code"] != before
+
+
+def test_the_volume_with_data_sets_is_named_in_one_place():
+    assert Settings.read({"MOE_ROUTER_MODAL_DATA_VOLUME": "mine"}).data_volume == "mine"
+    assert evolve(Settings(), data_volume="x") != Settings()
+
+
+# First contact
+
+
+def test_every_line_of_the_first_contact_is_a_command_with_its_options_and_in_the_documentation():
+    from importlib import import_module
+
+    from entrypoints.cli import COMMANDS
+    from entrypoints.on_modal.checks import FIRST_CONTACT
+
+    written = (ROOT / "docs" / "modal.md").read_text("utf8")
+    for line, look in FIRST_CONTACT:
+        assert f"| `{line}` | {look} |" in written
+        if line.startswith("moe-router "):
+            _, name, *words = line.split()
+            options = {
+                flag
+                for each in import_module(f"entrypoints.cli.{COMMANDS[name][0]}").command.params
+                for flag in each.opts
+            }
+            assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_modal_check_finds_what_is_wrong_and_contacts_nothing(monkeypatch):
+    from click.testing import CliRunner
+
+    from entrypoints.cli import cli
+
+    monkeypatch.setenv("MODAL_SERVER_URL", "http://127.0.0.1:9")
+    done = CliRunner().invoke(cli, ["modal-check", "--json"], obj=Application({}))
+    found = {each["what"]: each["problem"] for each in json.loads(done.stdout)["checks"]}
+    assert done.exit_code == 0
+    assert not {what: problem for what, problem in found.items() if problem and what != "credentials"}
+    bad = CliRunner().invoke(cli, ["modal-check"], obj=Application({"MOE_ROUTER_MODAL_TIMEOUT": "soon"}))
+    assert bad.exit_code == 1
+    assert "✗ settings: MOE_ROUTER_MODAL_TIMEOUT='soon'" in bad.stdout

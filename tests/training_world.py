@@ -22,6 +22,7 @@ from adapters.in_memory.training import (
 )
 from application.ports import TrainJob
 from application.training.fit_router import FitRouter
+from application.training.training_data import Companions
 from domain.errors import MissingFileError
 from domain.features import BaseModel
 from domain.samples import RoutingSample
@@ -33,6 +34,16 @@ WORDS = {
     "claim-window": ["claim", "field", "edit", "scroll", "form", "amount", "diagnosis", "code", "save"],
     "provider-select": ["provider", "doctor", "dropdown", "choose", "select", "dentist", "name", "list"],
 }
+COMPANIONS = Companions(
+    background=(
+        "thank you so much", "good morning", "hope all is well", "it is raining again", "kind regards",
+        "let me know", "sorry to bother", "have a nice weekend", "hello there", "my phone was stolen yesterday",
+    ),
+    generic=(
+        "how tall is mount everest", "write a poem about rivers", "translate this to french", "what is a prime number",
+        "who painted the mona lisa", "explain photosynthesis", "boil an egg", "plan a trip to rome",
+    ),
+)  # fmt: skip
 TRAIN, VAL = Path("data/train.jsonl"), Path("data/val.jsonl")
 OPTIONS = TrainOptions(epochs=6, batch_size=4, learning_rate=0.05, eval_steps=5, seed=7, head="linear")
 JOB = TrainJob(
@@ -119,6 +130,7 @@ def world(files: Mapping[Path, Any] | None = None, checkpoints: Any = None, inte
         interruption=interruption,
         clock=FixedClock(),
         tool_version="test",
+        companions=COMPANIONS,
     )
     return World(trainer, extractor, routers, checkpoints, metrics, interruption)
 

@@ -14,10 +14,11 @@ from adapters.base_model.transformers_features import TransformersFeatureExtract
 from adapters.in_memory.prompts import InMemoryPromptReader
 from application.ports import FeatureExtractor
 from application.training.encode_prompts import EncodeShare
-from domain.errors import UsageError
+from application.training.training_data import read_training_data
+from domain.errors import MissingFileError, UsageError
 from domain.feature_choice import distinct_taps, feature_candidates
 from domain.samples import RoutingSample
-from tests.training_world import JOB
+from tests.training_world import COMPANIONS, JOB
 
 NAMES = ("calendar", "claims")
 
@@ -37,6 +38,9 @@ class Rows:
             for i in range(60)
         ]
 
+    def read_metadata(self, folder: Path) -> dict[str, object]:
+        raise MissingFileError("no such file", where=folder)
+
 
 @pytest.fixture(scope="module")
 def plain(tiny_base: Path) -> TransformersFeatureExtractor:
@@ -53,9 +57,10 @@ def test_shares_fill_the_cache_with_the_bits_of_a_run_that_does_all_by_itself(
     def source(*_: object, **__: object) -> FeatureExtractor:
         return cached("shared")
 
-    texts = [row.text for path in (JOB.train_path, JOB.val_path) for row in Rows().read_rows(path)]
+    prompts = InMemoryPromptReader({})
+    texts = read_training_data(Rows(), prompts, JOB, COMPANIONS).prompts.texts
     taps = distinct_taps(feature_candidates(plain.base.n_layers, JOB.options.layers, JOB.options.pooling))
-    encode = EncodeShare(Rows(), InMemoryPromptReader({}), source)
+    encode = EncodeShare(Rows(), prompts, source, COMPANIONS)
     done = [encode(JOB, share, 3) for share in (1, 0, 2)]
     assert sum(report.prompts for report in done) == len(set(texts))
     assert all(report.prompts for report in done)
@@ -66,4 +71,4 @@ def test_shares_fill_the_cache_with_the_bits_of_a_run_that_does_all_by_itself(
 
 def test_a_share_that_does_not_exist_is_refused(plain: TransformersFeatureExtractor) -> None:
     with pytest.raises(UsageError, match="share 3 is not one of 3"):
-        EncodeShare(Rows(), InMemoryPromptReader({}), lambda *_, **__: plain)(JOB, 3, 3)
+        EncodeShare(Rows(), InMemoryPromptReader({}), lambda *_, **__: plain, COMPANIONS)(JOB, 3, 3)

@@ -54,7 +54,8 @@ def world_rows() -> list[RoutingSample]:
 
 def run(rows: list[RoutingSample], **request: Any) -> EvaluateReport:
     world = router_world()
-    known = NumpyRouterScorer().score(world.assembled(), world.val.features)
+    val = world.val
+    known = NumpyRouterScorer().score(world.assembled(), val.features, val.texts, [1] * len(val.texts))
     limits = AbstentionThresholds(0.3, max(each.out_of_scope for each in known))
     route = RoutePrompts(world.assembled(thresholds=limits), LookedUpFeatures(), NumpyRouterScorer())
     path = Path("d/eval.jsonl")

@@ -15,9 +15,10 @@ from adapters.in_memory.training import (
     SoftmaxHeadTrainer,
     SoftmaxSession,
 )
-from adapters.router.router_heads import head_logits
-from application.ports import HeadEvaluation, HeadProblem, StepResult
+from adapters.router.router_heads import prepared_head
+from application.ports import HeadEvaluation, HeadProblem, LabelledTexts, StepResult
 from application.training.fit_head import choose_head
+from application.training.training_data import Companions, read_training_data
 from application.training.training_loop import StepPlan
 from domain.early_stopping import EarlyStopPolicy, Verdict
 from domain.errors import (
@@ -41,7 +42,7 @@ from domain.training import (
     ValidationScored,
     epoch_order,
 )
-from tests.training_world import JOB, OPTIONS, TRAIN, VAL, rows, same_tensors, world
+from tests.training_world import COMPANIONS, JOB, OPTIONS, TRAIN, VAL, rows, same_tensors, world
 
 
 def of(observer: RecordingObserver, kind: type) -> list[Any]:
@@ -56,8 +57,10 @@ def test_a_run_saves_a_router_that_is_right_on_validation_rows_and_reports_it() 
     assert report.router_path == JOB.router_out
     assert (report.card.n_train, report.card.n_val, report.card.seed, report.card.dataset) == (18, 9, 7, "data")
     val = rows(3, 2)
-    features = here.extractor.extract([row.text for row in val], router.card.features.taps)
-    right = head_logits("linear", router.tensors, features).argmax(axis=1) == [row.label for row in val]
+    texts = [row.text for row in val]
+    features = here.extractor.extract(texts, router.card.features.taps)
+    logits = prepared_head("linear", router.tensors)(features, texts)[:, :-1]  # "none" is out of account
+    right = logits.argmax(axis=1) == [row.label for row in val]
     assert right.mean() == report.best_accuracy == report.card.val_accuracy >= 0.9
     assert report.log_dir == Path("logs/router_20251124_123456")
     assert set(report.seconds) == {"loading", "features", "head", "calibration"}
@@ -67,7 +70,11 @@ def test_a_run_saves_a_router_that_is_right_on_validation_rows_and_reports_it() 
 def test_every_prompt_is_encoded_once_however_many_candidates_and_epochs_there_are() -> None:
     here = world()
     here.trainer.train(JOB, RecordingObserver())
-    assert sorted(here.extractor.encoded) == sorted(row.text for row in (*rows(6, 1), *rows(3, 2)))
+    files = here.trainer.rows
+    texts = read_training_data(files, files, JOB, COMPANIONS).prompts.texts
+    assert len(set(texts)) == len(texts)
+    assert {*COMPANIONS.background, *COMPANIONS.generic, *(row.text for row in rows(6, 1))} < set(texts)
+    assert sorted(here.extractor.encoded) == sorted(texts)
 
 
 def test_events_tell_the_run_in_order() -> None:
@@ -76,12 +83,12 @@ def test_events_tell_the_run_in_order() -> None:
     assert isinstance(heard.events[0], RunStarted)
     assert of(heard, FeaturesReady)[0].features.shape == (27, report.card.features.n_features)
     evaluations = of(heard, Evaluated)
-    assert [e.step for e in evaluations] == [0, *range(5, 30, 5), 30]
+    assert [e.step for e in evaluations] == [0, *range(5, 108, 5), 108]
     assert math.isnan(evaluations[0].train_loss)
     assert all(math.isfinite(e.train_loss) for e in evaluations[1:])
     assert [e.step for e in of(heard, ValidationScored)] == [e.step for e in evaluations]
     stopped = of(heard, RunStopped)
-    assert stopped == [RunStopped(30, "epochs", report.best_loss, report.best_accuracy, report.best_step)]
+    assert stopped == [RunStopped(108, "epochs", report.best_loss, report.best_accuracy, report.best_step)]
     best = min(evaluations, key=lambda e: e.eval_loss)
     assert report.best_step == best.step
     assert best.verdict is Verdict.IMPROVED
@@ -145,7 +152,8 @@ def test_a_missing_file_is_named_and_odd_rows_are_told() -> None:
 
 
 def test_batch_one_short_last_batch_and_batches_larger_than_the_data_all_train() -> None:
-    for batch_size, steps in ((1, 36), (5, 8), (1000, 2)):
+    # 18 rows with two copies each, and 18 texts that belong to no adapter.
+    for batch_size, steps in ((1, 144), (5, 30), (1000, 2)):
         here = world()
         report = here.trainer.train(
             evolve(JOB, options=evolve(OPTIONS, batch_size=batch_size, epochs=2)), RecordingObserver()
@@ -198,9 +206,10 @@ def test_a_plateau_reduces_the_learning_rate_then_stops_and_the_best_weights_are
     assert report.best_loss == min(e.eval_loss for e in evaluations)
     assert evaluations[-1].eval_loss > report.best_loss
     val = rows(3, 2)
-    features = here.extractor.extract([row.text for row in val], report.card.features.taps)
-    right = head_logits("linear", here.tensors(), features).argmax(axis=1) == [row.label for row in val]
-    assert right.mean() == report.best_accuracy
+    texts = [row.text for row in val]
+    features = here.extractor.extract(texts, report.card.features.taps)
+    logits = prepared_head("linear", here.tensors())(features, texts)[:, :-1]
+    assert (logits.argmax(axis=1) == [row.label for row in val]).mean() == report.best_accuracy
 
 
 @pytest.mark.parametrize(
@@ -224,14 +233,19 @@ def test_auto_takes_the_head_with_the_lowest_loss_in_cross_validation(losses: di
     class Heads:
         kinds = tuple(losses)
 
-        def start(self, kind: str, problem: HeadProblem, learning_rate: float) -> Session:
+        def start(self, kind: str, problem: HeadProblem, learning_rate: float, like: Any = None) -> Session:
             seen.append(problem)
             session = Session(problem, learning_rate)
             session.loss = losses[kind]
             return session
 
-    numbers = np.arange(16, dtype=np.float32).reshape(8, 2)
-    problem = HeadProblem(numbers, (0, 1, 0, 1, 2, 0, 1, 1), -numbers[:2], (0, 1), 3, 0)
+    def labelled(numbers: Any, labels: tuple[int, ...], groups: tuple[int, ...]) -> LabelledTexts:
+        return LabelledTexts(numbers, tuple(map(str, numbers[:, 0])), labels, groups)
+
+    # Eight rows, the first with a copy; the last two texts belong to none.
+    numbers = np.arange(22, dtype=np.float32).reshape(11, 2)
+    train = labelled(numbers, (0, 1, 0, 1, 2, 0, 1, 1, 0, 3, 3), (0, 1, 2, 3, 4, 5, 6, 7, 0, 8, 9))
+    problem = HeadProblem(train, labelled(-numbers[:2], (0, 1), (10, 11)), 3, 0)
     heard = RecordingObserver()
     kind, session = choose_head(Heads(), problem, evolve(OPTIONS, head="auto"), heard.on_event)
     assert (kind, [event.name for event in of(heard, CandidateScored) if event.chosen]) == (winner, [winner])
@@ -240,17 +254,20 @@ def test_auto_takes_the_head_with_the_lowest_loss_in_cross_validation(losses: di
     assert whole is problem
     assert len(folds) == 9
     for fold in folds:
-        assert set(fold.val_labels) == {0, 1}
-        assert fold.train_labels.count(2) == 1  # the only row of its label
-        values = [*np.asarray(fold.train_features)[:, 0].tolist(), *np.asarray(fold.val_features)[:, 0].tolist()]
-        assert sorted(values) == numbers[:, 0].tolist()  # every training row once, no validation row
+        assert set(fold.val.labels) == {0, 1}
+        assert fold.train.labels.count(2) == 1  # the only row of its label
+        assert fold.train.labels.count(3) == 2  # what belongs to none is always trained on
+        assert not set(fold.train.groups) & set(fold.val.groups)  # no copy of a row that is validated on
+        values = [*np.asarray(fold.train.features)[:, 0].tolist(), *np.asarray(fold.val.features)[:, 0].tolist()]
+        unseen = {16.0} if 0 in fold.val.groups else set()  # nobody is asked about the copy of such a row
+        assert sorted(values) == [number for number in numbers[:, 0].tolist() if number not in unseen]
     assert choose_head(Heads(), problem, evolve(OPTIONS, head="c"), heard.on_event)[0] == "c"
 
 
 # Signals, kills, failing numbers.
 
 
-@pytest.mark.parametrize("question", [1, 2, 5, 6, 7, 16, 29, 30])
+@pytest.mark.parametrize("question", [1, 2, 5, 6, 7, 16, 107, 108])
 def test_a_run_interrupted_at_any_step_and_started_again_is_the_uninterrupted_run(question: int) -> None:
     whole, heard_whole = world(), RecordingObserver()
     whole.trainer.train(JOB, heard_whole)
@@ -275,7 +292,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("save", range(1, 8))
+@pytest.mark.parametrize("save", [1, 2, 3, 4, 12, 22, 23])
 def test_a_run_killed_after_any_checkpoint_goes_on_to_the_same_bits(save: int) -> None:
     class KillingStore(InMemoryCheckpointStore):
         def save(self, folder: Path, name: str, checkpoint: Any) -> None:
@@ -382,31 +399,35 @@ def test_an_unknown_head_is_refused_before_anything_is_read() -> None:
         world({}).trainer.train(evolve(JOB, options=evolve(OPTIONS, head="forest")), RecordingObserver())
 
 
-def test_out_of_scope_prompts_reach_the_calibrator_and_nothing_else() -> None:
-    seen: list[Any] = []
+def test_out_of_scope_prompts_are_trained_on_remembered_and_counted() -> None:
+    seen: list[HeadProblem] = []
 
-    class Calibrator(type(world().trainer.calibrator)):  # type: ignore[misc]
-        def calibrate(self, *args: Any, **options: Any) -> Any:
-            seen.append(options["out_of_scope"])
-            return super().calibrate(*args, **options)
+    class Seeing(SoftmaxSession):
+        def __init__(self, problem: HeadProblem, learning_rate: float) -> None:
+            seen.append(problem)
+            super().__init__(problem, learning_rate)
 
-    files = {TRAIN: rows(6, 1), VAL: rows(3, 2), Path("oos.jsonl"): ["how tall is a giraffe", "sing"]}
-    here, plain = world(files).having(calibrator=Calibrator()), world(files)
+    examples = ["how tall is a giraffe", "sing"]
+    files = {TRAIN: rows(6, 1), VAL: rows(3, 2), Path("oos.jsonl"): examples}
+    here = world(files).having(heads=SoftmaxHeadTrainer(Seeing), companions=Companions())
     report = here.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), RecordingObserver())
-    plain.trainer.train(JOB, RecordingObserver())
-    assert seen[0].shape == (2, report.card.features.n_features)
-    apart, together = dict(here.tensors()), dict(plain.tensors())
-    assert (len(apart.pop("bank.strangers")), len(together.pop("bank.strangers"))) == (2, 0)
-    assert same_tensors(apart, together)
+    none = len(report.card.labels)
+    serving = seen[-1].train
+    assert [text for text, label in zip(serving.texts, serving.labels, strict=True) if label == none] == examples
+    assert all(none not in problem.val.labels for problem in seen)
+    assert (len(here.tensors()["bank.out_of_scope"]), report.card.n_out_of_scope) == (2, 2)
+    plain = world(files).having(companions=Companions())
+    report = plain.trainer.train(JOB, RecordingObserver())
+    assert (len(plain.tensors()["bank.out_of_scope"]), report.card.n_out_of_scope) == (0, 0)
 
 
 def test_an_out_of_scope_prompt_that_a_row_claims_is_not_used_as_one() -> None:
     known = rows(6, 1)
     claimed = known[0].text
     files = {TRAIN: known, VAL: rows(3, 2), Path("oos.jsonl"): ["sing", claimed.upper(), "Sing", "how tall"]}
-    here, heard = world(files), RecordingObserver()
-    here.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), heard)
-    assert len(here.tensors()["bank.strangers"]) == 2
+    here, heard = world(files).having(companions=Companions()), RecordingObserver()
+    report = here.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), heard)
+    assert (len(here.tensors()["bank.out_of_scope"]), report.card.n_out_of_scope) == (2, 2)
     assert any("1 out-of-scope prompts also stand" in event.message for event in of(heard, Noted))
     only = world({**files, Path("oos.jsonl"): [claimed]})
     with pytest.raises(DataRejectedError, match="every out-of-scope prompt"):

@@ -115,7 +115,7 @@ def test_out_of_scope_examples_are_trained_on_again_or_their_loss_is_told(grown)
     given = RecordingObserver()
     report = use_case(request(larger, out_of_scope=STRANGERS), given)
     assert (report.examples, notes(given)) == ((2, 2), [])
-    assert places.routers.load(NEW_ROUTER).n_examples == 2
+    assert places.routers.load(NEW_ROUTER).card.n_out_of_scope == 2
 
     lost = RecordingObserver()
     report = use_case(request(larger), lost)

@@ -32,7 +32,8 @@ class LookedUpFeatures:
 
 def route(*prompts: str, **request: Any) -> list[Any]:
     world = router_world()
-    known = NumpyRouterScorer().score(world.assembled(temperature=1.0), world.val.features)
+    val = world.val
+    known = NumpyRouterScorer().score(world.assembled(temperature=1.0), val.features, val.texts, [1] * len(val.texts))
     limits = AbstentionThresholds(0.5, max(each.out_of_scope for each in known))
     router = world.assembled(temperature=1.0, thresholds=limits)
     return RoutePrompts(router, LookedUpFeatures(), NumpyRouterScorer())(RouteRequest(prompts, **request))

@@ -40,7 +40,7 @@ COMPANIONS = Companions(
         "let me know", "sorry to bother", "have a nice weekend", "hello there", "my phone was stolen yesterday",
     ),
     generic=(
-        "how tall is mount everest", "write a poem about rivers", "translate this to french", "what is a prime number",
+        "how tall is mount everest", "write a poem about rivers", "translate this to french", "what is a prime",
         "who painted the mona lisa", "explain photosynthesis", "boil an egg", "plan a trip to rome",
     ),
 )  # fmt: skip

@@ -23,10 +23,9 @@ CHANGED_REFUSED: Final = 0.12
 OUT_OF_SCOPE_ANSWERED: Final = 0.03
 """At most about this share of out-of-scope prompts may be answered, as far as confidence can tell them."""
 
-LEFT_OUT_ALLOWANCE: Final = 1.5
+LEFT_OUT_ALLOWANCE: Final = 1.2
 """Left-out rows may err so many times as often as the target says: they were asked of heads that know four fifths of
-the rows and none of their near-duplicates. The head that serves knows all; on prompts that it has not seen it erred
-half as often (docs/experiments.md)."""
+the rows and none of their near-duplicates. The head that serves knows all of them."""
 
 NOISE_SHARE: Final = 1 / 3
 """Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""

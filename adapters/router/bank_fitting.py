@@ -27,7 +27,8 @@ MOST_NEIGHBOURS: Final = 5
 DENSITY_WEIGHT: Final = 0.5
 EVIDENCE_WEIGHT: Final = 0.03125
 OUT_OF_SCOPE_WEIGHT: Final = 0.5
-BACKGROUND_MARGIN: Final = 0.1
+BACKGROUND_MARGIN: Final = 0.25
+"""Of the distance between prompts and their nearest ones: similarities of some models are crowded near 1."""
 
 SAMPLE: Final = 1000
 """At most so many rows decide the directions."""
@@ -65,11 +66,12 @@ def fit_bank(
     features = rounded(embed(offset, projection, rows[kept]))
     smallest = int(np.unique(labels[kept], return_counts=True)[1].min())
     neighbours = int(np.clip(round(0.75 * smallest**0.5), 1, MOST_NEIGHBOURS))
+    density = own_density(features @ features.T, neighbours)
     bank = PromptBank(
         offset=offset,
         projection=projection,
         features=features,
-        density=own_density(features @ features.T, neighbours),
+        density=density,
         labels=labels[kept],
         background=rounded(embed(offset, projection, background)),
         out_of_scope=rounded(embed(offset, projection, out_of_scope)),
@@ -77,7 +79,7 @@ def fit_bank(
         density_weight=DENSITY_WEIGHT,
         evidence_weight=EVIDENCE_WEIGHT,
         out_of_scope_weight=OUT_OF_SCOPE_WEIGHT,
-        background_margin=BACKGROUND_MARGIN,
+        background_margin=float(np.float32(BACKGROUND_MARGIN * (1.0 - density.mean(dtype=np.float64)))),
     )
     return bank, kept
 

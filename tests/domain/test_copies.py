@@ -55,18 +55,7 @@ def background() -> list[str]:
     return list(background_phrases())
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "frames",
-        pytest.param(
-            "background",
-            marks=pytest.mark.xfail(
-                strict=True, reason="adapters/companions/background.txt repeats measured wordings"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("source", ["frames", "background"])
 def test_training_shares_no_wording_with_what_evaluate_measures_by(source):
     """Otherwise the figures of ``evaluate`` would flatter: no three words in a row may stand in both."""
 

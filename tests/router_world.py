@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from attrs import frozen
 
 from adapters.in_memory.routers import PlainRouterCalibrator
+from adapters.router.numpy_calibrator import NumpyRouterCalibrator
 from application.ports import KnownTexts, LeftOutFold, TrainedRouter, UncalibratedRouter
 from domain.features import BaseModel, FeatureSpec
 from domain.labels import LabelMap
@@ -70,6 +72,41 @@ class RouterWorld:
         tensors = self.router.tensors
         scaled = (features - tensors["feature.mean"]) / tensors["feature.scale"]
         return scaled @ tensors["head.weight"].T + tensors["head.bias"]
+
+
+def centre_router(
+    labels: LabelMap, spec: FeatureSpec, train: KnownTexts, val: KnownTexts, target_error: float, **changes: Any
+) -> TrainedRouter:
+    """Return a router that knows `train` by its centres and is calibrated on `val`, with `changes` to its card."""
+    features, own = np.asarray(train.features), np.asarray(train.labels)
+    mean, scale = features.mean(0), features.std(0) + 1e-3
+    centres = [((features[own == label] - mean) / scale).mean(0) for label in range(len(labels))]
+    weight = np.stack([*centres, np.zeros_like(mean)]).astype(np.float32)
+    bias = (-0.5 * (weight**2).sum(1)).astype(np.float32)
+    head = {"feature.mean": mean, "feature.scale": scale, "head.weight": weight, "head.bias": bias}
+    nothing = KnownTexts(np.zeros((0, features.shape[1]), np.float32), (), (), ())
+    logits = (np.asarray(val.features) - mean) / scale @ weight.T + bias
+    n = len(val.labels)
+    fold = LeftOutFold(logits, val.features, (1,) * n, val.labels, (False,) * n)
+    made = NumpyRouterCalibrator().calibrate(
+        UncalibratedRouter(labels, spec, "linear", head, train, nothing, nothing), [fold], target_error=target_error
+    )
+    values = {
+        "labels": labels,
+        "features": spec,
+        "temperature": made.temperature,
+        "thresholds": made.thresholds,
+        "target_error": target_error,
+        "trade_off": made.trade_off,
+        **changes,
+    }
+    return TrainedRouter(router_card(**values), {**head, **made.tensors}, made.bank_texts)
+
+
+def known_texts(features: Any, spec: FeatureSpec, texts: Sequence[str], labels: Sequence[int]) -> KnownTexts:
+    """Return texts with the features that an extractor gives them, in no fold."""
+    texts = tuple(texts)
+    return KnownTexts(features.extract(texts, spec.taps), texts, tuple(labels), (-1,) * len(texts))
 
 
 def router_card(**changes: Any) -> RouterCard:

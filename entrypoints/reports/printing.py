@@ -16,4 +16,4 @@ def json_bytes(values: Any) -> bytes:
 
 def print_json(values: Any) -> None:
     """Print plain values as one JSON object."""
-    click.echo(json_bytes(values), nl=False)
+    click.echo(json_bytes(values).decode(), nl=False)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from adapters.router.numpy_calibrator import NumpyRouterCalibrator
-from application.ports import LabelledFeatures, TrainedRouter, UncalibratedRouter
+from application.ports import KnownTexts, TrainedRouter
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.robustness import CHANGES
@@ -24,7 +22,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
 from entrypoints.on_modal import worker
 from tests.modal_world import ModalHere
-from tests.router_world import router_card
+from tests.router_world import centre_router, known_texts
 from tests.tiny_models import tiny_model
 from tests.training_world import WORDS, rows
 
@@ -37,22 +35,10 @@ def make_router(base: Path, cache: Path) -> TrainedRouter:
     extractor = app.feature_extractor(app.load_base(str(base)), use_cache=False)
     spec = FeatureSpec(extractor.base, (1, 3), max_tokens=extractor.max_tokens)
 
-    def encode(samples: list[RoutingSample]) -> LabelledFeatures:
-        texts = tuple(sample.text for sample in samples)
-        features: Any = extractor.extract(texts, spec.taps)
-        return LabelledFeatures(features, tuple(sample.label for sample in samples), texts)
+    def encode(samples: list[RoutingSample]) -> KnownTexts:
+        return known_texts(extractor, spec, [sample.text for sample in samples], [sample.label for sample in samples])
 
-    train, val = encode(rows(30, 1)), encode(rows(10, 2))
-    features, labels = np.asarray(train.features), np.asarray(train.labels)
-    mean, scale = features.mean(0), features.std(0) + 1e-6
-    centres = np.stack([((features[labels == label] - mean) / scale).mean(0) for label in range(3)])
-    bias = -0.5 * (centres**2).sum(1)
-    head = {"feature.mean": mean, "feature.scale": scale, "head.weight": centres, "head.bias": bias}
-    made = NumpyRouterCalibrator().calibrate(
-        UncalibratedRouter(LABELS, spec, "linear", head), train, val, target_error=0.1
-    )
-    card = router_card(labels=LABELS, features=spec, temperature=made.temperature, thresholds=made.thresholds)
-    return TrainedRouter(card, {**head, **made.tensors}, made.bank_texts)
+    return centre_router(LABELS, spec, encode(rows(30, 1)), encode(rows(10, 2)), 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +249,7 @@ def test_describe_tells_what_each_layer_means(run, router):
     assert router.card.features.base.fingerprint in out
     values = json.loads(run("describe", "router-head.safetensors", "--json")[1])
     assert values["layers"] == [1, 3]
-    assert values["tensors"]["head.weight"] == [3, 64]
+    assert values["tensors"]["head.weight"] == [4, 64]
 
 
 def test_export_writes_a_folder_that_routes_and_a_torch_file(run):

@@ -19,7 +19,8 @@ class ChosenFeatures:
 
     Attributes:
         spec: how they were made, and are to be made in serving.
-        matrix: raw features of the run's texts (see :class:`TrainingPrompts`), in their order.
+        matrix: raw features of the texts of the run's
+            :class:`application.training.training_prompts.TrainingPrompts`, in their order.
     """
 
     spec: FeatureSpec

@@ -20,7 +20,7 @@ from domain.samples import RoutingSample
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
-from entrypoints.on_modal import worker
+from entrypoints.on_modal import places, worker
 from tests.modal_world import ModalHere
 from tests.router_world import centre_router, known_texts
 from tests.tiny_models import tiny_model
@@ -216,7 +216,9 @@ def test_evaluate_as_json_is_the_file(run):
 
 def test_modal_scores_as_this_machine_does_and_the_files_are_written_here(run, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "EVALUATION", tmp_path / "there" / "router-eval.json")
-    command = ["evaluate", "--dataset-dir", "data", "--router", "router-head.safetensors", "--json"]
+    monkeypatch.setattr(places, "MOUNTS", (str(tmp_path),))
+    router = str(tmp_path / "router-head.safetensors")
+    command = ["evaluate", "--dataset-dir", str(tmp_path / "data"), "--router", router, "--json"]
     code, here, _ = run(*command, "--output", "here.json", "--errors", "here.jsonl")
     assert code == 0
     outputs = ["--output", "e.json", "--errors", "errors.jsonl", "--plots", "plots"]

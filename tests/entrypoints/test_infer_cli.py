@@ -30,6 +30,7 @@ from domain.errors import (
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli
 from entrypoints.exit_codes import exit_code
+from entrypoints.on_modal import places
 from tests.answering_world import NOTHING, small_router
 from tests.lora_world import NAMES, edit_weights, write_loras
 from tests.modal_world import JobsHere, ModalHere
@@ -43,6 +44,11 @@ class World:
     abstaining: Path
     loras: Path
     base: Path
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_on_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOUNTS", ("/",))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +175,7 @@ def test_modal_answers_and_decides_as_this_machine_does(world: World, more: tupl
     assert {row["adapter"] for row in rows} & set(NAMES)
 
 
-@pytest.mark.parametrize("command", [("infer", *PROMPTS[:2]), ("evaluate", "--data-path", "x", "--no-cache")])
+@pytest.mark.parametrize("command", [("infer", *PROMPTS[:2]), ("evaluate", "--data-path", "/x", "--no-cache")])
 def test_the_callers_base_model_is_meant_on_modal_too(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -62,7 +62,10 @@ def fit_bank(
     """
     kept = choose_rows(labels, min(rows_per_adapter, max(BANK_ROWS // len(np.unique(labels)), 1)))
     # Rounded to half precision first, as the file keeps it: a prompt must meet the bank that it was fitted with.
-    projection = rounded(main_directions(rows[spread(kept, SAMPLE)] + offset))
+    # What belongs to no label has its say in the directions: else phrases would not even resemble themselves.
+    others = np.concatenate([background, out_of_scope])
+    others = others[spread(np.arange(len(others)), SAMPLE // 4)]
+    projection = rounded(main_directions(np.concatenate([rows[spread(kept, SAMPLE)], others]) + offset))
     features = rounded(embed(offset, projection, rows[kept]))
     smallest = int(np.unique(labels[kept], return_counts=True)[1].min())
     neighbours = int(np.clip(round(0.75 * smallest**0.5), 1, MOST_NEIGHBOURS))

@@ -197,6 +197,8 @@ def with_telling_pieces(problems: HeadProblems, heads: HeadTrainer) -> HeadProbl
     several = [number for number, row in enumerate(problems.prompts.rows) if len(row.pieces) > 1]
     if not several:
         return problems
+    shared = _shared_pieces(problems.prompts.rows)
+    problems = evolve(problems, telling=tuple(_unshared(row, shared) for row in problems.prompts.rows))
     like: HeadSession | None = None
     for _ in range(ROUNDS):
         telling = list(problems.telling)
@@ -210,9 +212,8 @@ def with_telling_pieces(problems: HeadProblems, heads: HeadTrainer) -> HeadProbl
                 row = problems.prompts.rows[number]
                 places = list(row.pieces)
                 logits = heads.logits(heads.kinds[0], tensors, problems.chosen.matrix[places], problems.texts(places))
-                telling[number] = _telling(
-                    row, [[float(value) for value in logits[index]] for index in range(len(logits))]
-                )
+                values = [[float(value) for value in logits[index]] for index in range(len(logits))]
+                telling[number] = _telling(row, _unshared(row, shared), values)
         found = evolve(problems, telling=tuple(telling))
         if found.telling == problems.telling:
             return found
@@ -220,10 +221,23 @@ def with_telling_pieces(problems: HeadProblems, heads: HeadTrainer) -> HeadProbl
     return problems
 
 
-def _telling(row: PromptRow, logits: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """Return the pieces that are taken for the row's label; the surest one first, which is always among them."""
+def _shared_pieces(rows: Sequence[PromptRow]) -> frozenset[int]:
+    """Return the pieces that stand in rows of several labels, such as one system prompt before every row."""
+    labels: dict[int, int] = {}
+    return frozenset(
+        place for row in rows for place in row.pieces if labels.setdefault(place, row.label) != row.label
+    )
+
+
+def _unshared(row: PromptRow, shared: frozenset[int]) -> tuple[int, ...]:
+    return tuple(place for place in row.pieces if place not in shared) or row.pieces
+
+
+def _telling(row: PromptRow, candidates: Sequence[int], logits: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Return the candidates that are taken for the row's label; the surest one first, which is always among them."""
     margins = [
         values[row.label] - max(v for label, v in enumerate(values) if label != row.label) for values in logits
     ]
-    ranked = sorted(range(len(margins)), key=lambda index: -margins[index])
+    allowed = [index for index, place in enumerate(row.pieces) if place in candidates]
+    ranked = sorted(allowed, key=lambda index: -margins[index])
     return tuple(dict.fromkeys(row.pieces[i] for i in ranked if i == ranked[0] or margins[i] > 0))

@@ -113,7 +113,7 @@ def training_prompts(
     samples = (*train, *val)
     listing = _Listing()
     pieces = [listing.add_all(pieces_of(sample.text).texts) for sample in samples]
-    owned = {normalise_text(text) for text in listing.places}
+    owned = {normalise_text(sample.text) for sample in samples}  # a phrase beside a request stays background
     phrases = [routing_view(phrase) for phrase in background if normalise_text(routing_view(phrase)) not in owned]
     filler = listing.add_all(phrases)
     others = tuple(listing.add_all(pieces_of(text).texts) for text in (*given, *packaged))

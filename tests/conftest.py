@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 if TYPE_CHECKING:
     from tests.modal_fake import FakeModal
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """Forget where a command sent its logs: a test's streams are closed when it is over."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

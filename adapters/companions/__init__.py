@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 
 
 @cache
 def background_phrases() -> tuple[str, ...]:
     """Return what accompanies requests and asks for nothing: greetings, thanks, signatures, system prompts."""
-    return _lines("background.txt")
+    from adapters.companions.background import PHRASES
+
+    return tuple(PHRASES.splitlines())
 
 
 @cache
 def generic_prompts() -> tuple[str, ...]:
     """Return prompts of many kinds that people send to assistants, as examples of what is out of scope."""
-    return _lines("generic.txt")
+    from adapters.companions.generic import PROMPTS
 
-
-def _lines(name: str) -> tuple[str, ...]:
-    return tuple((files(__name__) / name).read_text("utf-8").splitlines())
+    return tuple(PROMPTS.splitlines())

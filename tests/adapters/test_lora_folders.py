@@ -175,7 +175,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "deeper JSON": (_raw('"zz":' + "[" * 5000 + "]" * 5000), "is damaged"),
     "patterns in a list": (_raw('"alpha_pattern":["q_proj"]'), "alpha_pattern is not an object"),
     "alpha as text": (_raw('"lora_alpha":"8"'), "lora_alpha is '8', not a number"),
-    "biases": (_bias, "no LoRA matrices that this version can load"),
+    "biases": (_bias, "not LoRA matrices that this version can load"),
     "all layers": (lambda folder: edit_config(folder, target_modules="all-linear"), "have no weights"),
     "another tokenizer": (
         lambda folder: _tokenizer(200).save_pretrained(folder),

@@ -225,7 +225,7 @@ class TestImages:
         image = picture(tmp_path / "image.png", 10)
         (tmp_path / "x.png").write_text("no image")
         for chat, path, message in (
-            ("a", tmp_path / "x.png", "no image that can be read"),
+            ("a", tmp_path / "x.png", "cannot be read as an image"),
             ("a " * 240, image, "more than the base model's 256"),
             ("a", tmp_path / "y.png", "no such image"),
         ):

@@ -196,7 +196,7 @@ def test_the_callers_base_model_is_meant_on_modal_too(
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        (["--lora-dir", "."], MissingFileError, "holds no folder of a LoRA adapter"),
+        (["--lora-dir", "."], MissingFileError, "no such folder"),
         (["--lora", "calender=/checkpoints/calendar"], UsageError, "'calender'"),
         (["--image", "x.png"], UsageError, "images cannot be sent to Modal"),
     ],
@@ -260,7 +260,8 @@ def test_embedding_with_many_callers(world: World) -> None:
         (("--prompt", "a", "--disable", "nobody"), UsageError, 2),
         (("--prompt", "a", "--fallback", "no/name"), UsageError, 2),
         (("--prompt", " "), DataRejectedError, 3),
-        (("--input", "no-such-file"), MissingFileError, 2),
+        (("--input", "no-such-file"), UsageError, 2),  # without any LoRA adapter nothing is read
+        (("--input", "no-such-file", "--route-only"), MissingFileError, 2),
         (("--prompt", "a", "--route-only", "--disable", "nobody"), UsageError, 2),
     ],
 )

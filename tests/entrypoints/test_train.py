@@ -274,6 +274,9 @@ def killed_child(place: Path, *arguments: str, at_step: int) -> int:
     code = """
 import os, signal, sys
 from adapters.router import torch_heads
+from entrypoints.wiring import training
+from tests.training_world import COMPANIONS
+training.packaged_companions = lambda: COMPANIONS
 plain, count = torch_heads.TorchHeadSession.train_step, [0]
 def step(self, rows):
     count[0] += len(rows) <= 8  # not the warm-up, which takes all rows

@@ -1,3 +1,11 @@
+"""Prompts of many kinds that people send to assistants. A module, because Modal ships Python files only."""
+# ruff: noqa: E501 - one line is one text
+
+from __future__ import annotations
+
+from typing import Final
+
+PROMPTS: Final = """\
 hello
 hey whats up
 thanks
@@ -416,3 +424,4 @@ Kể cho tôi nghe một câu chuyện cười đi
 요즘 너무 피곤한데 어떻게 하면 좋을까
 세종대왕의 업적을 간단히 정리해 주세요
 그만, 됐어
+"""

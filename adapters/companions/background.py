@@ -1,3 +1,10 @@
+"""Phrases that accompany requests and ask for nothing. A module, because Modal ships Python files only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PHRASES: Final = """\
 Hello!
 Hi there,
 Hey
@@ -137,3 +144,4 @@ Cảm ơn bạn trước nhé.
 よろしくお願いいたします。
 안녕하세요, 반갑습니다.
 미리 감사드립니다.
+"""

@@ -74,7 +74,7 @@ class FitRouter:
     interruption: Interruption
     clock: Clock
     tool_version: str
-    companions: Companions = Companions()
+    companions: Companions = field(factory=Companions)
 
     def train(self, job: TrainJob, observer: TrainingObserver) -> TrainReport:
         """Run the job to its end, or on from where an earlier attempt at the same job was interrupted.

@@ -178,7 +178,7 @@ def refused(path: Path) -> str:
         (b"PK\x03\x04rest", "is a ZIP archive"),
         (b"\x80\x04\x95rest", "is a pickle, which is never loaded"),
         (b"PAR1 and no more", "is a damaged Parquet file"),
-        (gzip.compress(b"PAR1"), "is Parquet inside gzip"),
+        (gzip.compress(b"PAR1", mtime=0), "is Parquet inside gzip"),
         ('[{"prompt": "a"}]'.encode("utf-16"), "is UTF-16 text"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"<!DOCTYPE html><html>", "is a web page"),

@@ -29,11 +29,14 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
     from domain.errors import DataRejectedError
 
     started = _mark(request.get("name", "started"))
-    if updates is not None:
-        updates.put({"kind": "started"})
-        updates.put({"kind": "progress", "id": 1, "description": "Working", "total": 3})
-        updates.put({"kind": "advance", "id": 1, "steps": 2})
     do = request["do"]
+    if do == "hang":
+        try:  # whoever hears that it started may cancel it at once
+            _tell(updates)
+            time.sleep(60)
+        finally:
+            _mark("ended")
+    _tell(updates)
     print(f"asked to {do} with {request.get('value')}")
     if do == "reject":
         return error_to_wire(DataRejectedError("no rows", where="/datasets/x", hint="add some"))
@@ -41,11 +44,6 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
         return bug_to_wire(ZeroDivisionError("as-fake-secret"))
     if do == "die":
         os._exit(3)
-    if do == "hang":
-        try:
-            time.sleep(60)
-        finally:
-            _mark("ended")
     if do == "wait":
         time.sleep(request["value"])
     if do == "open":
@@ -56,6 +54,13 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
     if updates is not None:
         updates.put({"kind": "finished"})
     return {"value": request.get("value"), "token": os.environ.get("HF_TOKEN"), "started": started}
+
+
+def _tell(updates: Any) -> None:
+    if updates is not None:
+        updates.put({"kind": "started"})
+        updates.put({"kind": "progress", "id": 1, "description": "Working", "total": 3})
+        updates.put({"kind": "advance", "id": 1, "steps": 2})
 
 
 functions = {"train": train}

@@ -30,6 +30,9 @@ the rows and none of their near-duplicates. The head that serves knows all of th
 NOISE_SHARE: Final = 1 / 3
 """Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
 
+LEAST_NOISE: Final = 0.04
+"""A smaller share is no sign of noisy labels. It does not depend on the target: a looser one never refuses more."""
+
 LIMITS_SHOWN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Target errors that a trade-off is shown for."""
 
@@ -239,7 +242,7 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
         raise UsageError(f"target-error {target_error} is not between 0 and 1")
     limit = _scope_limit(rows)
     noise = _label_noise(own)
-    allowed = min(LEFT_OUT_ALLOWANCE * target_error + (noise if noise > target_error else 0.0), 1.0)
+    allowed = min(LEFT_OUT_ALLOWANCE * target_error + (noise if noise > LEAST_NOISE else 0.0), 1.0)
     changed = [row for row in rows if row.in_scope and row.changed]
     outside = [row for row in rows if not row.in_scope]
     below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
@@ -290,7 +293,7 @@ def _notes(
     target: float, bound: float, coverage: float, reached: bool, noise: float, allowed: float
 ) -> tuple[str, ...]:
     notes = []
-    if noise > target:
+    if noise > LEAST_NOISE:
         notes.append(
             f"warning: at least {noise:.0%} of the rows contradict a router that has not seen them even where it is "
             f"surest: look for wrong labels; the limits allow {allowed:.1%} of errors by these labels"

@@ -173,4 +173,5 @@ def test_memory_of_conversations_is_bounded_in_number_and_time() -> None:
     assert sessions.held(keys[4], talk) is None
     sessions.remember(keys[0], "code")
     assert len(sessions) == 1
-    assert b"4" not in keys[4].key
+    named = sessions.key("conversation-of-somebody", {}, talk)
+    assert b"somebody" not in named.key

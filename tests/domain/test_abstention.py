@@ -212,3 +212,11 @@ def test_nothing_to_fit_on_and_impossible_targets_are_refused():
         fit_thresholds([], 0.02)
     with pytest.raises(UsageError, match=r"1\.5"):
         fit_thresholds([ScoredRow(0.5, 0.5, True)], 1.5)
+
+
+def test_where_labels_are_noisy_a_looser_target_refuses_no_more_either():
+    rows = [ScoredRow(0.5 + i / 100, 0.0, i % 4 != 0) for i in range(40)]
+    limits = [
+        fit_thresholds(rows, target).thresholds.min_confidence for target in (0.0, *LIMITS_SHOWN, 0.3, 0.5, 1.0)
+    ]
+    assert limits == sorted(limits, reverse=True)

@@ -62,6 +62,7 @@ class Rejection:
 
 USER_ROLES = frozenset(name for name, role in ROLES.items() if role == "user")
 OTHER_ROLES = frozenset(ROLES) - USER_ROLES
+ANSWER_COLUMNS = ("completion", "output", "response", "answer", "chosen", "target")
 # Looking up an enum's member costs 0.1 us in Python 3.11, several times per row of millions.
 _TURNS, _COLUMNS, _LAST = Layout.TURNS, Layout.COLUMNS, TurnChoice.LAST
 
@@ -79,6 +80,8 @@ class RowFormat:
         content_tags: keys that may hold a turn's content.
         user_roles: speakers that are the user; compared without case and surrounding space.
         other_roles: speakers that are known and not the user.
+        answers: columns that may hold the reference answer where the conversation does not, the first that is
+            present counts.
     """
 
     layout: Layout = field(default=Layout.TURNS, converter=Layout)
@@ -87,6 +90,7 @@ class RowFormat:
     content_tags: tuple[str, ...] = ("value", "content")
     user_roles: frozenset[str] = USER_ROLES
     other_roles: frozenset[str] = OTHER_ROLES
+    answers: tuple[str, ...] = ANSWER_COLUMNS
     _roles: Mapping[str, bool] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -128,6 +132,11 @@ def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice =
     if not found:
         return Rejection(RejectReason.NO_HUMAN_TURN, f"none of {len(turns)} turns is from the user")
     return _routed(found, turn)
+
+
+def turns_of(row: dict[str, Any], fmt: RowFormat) -> Any:
+    """Return what the first column of turns that is present holds, as a list where it is one."""
+    return _as_list(first_present(row, fmt.columns))
 
 
 def _as_list(turns: Any) -> Any:

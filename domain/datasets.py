@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from domain.conversations import RejectReason
 from domain.labels import LabelMap
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
 from domain.split import Split
 
@@ -90,6 +91,7 @@ class RoutingDataset:
         metadata: content of ``metadata.json`` without the files' hashes, which the store adds; plain JSON values.
         card: content of ``README.md``.
         rejects: the first few rejected lines of each source.
+        answers: reference answers of evaluation rows, in the order of those; not every row has one.
     """
 
     labels: LabelMap
@@ -97,6 +99,7 @@ class RoutingDataset:
     metadata: Mapping[str, Any]
     card: str
     rejects: tuple[RejectedLine, ...] = ()
+    answers: tuple[ReferenceAnswer, ...] = ()
 
     @property
     def data(self) -> tuple[RoutingSample, ...]:

@@ -14,6 +14,9 @@ REQUIRED_FILES = ("train.jsonl", "val.jsonl", "metadata.json")
 PUBLISHED_FILES = ("train.jsonl", "val.jsonl", "eval.jsonl", "metadata.json")
 """Files that are published, in the order of the report: ``eval.jsonl`` where there is one, ``data.jsonl`` never."""
 
+ANSWERS_FILE = "eval-answers.jsonl"
+"""Reference answers of the held-out rows: published when that is asked for, fetched when they are there."""
+
 LATEST = "routing_latest"
 """Folder that holds a copy of the data set to train on by default."""
 

@@ -69,16 +69,18 @@ def columns_format(columns: Mapping[str, str]) -> RowFormat:
 
     Args:
         columns: column by meaning: ``prompt`` and maybe ``input`` (texts), or ``messages`` (turns) and maybe
-            ``role``, ``content`` and ``user`` (the turn's fields, and how the user is called).
+            ``role``, ``content`` and ``user`` (the turn's fields, and how the user is called); besides, ``answer``
+            (the reference answer).
 
     Raises:
         UsageError: an unknown meaning, or neither a prompt nor messages.
     """
-    known = ("prompt", "input", "messages", "role", "content", "user")
+    known = ("prompt", "input", "messages", "role", "content", "user", "answer")
     if unknown := sorted(columns.keys() - set(known)):
         raise UsageError(f"columns: {unknown[0]!r} is not known", hint=f"known: {', '.join(known)}")
+    default = DEFAULT_FORMAT
+    answers = (columns["answer"],) if "answer" in columns else default.answers
     if "messages" in columns and "prompt" not in columns:
-        default = DEFAULT_FORMAT
         user = columns["user"].strip().casefold() if "user" in columns else None
         return RowFormat(
             columns=(columns["messages"],),
@@ -86,10 +88,12 @@ def columns_format(columns: Mapping[str, str]) -> RowFormat:
             content_tags=(columns["content"],) if "content" in columns else default.content_tags,
             user_roles=frozenset({user}) if user else default.user_roles,
             other_roles=default.other_roles - {user},
+            answers=answers,
         )
     if "prompt" not in columns or columns.keys() & {"messages", "role", "content", "user"}:
         raise UsageError("columns: name either prompt (and input), or messages (and role, content, user)")
-    return RowFormat(Layout.COLUMNS, tuple(columns[name] for name in ("prompt", "input") if name in columns))
+    texts = tuple(columns[name] for name in ("prompt", "input") if name in columns)
+    return RowFormat(Layout.COLUMNS, texts, answers=answers)
 
 
 def describe_columns(rows: Sequence[Any]) -> str:

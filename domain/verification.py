@@ -10,6 +10,7 @@ from itertools import combinations
 from attrs import frozen
 
 from domain.labels import LabelMap
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample, normalise_text
 from domain.split import Split
 
@@ -103,6 +104,24 @@ def check_conflicts(rows: Rows) -> Check:
             adapters.setdefault(normalise_text(row.text), set()).add(row.adapter)
     faults = [f"{text[:60]!r} under {' and '.join(sorted(names))}" for text, names in _contested(adapters)]
     return passed_unless("no text under two adapters", faults, f"{len(adapters)} distinct texts")
+
+
+def check_answers(answers: Sequence[ReferenceAnswer], rows: Rows, recorded: Mapping[str, object]) -> Check:
+    """Every reference answer is that of one held-out row, and there are as many as `recorded` (per adapter)."""
+    owners = {(row.adapter, row.source_id, row.text) for row in rows.get(Split.EVAL, ())}
+    found = [(one.adapter, one.source_id, one.text) for one in answers]
+    faults = [
+        f"{text[:60]!r} of {name} is not a held-out row" for name, _, text in found if (name, _, text) not in owners
+    ]
+    faults += [f"{text[:60]!r} has {count} answers" for (_, _, text), count in Counter(found).items() if count > 1]
+    counts = Counter(name for name, _, _ in found)
+    faults += [
+        f"{counts[name]} answers of {name}, recorded are {count}"
+        for name, count in recorded.items()
+        if counts[name] != count
+    ]
+    good = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return passed_unless("reference answers belong to held-out rows", faults, good)
 
 
 def _contested(adapters: Mapping[str, set[str]]) -> Iterator[tuple[str, set[str]]]:

@@ -118,7 +118,8 @@ class FileDraws:
         if row is None or isinstance(row, Rejection):
             return DrawnLine(number, row, fallback, origin)
         outcome = extract_prompt(row[0], self.source.format, self.source.turn)
-        return DrawnLine(number, outcome, row_id(row[0]) or fallback, origin)
+        kept = row[0] if self.source.keep_rows else None
+        return DrawnLine(number, outcome, row_id(row[0]) or fallback, origin, row=kept)
 
 
 @frozen

@@ -11,20 +11,26 @@ from typing import Any
 import orjson
 from attrs import asdict, define, frozen
 
+from adapters.datasets.reference_lines import answer_lines, parse_answers
 from adapters.files.regular_files import SpecialFileError, read_regular
 from adapters.files.staged_folder import FolderKind, StagedFolder, other_entries, staged_folder
 from adapters.files.writable import is_special
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError
 from domain.labels import check_adapter_name
-from domain.publishing import manifest_hashes
+from domain.publishing import ANSWERS_FILE, manifest_hashes
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
 from domain.split import Split
 
 METADATA = "metadata.json"
 CARD = "README.md"
-_FILES = frozenset({METADATA, CARD, "data.jsonl", "rejects.jsonl", *(f"{split}.jsonl" for split in Split)})
+_FILES = frozenset(
+    {METADATA, CARD, "data.jsonl", "rejects.jsonl", ANSWERS_FILE, *(f"{split}.jsonl" for split in Split)}
+)
 
+NO_ANSWERS = f"the data set keeps no reference answers ({ANSWERS_FILE})"
+NO_ANSWERS_HINT = "make it anew with moe-router generate, with held-out rows and without --no-answers"
 ROW_HINT = (
     'a row is {"text": "…", "label": 0, "adapter": "NAME", "source_id": "…"}; moe-router generate makes files of them'
 )
@@ -35,7 +41,8 @@ class JsonlDatasetStore:
     """A :class:`application.ports.DatasetStore` on the local file system.
 
     A folder holds ``train.jsonl``, ``val.jsonl``, ``data.jsonl`` (both), ``eval.jsonl`` when rows are held out,
-    ``rejects.jsonl`` when source lines were rejected, ``README.md``, and ``metadata.json`` with the SHA-256 of each.
+    ``eval-answers.jsonl`` when reference answers of those are kept, ``rejects.jsonl`` when source lines were
+    rejected, ``README.md``, and ``metadata.json`` with the SHA-256 of each.
     """
 
     def read_rows(self, path: Path) -> list[RoutingSample]:
@@ -77,6 +84,19 @@ class JsonlDatasetStore:
             raise DataRejectedError(str(error), where=path) from error
         except FileNotFoundError:
             raise MissingFileError("no such file", where=path, hint="is this folder a routing data set?") from None
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+
+    def read_answers(self, folder: Path) -> list[ReferenceAnswer]:
+        """Read ``eval-answers.jsonl``; see the port for the contract."""
+        _require_folder(folder)
+        path = folder / ANSWERS_FILE
+        try:
+            return parse_answers(read_regular(path), path)
+        except SpecialFileError as error:
+            raise DataRejectedError(str(error), where=path) from error
+        except FileNotFoundError:
+            raise MissingFileError(NO_ANSWERS, where=folder, hint=NO_ANSWERS_HINT) from None
         except OSError as error:
             raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
 
@@ -127,6 +147,8 @@ def dataset_contents(dataset: RoutingDataset) -> Iterator[tuple[str, bytes, int 
         rows = dataset.splits[split]
         if rows or split is not Split.EVAL:
             yield f"{split}.jsonl", _json_lines(rows), len(rows)
+    if dataset.answers:
+        yield ANSWERS_FILE, answer_lines(dataset.answers), len(dataset.answers)
     if dataset.rejects:
         yield "rejects.jsonl", _json_lines(dataset.rejects), len(dataset.rejects)
     yield CARD, dataset.card.encode(), None

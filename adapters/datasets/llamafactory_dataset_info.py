@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from domain.conversations import OTHER_ROLES, Layout, RowFormat
+from domain.conversations import ANSWER_COLUMNS, OTHER_ROLES, Layout, RowFormat
 from domain.errors import DataRejectedError, MissingFileError, UsageError
 
 _TAGS = {
@@ -135,10 +135,11 @@ def _present(entry: Any) -> dict[str, Any]:
 
 def _row_format(name: str, entry: dict[str, Any], path: Path) -> RowFormat:
     columns, tags = (_object(name, entry, key, path) for key in ("columns", "tags"))
+    named = tuple(columns[key] for key in ("response", "chosen") if key in columns)
     formatting = entry.get("formatting", "alpaca")
     if formatting == "alpaca":
         prompt, query = columns.get("prompt", "instruction"), columns.get("query", "input")
-        return RowFormat(layout=Layout.COLUMNS, columns=(prompt, query))
+        return RowFormat(layout=Layout.COLUMNS, columns=(prompt, query), answers=named or ANSWER_COLUMNS)
     if formatting not in _TAGS:
         raise DataRejectedError(
             f"entry {name!r} has the unknown formatting {formatting!r}", where=path, hint="alpaca, sharegpt or openai"
@@ -154,6 +155,7 @@ def _row_format(name: str, entry: dict[str, Any], path: Path) -> RowFormat:
         content_tags=(tags.get("content_tag", content),),
         user_roles=frozenset({user_role}),
         other_roles=(OTHER_ROLES | others) - {user_role},
+        answers=named or ANSWER_COLUMNS,
     )
 
 

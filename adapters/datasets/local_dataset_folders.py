@@ -11,18 +11,18 @@ from pathlib import Path
 import orjson
 from attrs import evolve
 
-from adapters.datasets.jsonl_dataset_store import DATASET_FOLDER
+from adapters.datasets.jsonl_dataset_store import DATASET_FOLDER, NO_ANSWERS, NO_ANSWERS_HINT
 from adapters.files.atomic_files import staged_file
 from adapters.files.staged_folder import staged_folder
 from application.ports.publishing import LocalFile
 from domain.errors import DataRejectedError, MissingFileError, StorageError, TargetExistsError
-from domain.publishing import PUBLISHED_FILES, REQUIRED_FILES, manifest_hashes
+from domain.publishing import ANSWERS_FILE, PUBLISHED_FILES, REQUIRED_FILES, manifest_hashes
 
 
 class LocalDatasetFolders:
     """A :class:`application.ports.publishing.DatasetFolders` on the local file system."""
 
-    def publishable(self, dataset_dir: Path) -> tuple[LocalFile, ...]:
+    def publishable(self, dataset_dir: Path, *, answers: bool = False) -> tuple[LocalFile, ...]:
         """Return the files to publish, hashed now; see the port."""
         if not dataset_dir.is_dir():
             raise MissingFileError("no such data set folder", where=dataset_dir, hint="make one: moe-router generate")
@@ -33,7 +33,10 @@ class LocalDatasetFolders:
                 where=dataset_dir,
                 hint="make one: moe-router generate",
             )
-        files = tuple(_described(dataset_dir / name) for name in PUBLISHED_FILES if (dataset_dir / name).is_file())
+        if answers and not (dataset_dir / ANSWERS_FILE).is_file():
+            raise MissingFileError(NO_ANSWERS, where=dataset_dir, hint=NO_ANSWERS_HINT)
+        names = (*PUBLISHED_FILES, *([ANSWERS_FILE] if answers else []))
+        files = tuple(_described(dataset_dir / name) for name in names if (dataset_dir / name).is_file())
         _require_manifest(dataset_dir, files)
         return files
 

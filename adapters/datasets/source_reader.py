@@ -70,7 +70,8 @@ class FileSourceReader:
                     files.append(open_rows(file, limit=source.line_limit, block=self.block))
             known = _known(source, files)
             for one in files:
-                one.columns = (*known.format.columns, "id")
+                answers = known.format.answers if source.keep_rows else ()
+                one.columns = (*known.format.columns, *answers, "id")
             yield known, files
 
 

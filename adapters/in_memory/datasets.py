@@ -11,17 +11,22 @@ from attrs import Factory, define, evolve, field, frozen
 
 from adapters.datasets.jsonl_dataset_store import (
     METADATA,
+    NO_ANSWERS,
+    NO_ANSWERS_HINT,
     dataset_contents,
     describe_file,
     metadata_bytes,
     parse_metadata,
     parse_rows,
 )
+from adapters.datasets.reference_lines import parse_answers
 from application.ports.datasets import DrawnLine, Origin, ParsedLine, Source
 from domain.conversations import extract_prompt, row_id
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
 from domain.printable import printable
+from domain.publishing import ANSWERS_FILE
+from domain.references import ReferenceAnswer
 from domain.row_shapes import SAMPLE, describe_shape, detect_shape
 from domain.samples import RoutingSample
 from domain.sampling import seeded, shuffle
@@ -57,6 +62,12 @@ class InMemoryDatasetStore:
         if METADATA not in self._folder(folder):
             raise MissingFileError("no such file", where=folder / METADATA)
         return parse_metadata(self.folders[folder][METADATA], folder / METADATA)
+
+    def read_answers(self, folder: Path) -> list[ReferenceAnswer]:
+        """Read ``eval-answers.jsonl``; see the port for the contract."""
+        if ANSWERS_FILE not in self._folder(folder):
+            raise MissingFileError(NO_ANSWERS, where=folder, hint=NO_ANSWERS_HINT)
+        return parse_answers(self.folders[folder][ANSWERS_FILE], folder / ANSWERS_FILE)
 
     def data_sets_in(self, folder: Path) -> list[Path]:
         """Look for ``metadata.json``; see the port for the contract."""
@@ -144,7 +155,7 @@ class InMemorySourceReader:
     def _line(source: Source, number: int, row: Any) -> DrawnLine:
         outcome = None if row is None else extract_prompt(row, source.format, source.turn)
         source_id = row_id(row) or f"{printable(source.path.name)}:{number}"
-        return DrawnLine(number, outcome, source_id, Origin(source.path))
+        return DrawnLine(number, outcome, source_id, Origin(source.path), row=row if source.keep_rows else None)
 
 
 @frozen

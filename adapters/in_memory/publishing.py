@@ -12,7 +12,7 @@ from attrs import define, field
 
 from application.ports.publishing import LocalFile, RemoteFile
 from domain.errors import MissingFileError, RemoteError, TargetExistsError
-from domain.publishing import PUBLISHED_FILES, REQUIRED_FILES
+from domain.publishing import ANSWERS_FILE, PUBLISHED_FILES, REQUIRED_FILES
 
 
 @define
@@ -84,14 +84,15 @@ class InMemoryDatasetFolders:
     datasets: dict[Path, dict[str, bytes]] = field(factory=dict)
     received: dict[Path, dict[str, bytes]] = field(factory=dict)
 
-    def publishable(self, dataset_dir: Path) -> tuple[LocalFile, ...]:
+    def publishable(self, dataset_dir: Path, *, answers: bool = False) -> tuple[LocalFile, ...]:
         """Return the files to publish; see the port."""
         files = self.datasets.get(dataset_dir, {})
-        if missing := [name for name in REQUIRED_FILES if name not in files]:
+        asked = (ANSWERS_FILE,) if answers else ()
+        if missing := [name for name in (*REQUIRED_FILES, *asked) if name not in files]:
             raise MissingFileError(f"lacks {', '.join(missing)}", where=dataset_dir)
         return tuple(
             LocalFile(name, len(files[name]), hashlib.sha256(files[name]).hexdigest(), files[name])
-            for name in PUBLISHED_FILES
+            for name in (*PUBLISHED_FILES, *asked)
             if name in files
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from application.datasets.dataset_request import GenerateRequest
 from domain.datasets import SourceAccount
 from domain.printable import code, printable
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
 from domain.split import Split
 
@@ -17,6 +18,7 @@ def dataset_card(
     request: GenerateRequest,
     splits: Mapping[Split, Sequence[RoutingSample]],
     accounts: Sequence[SourceAccount],
+    answers: Sequence[ReferenceAnswer] = (),
 ) -> str:
     """Return the card. It holds no date, so that the same input gives the same card."""
     present = [split for split in Split if splits[split]]
@@ -38,6 +40,7 @@ def dataset_card(
         "Prompts with the LoRA adapter that should answer each: the training data of a router.",
         "`data.jsonl` is training and validation together; the evaluation rows are held out from both.",
         "No normalised text (NFKC, casefold, white space) stands in two splits or under two adapters.",
+        *(["`eval-answers.jsonl` holds the answers that the sources give to evaluation rows."] if answers else []),
         "",
         "| label | adapter | " + " | ".join(str(split) for split in present) + " | drawn of | source |",
         "| --- " * (len(present) + 4) + "|",

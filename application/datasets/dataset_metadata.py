@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from application.datasets.dataset_request import GenerateRequest, ValidatedSource
-from domain.conversations import Layout, RejectReason, RowFormat
+from domain.conversations import ANSWER_COLUMNS, Layout, RejectReason, RowFormat
 from domain.datasets import SCHEMA_VERSION, SourceAccount
 from domain.errors import DataRejectedError
 from domain.labels import LabelMap
 from domain.printable import printable
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
 from domain.split import Split
 from domain.turns import TurnChoice
@@ -24,6 +25,7 @@ def dataset_metadata(
     splits: Mapping[Split, Sequence[RoutingSample]],
     accounts: Sequence[SourceAccount],
     validated: Sequence[ValidatedSource],
+    answers: Sequence[ReferenceAnswer] = (),
 ) -> dict[str, Any]:
     """Return the metadata as plain JSON values, without the files' hashes (the store adds them).
 
@@ -58,9 +60,19 @@ def dataset_metadata(
         },
         "accounting": {account.adapter: account_as_json(account) for account in accounts},
     }
+    if counts := answer_counts(request, answers):
+        metadata["reference_answers"] = counts
     if validated:
         metadata["validation"] = {found.adapter: validated_as_json(found) for found in validated}
     return metadata
+
+
+def answer_counts(request: GenerateRequest, answers: Sequence[ReferenceAnswer]) -> dict[str, int]:
+    """Return how many held-out rows of each adapter have a reference answer; nothing where none were to be kept."""
+    if not (request.answers and request.eval_samples):
+        return {}
+    counts = Counter(one.adapter for one in answers)
+    return {name: counts[name] for name in request.labels.names}
 
 
 def turn_of(metadata: Mapping[str, Any]) -> TurnChoice:
@@ -135,6 +147,7 @@ def format_as_json(row_format: RowFormat) -> dict[str, Any]:
         "content_tags": list(row_format.content_tags),
         "user_roles": sorted(row_format.user_roles),
         "other_roles": sorted(row_format.other_roles),
+        "answers": list(row_format.answers),
     }
 
 
@@ -147,6 +160,7 @@ def format_from_json(stored: Mapping[str, Any]) -> RowFormat:
         content_tags=tuple(stored["content_tags"]),
         user_roles=frozenset(stored["user_roles"]),
         other_roles=frozenset(stored["other_roles"]),
+        answers=tuple(stored.get("answers", ANSWER_COLUMNS)),
     )
 
 

@@ -36,6 +36,7 @@ class GenerateRequest:
         validate: parse every line of every source and count what is wrong with it.
         strict: stop at the first bad line of any source; implies that every line is parsed.
         replace: replace a data set that is already there, as a whole.
+        answers: keep the reference answers of held-out rows, where their source gives them.
         tool_version: version that goes into the metadata.
     """
 
@@ -50,6 +51,7 @@ class GenerateRequest:
     validate: bool = False
     strict: bool = False
     replace: bool = False
+    answers: bool = True
     tool_version: str = ""
 
     def __attrs_post_init__(self) -> None:
@@ -119,6 +121,7 @@ class GenerateReport:
         validated: per adapter, what parsing every line found; empty unless asked for.
         files: the data set's files, ``metadata.json`` last.
         n_rejects: lines in ``rejects.jsonl``; 0 when there is no such file.
+        n_answers: reference answers that were kept, per adapter; empty when none were to be.
     """
 
     request: GenerateRequest
@@ -130,3 +133,4 @@ class GenerateReport:
     validated: tuple[ValidatedSource, ...]
     files: tuple[DatasetFile, ...]
     n_rejects: int
+    n_answers: Mapping[str, int] = field(factory=dict)

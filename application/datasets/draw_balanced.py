@@ -13,6 +13,7 @@ from domain.conversations import Rejection, RejectReason
 from domain.datasets import RejectedLine, SourceAccount
 from domain.errors import DataRejectedError
 from domain.printable import printable
+from domain.references import ReferenceAnswer, reference_answer
 from domain.samples import RoutingSample, normalise_text
 
 MAX_REJECTS = 20
@@ -27,11 +28,22 @@ class Balanced:
         rows: per adapter in label order, equally many rows each, in uniformly random order.
         accounts: per adapter in label order, what became of its lines.
         rejects: the first rejected lines that were met, per adapter.
+        drawn: the line and the source of each row, by its text.
     """
 
     rows: tuple[tuple[RoutingSample, ...], ...]
     accounts: tuple[SourceAccount, ...]
     rejects: tuple[RejectedLine, ...]
+    drawn: Mapping[str, tuple[DrawnLine, Source]] = field(factory=dict, repr=False)
+
+    def reference_answers(self, rows: Iterable[RoutingSample]) -> Iterator[ReferenceAnswer]:
+        """Yield the reference answers of those of `rows` that were drawn here, from sources that keep rows."""
+        for row in rows:
+            line, source = self.drawn.get(row.text, (None, None))
+            if line is not None and source is not None and line.row is not None:
+                found = reference_answer(line.row, source.format, source.turn)
+                if found is not None:
+                    yield ReferenceAnswer(row.adapter, row.source_id, row.text, *found)
 
 
 @define
@@ -179,6 +191,12 @@ def draw_balanced(
         rows=tuple(tuple(_rows(label, one, n_rows)) for label, one in enumerate(intakes)),
         accounts=tuple(one.account(n_rows) for one in intakes),
         rejects=tuple(line for one in intakes for line in one.log.first),
+        drawn={
+            str(line.outcome): (line, one.source)
+            for one in intakes
+            if one.source.keep_rows
+            for line in list(one.kept.values())[:n_rows]
+        },
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from application.datasets.dataset_card import dataset_card
-from application.datasets.dataset_metadata import dataset_metadata
+from application.datasets.dataset_metadata import answer_counts, dataset_metadata
 from application.datasets.dataset_request import GenerateReport, GenerateRequest, ValidatedSource
 from application.datasets.draw_balanced import Balanced, draw_balanced
 from application.datasets.validate_sources import validate_source
@@ -58,12 +58,14 @@ class GenerateDataset:
             n_rows = len(balanced.rows[0])
             n_eval = held_out_rows(n_rows, request)
             splits = assign_splits(balanced.rows, n_eval, request.train_val_split, request.seed)
+            answers = tuple(balanced.reference_answers(splits[Split.EVAL]))
             dataset = RoutingDataset(
                 labels=request.labels,
                 splits=splits,
-                metadata=dataset_metadata(request, now, splits, balanced.accounts, validated),
-                card=dataset_card(request, splits, balanced.accounts),
+                metadata=dataset_metadata(request, now, splits, balanced.accounts, validated, answers),
+                card=dataset_card(request, splits, balanced.accounts, answers),
                 rejects=validation_rejects if validated else balanced.rejects,
+                answers=answers,
             )
             return self._commit(reserved, request, dataset, balanced, validated, n_eval)
 
@@ -84,6 +86,7 @@ class GenerateDataset:
             draws = []
             with self.progress.track("Sampling", len(request.sources)) as task:
                 for source in request.sources:
+                    source = evolve(source, keep_rows=request.answers and request.eval_samples > 0)
                     opened = self.sources.open(source, seed=request.seed, expected=request.rows_per_adapter)
                     drawn = stack.enter_context(opened)
                     draws.append((drawn.source, drawn))
@@ -111,6 +114,7 @@ class GenerateDataset:
             validated=validated,
             files=files,
             n_rejects=len(dataset.rejects),
+            n_answers=answer_counts(request, dataset.answers),
         )
 
 

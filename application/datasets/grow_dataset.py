@@ -19,6 +19,7 @@ from application.ports.runtime import Clock
 from domain.datasets import RejectedLine, RoutingDataset, SourceAccount
 from domain.errors import DataRejectedError, MissingFileError, StorageError, UsageError
 from domain.labels import LabelMap
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample, normalise_text
 from domain.sampling import seeded, shuffle
 from domain.split import Split
@@ -63,12 +64,14 @@ class ExistingDataset:
         request: the request, as far as its metadata says.
         splits: its rows.
         accounts: what became of the lines of each source, in label order.
+        answers: the reference answers of its held-out rows, if it keeps any.
     """
 
     path: Path
     request: GenerateRequest
     splits: Splits
     accounts: tuple[SourceAccount, ...]
+    answers: tuple[ReferenceAnswer, ...] = ()
 
 
 @frozen
@@ -102,7 +105,7 @@ class AddToDataset:
         old = read_existing(self.store, dataset_dir)
         if source.adapter in old.request.labels:
             raise UsageError(f"adapter {source.adapter!r} is already in the data set", where=dataset_dir)
-        source = evolve(source, turn=old.request.turn)
+        source = evolve(source, turn=old.request.turn, keep_rows=old.request.answers)
         wanted = {split: round(len(rows) / len(old.request.labels)) for split, rows in old.splits.items()}
         taken = {normalise_text(row.text) for rows in old.splits.values() for row in rows}
         with self.sources.open(source, seed=old.request.seed, expected=sum(wanted.values())) as draws:
@@ -128,6 +131,7 @@ class AddToDataset:
             output_dir,
             old.path,
             drawn.rejects,
+            answers=(*old.answers, *drawn.reference_answers(splits[Split.EVAL])),
         )
         return GrownDataset(path, request.labels, _counts(splits), wanted, drawn.accounts[0], reused)
 
@@ -173,7 +177,9 @@ class RemoveFromDataset:
             for split, rows in old.splits.items()
         }
         accounts = tuple(account for label, account in enumerate(old.accounts) if label != gone)
-        path, reused = store_grown(self.store, self.clock, request, splits, accounts, output_dir, old.path, ())
+        path, reused = store_grown(
+            self.store, self.clock, request, splits, accounts, output_dir, old.path, (), answers=old.answers
+        )
         removed = {split: len(rows) - len(splits[split]) for split, rows in old.splits.items()}
         return GrownDataset(path, request.labels, _counts(splits), removed, reused=reused)
 
@@ -199,7 +205,16 @@ def read_existing(store: DatasetReader, folder: Path) -> ExistingDataset:
         split: tuple(store.read_rows(folder / f"{split}.jsonl")) if split is not Split.EVAL or held_out else ()
         for split in Split
     }
-    return ExistingDataset(folder, request, splits, accounts)
+    answers = _answers(store, folder)
+    return ExistingDataset(folder, evolve(request, answers=bool(answers)), splits, accounts, answers)
+
+
+def _answers(store: DatasetReader, folder: Path) -> tuple[ReferenceAnswer, ...]:
+    """Return the reference answers; none of a data set that keeps none, or was published without them."""
+    try:
+        return tuple(store.read_answers(folder))
+    except MissingFileError:
+        return ()
 
 
 def _source(adapter: str, metadata: Mapping[str, Any]) -> Source:
@@ -235,20 +250,23 @@ def store_grown(
     origin: Path,
     rejects: tuple[RejectedLine, ...],
     more: Mapping[str, Any] = MappingProxyType({}),
+    answers: Sequence[ReferenceAnswer] = (),
 ) -> tuple[Path, bool]:
     """Store a data set that was made of the one at `origin`; return its folder, and whether it was there already.
 
-    `more` comes to the metadata.
+    `more` comes to the metadata; of `answers` those of its held-out rows are kept.
     """
     now = clock.now()
-    metadata = {**dataset_metadata(request, now, splits, accounts, ()), "grown_from": str(origin), **more}
+    by_text = {one.text: one for one in answers}
+    kept = tuple(by_text[row.text] for row in splits[Split.EVAL] if row.text in by_text)
+    metadata = {**dataset_metadata(request, now, splits, accounts, (), kept), "grown_from": str(origin), **more}
     for candidate in [output_dir] if output_dir else store.data_sets_in(origin.parent):
         if _is_same(store, candidate, metadata, splits):
             return candidate, True
     target = output_dir or origin.parent / f"{_prefix(origin, request)}_{now:%Y%m%d_%H%M%S}"
-    card = dataset_card(request, splits, accounts)
+    card = dataset_card(request, splits, accounts, kept)
     with store.reserve(target, unique=output_dir is None) as reserved:
-        reserved.commit(RoutingDataset(request.labels, splits, metadata, card, rejects))
+        reserved.commit(RoutingDataset(request.labels, splits, metadata, card, rejects, kept))
         return reserved.path, False
 
 

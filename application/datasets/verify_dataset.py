@@ -14,6 +14,7 @@ from application.ports.datasets import DatasetReader
 from domain.datasets import SCHEMA_VERSION, DatasetFile
 from domain.errors import DataRejectedError, MissingFileError, UsageError
 from domain.labels import LabelMap
+from domain.publishing import ANSWERS_FILE
 from domain.samples import RoutingSample
 from domain.split import Split
 from domain.turns import has_placeholder
@@ -21,6 +22,7 @@ from domain.verification import (
     Check,
     Outcome,
     Rows,
+    check_answers,
     check_balance,
     check_conflicts,
     check_labels,
@@ -31,6 +33,7 @@ from domain.verification import (
 
 METADATA, DATA = "metadata.json", "data.jsonl"
 _LOCAL_ONLY = {DATA, "README.md", "rejects.jsonl"}  # what publishing leaves out
+_MAY_LACK = {"README.md", "rejects.jsonl", ANSWERS_FILE}  # what a download may lack; it rebuilds the data
 _KEYS = (
     *("dataset_name", "created_at", "seed", "train_val_split", "adapters", "samples"),
     *("label_distribution_train", "label_distribution_val"),
@@ -78,6 +81,8 @@ class VerifyDataset:
         checks = [_check_presence(files, metadata), metadata_check, _check_hashes(files, metadata), rows_check]
         if rows and all(split in rows for split in (Split.TRAIN, Split.VAL)):
             checks += [_check_data(rows, data), *_check_rows(rows, metadata)]
+        if rows and (ANSWERS_FILE in files or "reference_answers" in metadata):
+            checks.append(self._answers(folder, rows, metadata, there=ANSWERS_FILE in files))
         return VerifyReport(folder, tuple(checks))
 
     def _metadata(self, folder: Path) -> tuple[dict[str, Any], Check]:
@@ -116,12 +121,25 @@ class VerifyDataset:
         good = ", ".join(f"{len(part)} in {name}" for name, part in found.items())
         return rows, found.get(DATA), passed_unless("every row is whole", faults + leftovers, good)
 
+    def _answers(self, folder: Path, rows: Rows, metadata: Mapping[str, Any], *, there: bool) -> Check:
+        name = "reference answers belong to held-out rows"
+        recorded = _mapping(metadata, "reference_answers")
+        if not there:
+            wanted = any(recorded.values())
+            return Check(name, Outcome.SKIPPED, f"published without {ANSWERS_FILE}" if wanted else "there are none")
+        try:
+            answers = self.store.read_answers(folder)
+        except DataRejectedError as error:
+            return Check(name, Outcome.FAILED, f"{ANSWERS_FILE}: {error.what}")
+        return check_answers(answers, rows, recorded)
+
 
 def _check_presence(files: Mapping[str, DatasetFile], metadata: Mapping[str, Any]) -> Check:
     needed = {"train.jsonl", "val.jsonl", DATA, METADATA, *_mapping(metadata, "files")}
     published = not _LOCAL_ONLY & files.keys()
     if published:
         needed -= _LOCAL_ONLY
+    needed -= _MAY_LACK
     if _mapping(metadata, "samples").get("eval"):
         needed.add("eval.jsonl")
     faults = [f"no {name}" for name in sorted(needed - files.keys())]

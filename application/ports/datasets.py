@@ -11,6 +11,7 @@ from attrs import frozen
 
 from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat
 from domain.datasets import DatasetFile, RoutingDataset
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
 from domain.turns import TurnChoice
 
@@ -59,6 +60,7 @@ class Source:
         more: further files, folders or globs of the same adapter.
         read_as: in words, how a reader reads it; a reader fills it in, with `row_format`.
         advice: what to do about a source whose first rows give no prompt; likewise.
+        keep_rows: whether drawn lines bring their parsed row along, for the reference answer in it.
     """
 
     adapter: str
@@ -69,6 +71,7 @@ class Source:
     more: tuple[Path, ...] = ()
     read_as: str = ""
     advice: str = ""
+    keep_rows: bool = False
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -91,6 +94,7 @@ class DrawnLine:
         source_id: the row's own id, or ``<file name>:<line number>``.
         origin: its file.
         times: how many blank lines this one stands for; 1 for any other.
+        row: the parsed row, where the source is to keep rows.
     """
 
     number: int
@@ -98,6 +102,7 @@ class DrawnLine:
     source_id: str
     origin: Origin
     times: int = 1
+    row: Any = None
 
 
 ParsedLine = tuple[int, str | Rejection | None, Origin]
@@ -175,6 +180,16 @@ class DatasetReader(RowReader, Protocol):
         Raises:
             MissingFileError: there is none.
             DataRejectedError: it is not a JSON object.
+        """
+        ...
+
+    def read_answers(self, folder: Path) -> list[ReferenceAnswer]:
+        """Return the reference answers of the held-out rows, in the order of those.
+
+        Raises:
+            MissingFileError: the data set keeps none.
+            DataRejectedError: a line is not a reference answer; the message names it.
+            StorageError: the file system refused.
         """
         ...
 

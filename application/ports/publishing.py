@@ -38,11 +38,15 @@ class RemoteFile:
 class DatasetFolders(Protocol):
     """Folders and files on this machine."""
 
-    def publishable(self, dataset_dir: Path) -> tuple[LocalFile, ...]:
+    def publishable(self, dataset_dir: Path, *, answers: bool = False) -> tuple[LocalFile, ...]:
         """Return what of a data set is published (see :data:`domain.publishing.PUBLISHED_FILES`), in that order.
 
+        Args:
+            dataset_dir: the data set's folder.
+            answers: whether its reference answers are published, too; they come last.
+
         Raises:
-            MissingFileError: no such folder, or it lacks a required file.
+            MissingFileError: no such folder, or it lacks a required file, or the answers that are asked for.
             DataRejectedError: the files disagree with the hashes in ``metadata.json``.
         """
         ...

@@ -13,7 +13,7 @@ from application.ports.publishing import DatasetFolders, RemoteDatasetStore, Rem
 from application.ports.routers import RouterStore
 from application.ports.runtime import ProgressReporter, ProgressTask
 from domain.errors import DataRejectedError, RemoteError, RouterFileError
-from domain.publishing import PUBLISHED_FILES, REQUIRED_FILES, manifest_hashes, remote_folder
+from domain.publishing import ANSWERS_FILE, PUBLISHED_FILES, REQUIRED_FILES, manifest_hashes, remote_folder
 
 
 @frozen
@@ -71,7 +71,7 @@ class DownloadDataset:
             raise RemoteError("no such data set", where=where, hint="`moe-router datasets` lists what is there")
         if missing := [name for name in REQUIRED_FILES if name not in there]:
             raise DataRejectedError(f"lacks {', '.join(missing)}", where=where, hint="publish it again")
-        wanted = {name: there[name] for name in PUBLISHED_FILES if name in there}
+        wanted = {name: there[name] for name in (*PUBLISHED_FILES, ANSWERS_FILE) if name in there}
         with (
             self.folders.staged_folder(request.target, replace=request.force) as staged,
             self.progress.track(f"Downloading {request.name}", sum(file.size for file in wanted.values())) as task,

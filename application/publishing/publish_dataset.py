@@ -13,7 +13,7 @@ from attrs import field, frozen
 from application.ports.publishing import DatasetFolders, LocalFile, RemoteDatasetStore
 from application.ports.runtime import ProgressReporter, ProgressTask
 from domain.errors import RemoteError, TargetExistsError
-from domain.publishing import LATEST, PUBLISHED_FILES, remote_folder
+from domain.publishing import ANSWERS_FILE, LATEST, PUBLISHED_FILES, remote_folder
 
 
 class Transfer(StrEnum):
@@ -34,12 +34,14 @@ class PublishRequest:
         remote_dir: folder on the volume that data sets lie in.
         latest: also make it the data set that training uses by default.
         force: replace a data set of the same name that has other content.
+        answers: also publish the reference answers of the held-out rows.
     """
 
     dataset_dir: Path
     remote_dir: str = "datasets"
     latest: bool = False
     force: bool = False
+    answers: bool = False
 
 
 @frozen
@@ -95,7 +97,7 @@ class PlanPublication:
         name = local_dir.resolve().name if request.dataset_dir.name in ("", ".", "..") else local_dir.name
         remote = remote_folder(request.remote_dir, name)
         latest = remote_folder(request.remote_dir, LATEST) if request.latest and name != LATEST else None
-        files = self.folders.publishable(request.dataset_dir)
+        files = self.folders.publishable(request.dataset_dir, answers=request.answers)
         return PublishPlan(name, local_dir, remote, latest, files, request.force)
 
 
@@ -138,7 +140,7 @@ class _Folder:
     task: ProgressTask
 
     def publish(self, *, force: bool) -> dict[str, Transfer]:
-        transfers = self._compare()
+        transfers = self._compare(force=force)
         surplus = [name for name, transfer in transfers.items() if transfer is Transfer.REMOVED]
         changed = [file for file in self.files if transfers[file.name] is not Transfer.PRESENT]
         if not force:
@@ -156,8 +158,11 @@ class _Folder:
     def _remote(self, name: str) -> str:
         return f"{self.path}/{name}"
 
-    def _compare(self) -> dict[str, Transfer]:
-        """Decide per file, by content: hashes are compared, not names, sizes or times."""
+    def _compare(self, *, force: bool) -> dict[str, Transfer]:
+        """Decide per file, by content: hashes are compared, not names, sizes or times.
+
+        Reference answers that are not published this time stay: without `force`, all else there is the same.
+        """
         there = {file.path.removeprefix(self.path + "/"): file for file in self.store.list_files(self.path)}
         transfers = {}
         for file in self.files:
@@ -167,7 +172,7 @@ class _Folder:
                 transfers[file.name] = Transfer.PRESENT
             else:
                 transfers[file.name] = Transfer.REPLACED
-        for name in PUBLISHED_FILES:
+        for name in (*PUBLISHED_FILES, *([ANSWERS_FILE] if force else [])):
             if name in there and name not in transfers:
                 transfers[name] = Transfer.REMOVED
         return transfers

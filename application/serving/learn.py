@@ -97,7 +97,9 @@ class LearnFromFeedback:
         accounts = tuple(_with(account, new) for account in old.accounts)
         request = evolve(old.request, tool_version=tool_version)
         more = {"learned_from": str(log)}
-        path, reused = store_grown(self.store, self.clock, request, splits, accounts, output_dir, old.path, (), more)
+        path, reused = store_grown(
+            self.store, self.clock, request, splits, accounts, output_dir, old.path, (), more, old.answers
+        )
         sizes = {split: len(rows) for split, rows in splits.items()}
         grown = GrownDataset(path, labels, sizes, {split: len(rows) for split, rows in added.items()}, reused=reused)
         return LearnReport(grown, len(new), **counts, out_of_scope=tuple(strangers.values()))

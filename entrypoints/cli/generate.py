@@ -51,6 +51,7 @@ from entrypoints.version import tool_version
     help="Human turns that make the routing text: the newest (with earlier ones while it is short), or another.",
 )
 @source_options
+@click.option("--no-answers", is_flag=True, help="Keep no reference answers of the held-out rows.")
 @click.option("--validate", is_flag=True, help="Parse every line and report all that cannot be used.")
 @click.option("--strict", is_flag=True, help="Parse every line and stop at the first that cannot be used.")
 @click.option("--allow-fewer", is_flag=True, help="When rows run out, cut all adapters to the smallest one's count.")
@@ -74,6 +75,7 @@ def command(
     columns: tuple[str, ...],
     dataset_info: Path | None,
     line_limit: int,
+    no_answers: bool,
     validate: bool,
     strict: bool,
     allow_fewer: bool,
@@ -110,6 +112,7 @@ def command(
         validate=validate,
         strict=strict,
         replace=force,
+        answers=not no_answers,
         tool_version=tool_version(),
     )
     if force and output_dir is None:

@@ -25,6 +25,7 @@ RULE = "=" * 60
 @click.option("--dry-run", is_flag=True, help="Show what would be uploaded; needs no Modal account.")
 @click.option("--latest", is_flag=True, help="Also make it routing_latest, which training uses by default.")
 @click.option("--force", is_flag=True, help="Replace a published data set of this name that has other content.")
+@click.option("--answers", is_flag=True, help="Also upload the reference answers of the held-out rows.")
 @click.option("--create-volume", is_flag=True, help="Make the volume when it does not exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
@@ -36,6 +37,7 @@ def command(
     dry_run: bool,
     latest: bool,
     force: bool,
+    answers: bool,
     create_volume: bool,
     as_json: bool,
 ) -> None:
@@ -46,7 +48,7 @@ def command(
     """
     from application.publishing.publish_dataset import PublishRequest
 
-    request = PublishRequest(dataset_dir, remote_dir, latest, force)
+    request = PublishRequest(dataset_dir, remote_dir, latest, force, answers)
     plan = app.plan_publication()(request)
     if not as_json:
         click.echo("\n".join(_header(plan, volume)))

@@ -23,7 +23,7 @@ _OPTIONS = (
         metavar="[NAME:]prompt=COLUMN[,…]",
         multiple=True,
         help="Columns of odd names, of all adapters or of NAME: prompt (and input), or messages (and role, content, "
-        "user: the turns' fields, and the user's name).",
+        "user: the turns' fields, and the user's name); answer, where a column of its own holds it.",
     ),
     click.option(
         "--dataset-info",

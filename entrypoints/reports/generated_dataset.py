@@ -9,6 +9,7 @@ from application.datasets.dataset_metadata import account_as_json, validated_as_
 from application.datasets.dataset_request import GenerateReport
 from application.datasets.draw_balanced import describe_losses
 from domain.printable import printable
+from domain.publishing import ANSWERS_FILE
 from domain.split import Split
 
 _RULE = "=" * 70
@@ -87,13 +88,26 @@ def _accounting(report: GenerateReport) -> Iterator[str]:
 
 
 def _files(report: GenerateReport) -> Iterator[str]:
+    yield from _answers(report)
     yield ""
     for file in report.files:
         if file.name == "rejects.jsonl":
             yield f"  Saved the first {file.rows} rejected lines to rejects.jsonl"
-        elif file.rows is not None:
+        elif file.rows is not None and file.name != ANSWERS_FILE:
             yield f"  Saved {file.rows} samples to {file.name}"
     yield "  Saved metadata to metadata.json"
+
+
+def _answers(report: GenerateReport) -> Iterator[str]:
+    if not report.n_answers:
+        return
+    held_out = report.per_adapter[1]
+    lacking = ", ".join(
+        f"{name} has none for {held_out - count}" for name, count in report.n_answers.items() if count < held_out
+    )
+    yield from ("", "Reference answers of the held-out rows:")
+    total, asked = sum(report.n_answers.values()), held_out * len(report.n_answers)
+    yield f"  {total} of {asked} in {ANSWERS_FILE}{f' ({lacking})' if lacking else ''}"
 
 
 def as_values(report: GenerateReport) -> dict[str, Any]:
@@ -108,5 +122,6 @@ def as_values(report: GenerateReport) -> dict[str, Any]:
         "read_as": {source.adapter: source.read_as for source in report.request.sources},
         "accounting": {account.adapter: account_as_json(account) for account in report.accounts},
         "validation": {found.adapter: validated_as_json(found) for found in report.validated},
+        "reference_answers": dict(report.n_answers),
         "files": {one.name: {"sha256": one.sha256, "bytes": one.size, "rows": one.rows} for one in report.files},
     }

@@ -47,7 +47,7 @@ def test_a_missing_folder_is_the_users_error(store):
         VerifyDataset(store)(Path("nowhere"))
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "val.jsonl", "data.jsonl", "eval.jsonl", "README.md"])
+@pytest.mark.parametrize("name", ["train.jsonl", "val.jsonl", "data.jsonl", "eval.jsonl"])
 def test_a_missing_file(store, name):
     del store.folders[OUT][name]
     assert f"no {name}" in failed(store)["files are there"]

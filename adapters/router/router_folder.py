@@ -17,8 +17,8 @@ from adapters.files.regular_files import SpecialFileError, read_regular
 from adapters.files.staged_folder import FolderKind, other_entries, staged_folder
 from adapters.router.router_bytes import FORMAT, from_bytes, to_bytes
 from adapters.router.router_card_json import card_to_json
+from adapters.router.router_model_card import model_card
 from application.ports import TrainedRouter
-from application.routing.router_model_card import model_card
 from domain.errors import RouterFileError
 
 WEIGHTS: Final = "model.safetensors"
@@ -67,9 +67,9 @@ def check_config(router: TrainedRouter, content: bytes) -> None:
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise RouterFileError(f"its {CONFIG} is no JSON: {error}") from error
+        raise RouterFileError(f"its {CONFIG} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise RouterFileError(f"its {CONFIG} is no JSON object")
+        raise RouterFileError(f"its {CONFIG} is not a JSON object")
     for key, value in config(router, router.sha256 or "").items():
         if found.get(key) != value:
             raise RouterFileError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from application.routing.router_model_card import model_card
+from adapters.router.router_model_card import model_card
 from domain.printable import code, inline, shown
 from entrypoints.cli import main
 from entrypoints.terminal import PlainStream, own_drawing, plain_streams

@@ -31,7 +31,7 @@ NOISE_SHARE: Final = 1 / 3
 """Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
 
 LEAST_NOISE: Final = 0.04
-"""A smaller share is no sign of noisy labels. It does not depend on the target: a looser one never refuses more."""
+"""A smaller share is not noise. It does not depend on the target: a looser one never refuses more."""
 
 LIMITS_SHOWN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Target errors that a trade-off is shown for."""

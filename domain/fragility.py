@@ -23,7 +23,8 @@ FEWEST: Final = 3
 """Fewer prompts than this prove nothing of a kind, whatever share they are."""
 
 MORE_ROWS: Final = "more training rows in the words of real users"
-CHECK_LABELS: Final = "a look at the labels (`evaluate --errors FILE` lists the wrong rows)"
+CHECK_LABELS: Final = "a look at the labels (an evaluation lists the wrong rows when asked to)"
+HIGHER_LIMIT: Final = "a higher limit (a lower target error in training, or a higher min-confidence in routing)"
 
 
 @frozen
@@ -100,7 +101,7 @@ def _flips(kinds: Mapping[str, ChangedFigures]) -> list[str]:
         return []
     return [
         f"the router is fragile: decisions go to another adapter under {_worst(found)}. What helps: {MORE_ROWS}, "
-        "and a higher limit (`train --target-error` lower, or `--min-confidence` of route and infer)"
+        f"and {HIGHER_LIMIT}"
     ]
 
 
@@ -114,8 +115,7 @@ def _wrong(kinds: Mapping[str, ChangedFigures], target_error: float) -> list[str
         return []
     return [
         f"more answers are wrong than twice the target error of {target_error:.1%} under {_worst(found)}. "
-        f"What helps: {MORE_ROWS}, {CHECK_LABELS}, and a higher limit (`train --target-error` lower, or "
-        "`--min-confidence`)"
+        f"What helps: {MORE_ROWS}, {CHECK_LABELS}, and {HIGHER_LIMIT}"
     ]
 
 
@@ -126,7 +126,7 @@ def _refusals(coverage: float, kinds: Mapping[str, ChangedFigures]) -> list[str]
     of_changed = f" and {changed:.0%} of changed ones" if kinds else ""
     return [
         f"the router refuses much: it answers {coverage:.0%} of these prompts{of_changed}. What helps: {MORE_ROWS}, "
-        f"{CHECK_LABELS}, and a lower limit (`train --target-error` higher, or `--min-confidence` of route and infer)"
+        f"{CHECK_LABELS}, and a lower limit (a higher target error in training, or a lower min-confidence in routing)"
     ]
 
 

@@ -16,7 +16,7 @@ RESERVED_NAMES = frozenset({"auto", "base", "error", "none"})
 
 
 def check_adapter_name(name: str) -> str:
-    """Return `name` if it may name an adapter: 1 to 64 of ``A-Z a-z 0-9 _ -``, and no word with a meaning.
+    """Return `name` if it may name an adapter: 1 to 64 of ``A-Z a-z 0-9 _ -``, and not a word with a meaning.
 
     The rule keeps names safe as folder names, options and file names.
 

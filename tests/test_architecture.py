@@ -1,6 +1,7 @@
 """The architecture, checked where import-linter cannot: an allow-list for the two inner layers, and no gaps."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -102,3 +103,18 @@ def test_every_product_source_is_in_the_import_graph():
     files = {path.relative_to(ROOT).with_suffix("") for path in product_sources()}
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files}
     assert not modules - graph.modules
+
+
+def test_the_inner_layers_speak_of_no_command_line():
+    """Their messages also reach callers of the library, servers and containers, where a flag means nothing."""
+    inner = [path for path in product_sources() if path.relative_to(ROOT).parts[0] in ("domain", "application")]
+    said = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in inner
+        for node in ast.walk(ast.parse(path.read_text("utf8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.search(r"(?<![\w-])--[a-z]", node.value)
+    }
+    assert len(inner) > 80
+    assert not said

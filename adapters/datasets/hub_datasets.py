@@ -34,7 +34,7 @@ def fetch_dataset(name: str) -> tuple[Path, ...]:
     parts = name.strip("/").split("/", 2)
     where = f"hf://datasets/{name}"
     if len(parts) < 2 or not all(parts):
-        raise UsageError("is no data set's name", where=where, hint="hf://datasets/OWNER/NAME[@REVISION][/FILE]")
+        raise UsageError("is not a data set's name", where=where, hint="hf://datasets/OWNER/NAME[@REVISION][/FILE]")
     repository, _, revision = f"{parts[0]}/{parts[1]}".partition("@")
     inside = parts[2] if len(parts) > 2 else ""
     try:

@@ -73,7 +73,7 @@ class LineLocator:
         stream: the bytes, from their beginning.
         block: bytes per read; the result does not depend on it.
         keeper: gets the bytes of the wanted lines, or None.
-        marks: says where rows end that are no lines, or None for line ends.
+        marks: says where rows end that are not lines, or None for line ends.
         lines: lines seen so far; after the pass the lines of the stream, an unterminated last one included.
     """
 

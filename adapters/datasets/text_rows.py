@@ -143,7 +143,7 @@ class JsonLineRows:
         return None
 
     def _check(self, locator: LineLocator) -> None:
-        """Raise when the pass has shown that the file is no such file."""
+        """Raise when the pass has shown that the file is not of this kind."""
 
     def _parse(self, index: int, raw: bytes) -> Parsed:
         return parse_json(raw.removeprefix(_BOM) if index == 0 else raw)

@@ -55,4 +55,4 @@ def _line(line: bytes, path: Path, number: int) -> LoggedDecision | LoggedFeedba
             text is not None,
         )
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataRejectedError(f"is no line of a decision log: {error}", where=where) from None
+        raise DataRejectedError(f"is not a line of a decision log: {error}", where=where) from None

@@ -29,7 +29,7 @@ class GrowingAnswer:
         tokenizer: turns tokens into text.
         options: how long it may be, and the strings that end it.
         ends: tokens that end it.
-        silent: tokens that are no part of its text: those that end, begin or pad a text. Other special tokens, such
+        silent: tokens that are not part of its text: those that end, begin or pad a text. Other special tokens, such
             as the mark of a tool call, are part of it.
         tokens: how many tokens were added, the end included.
         finish: why it ended; None while it grows.

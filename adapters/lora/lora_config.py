@@ -171,7 +171,7 @@ def _names(config: dict[str, Any], key: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError(f"{key} is no list of names")
+        raise ValueError(f"{key} is not a list of names")
     return tuple(sorted(value))
 
 
@@ -194,7 +194,7 @@ def _blocks(value: Any) -> frozenset[int]:
     if found is None:
         return frozenset()
     if not isinstance(found, list) or not all(isinstance(each, int) for each in found):
-        raise ValueError("layers_to_transform is no list of numbers")
+        raise ValueError("layers_to_transform is not a list of numbers")
     return frozenset(found)
 
 
@@ -214,7 +214,7 @@ def _checked(pattern: str) -> str:
             raise ValueError("a pattern of more than 4096 characters")
         regex.compile(pattern)
     except regex.error as error:
-        raise ValueError(f"{pattern[:60]!r} is no pattern: {error}") from error
+        raise ValueError(f"{pattern[:60]!r} is not a pattern: {error}") from error
     return pattern
 
 

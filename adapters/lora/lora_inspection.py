@@ -144,7 +144,7 @@ def weights_file(folder: Path, limit: int = 1 << 40) -> Path:
 
     Raises:
         MissingFileError: there is none.
-        LoraAdapterError: it is a pickle under whatever name, no regular file, or larger than `limit` bytes.
+        LoraAdapterError: it is a pickle under whatever name, not a regular file, or larger than `limit` bytes.
     """
     weights = checked_file(folder, WEIGHTS_FILE, limit)
     if weights is None:

@@ -24,7 +24,7 @@ def checked_file(folder: Path, name: str, limit: int) -> Path | None:
     A link may lead to another file of the folder, or into the blobs of the hub's cache that the folder is part of.
 
     Raises:
-        LoraAdapterError: it is no regular file, too large, or a link out of the folder.
+        LoraAdapterError: it is not a regular file, too large, or a link out of the folder.
     """
     path = folder / name
     try:
@@ -41,7 +41,7 @@ def checked_file(folder: Path, name: str, limit: int) -> Path | None:
     if target.parent not in (home, blobs):
         raise LoraAdapterError(f"{name} is a link out of the folder", where=folder)
     if not stat.S_ISREG(found.st_mode):
-        raise LoraAdapterError(f"{name} is no regular file", where=folder)
+        raise LoraAdapterError(f"{name} is not a regular file", where=folder)
     if found.st_size > limit:
         raise LoraAdapterError(f"{name} has {found.st_size:,} bytes, more than {limit:,}", where=folder)
     return path

@@ -35,7 +35,7 @@ class Voice:
         tokenizer: with the chat template.
         system: the system turn that leads chats which bring none.
         ends: tokens that end an answer.
-        silent: tokens that are no part of an answer's text: `ends`, and those that begin or pad a text.
+        silent: tokens that are not part of an answer's text: `ends`, and those that begin or pad a text.
         pad: a token that the model knows, for padding.
         known: how many tokens the model knows.
         mixes: whether its rows can share a batch with others'; else they run in batches of their own.

@@ -81,7 +81,7 @@ BUG: Final = "bug"
 
 
 def bug_to_wire(error: Exception) -> dict[str, Any]:
-    """Return an exception that is no user's error; the remote log has its traceback."""
+    """Return an exception that is not a user's error; the remote log has its traceback."""
     return {"error": BUG, "what": f"{type(error).__name__}: {error}", "where": None, "hint": None}
 
 

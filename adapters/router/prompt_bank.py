@@ -222,6 +222,6 @@ def check_bank_tensors(tensors: Mapping[str, Any], *, n_features: int, n_labels:
             raise RouterFileError(f"tensor {name} has values that are not finite")
     labels, neighbours = np.asarray(tensors["bank.labels"]), float(tensors["bank.score"][0])
     if labels.dtype != np.int64 or labels.min() < 0 or labels.max() >= n_labels:
-        raise RouterFileError(f"tensor bank.labels has values that are no labels in 0..{n_labels - 1}")
+        raise RouterFileError(f"tensor bank.labels has values that are not labels in 0..{n_labels - 1}")
     if neighbours < 1 or neighbours != int(neighbours):
         raise RouterFileError(f"tensor bank.score asks for {neighbours} neighbours, expected a whole number from 1")

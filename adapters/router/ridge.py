@@ -59,7 +59,7 @@ def targets(labels: Sequence[int], n_outputs: int) -> Array:
 def row_weights(labels: Sequence[int]) -> Array:
     """Return a weight for each row, (n,), mean about 1, so that a label of few rows counts as much as one of many.
 
-    Inverse to the number of rows of its label, within a factor of `MOST_WEIGHT`: a label of one row is no oracle.
+    Inverse to the number of rows of its label, within a factor of `MOST_WEIGHT`: one row alone must not decide.
     """
     found, counts = np.unique(np.asarray(labels), return_counts=True)
     typical = float(np.exp(np.log(counts).mean()))

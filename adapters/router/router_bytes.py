@@ -102,7 +102,7 @@ def header_end(start: bytes, size: int) -> int:
         size: the file's size in bytes.
 
     Raises:
-        RouterFileError: this is no whole safetensors file, said in particular of forms that can run code.
+        RouterFileError: this is not a whole safetensors file, said in particular of forms that can run code.
     """
     length = int.from_bytes(start[:8], "little")
     if len(start) == 9 and start[8:] == b"{" and length <= min(MAX_HEADER_BYTES, size - 8):
@@ -145,7 +145,7 @@ def read_document(start: bytes) -> dict[str, Any]:
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise RouterFileError("not a router file: its header holds no router's description") from error
     if not isinstance(document, dict):
-        raise RouterFileError("not a router file: its description is no JSON object")
+        raise RouterFileError("not a router file: its description is not a JSON object")
     if (form := str(document.get("format"))) != FORMAT:
         if not form.startswith(FORMAT_FAMILY):
             raise RouterFileError(f"not a router file of the format {FORMAT}")

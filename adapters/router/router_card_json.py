@@ -132,6 +132,6 @@ def _mapping(
 def _value(values: Mapping[str, Any], name: str, kind: type) -> Any:
     value = values[name]
     allowed = (int, float) if kind is float else (kind,)
-    if type(value) not in allowed:  # not isinstance: a bool is no number here
+    if type(value) not in allowed:  # not isinstance: a bool is not a number here
         raise RouterFileError(f"{name} of the router is {value!r}, expected {kind.__name__}")
     return float(value) if kind is float else value

@@ -218,7 +218,7 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool, remedy: 
     if advice := next((one.source.advice for one in short if one.source.advice and not one.kept), ""):
         hint = advice
     elif not remedy and not allow_fewer and all(one.kept for one in short):
-        hint += ", or use --allow-fewer to keep the balance at the smallest adapter's count"
+        hint += ", or allow fewer: the balance is then kept at the smallest adapter's count"
     return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)
 
 

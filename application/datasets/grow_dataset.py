@@ -29,8 +29,8 @@ _TIMED = re.compile(r"(.+?)_\d{8}_\d{6}(?:_\d+)?")
 Splits = Mapping[Split, tuple[RoutingSample, ...]]
 
 _REMEDY = (
-    "it needs as many as each of the others has: give more data, or make all of them smaller with "
-    "moe-router generate --train-samples and --eval-samples"
+    "it needs as many as each of the others has: give more data, or generate the old data set anew with fewer "
+    "training and evaluation samples"
 )
 
 

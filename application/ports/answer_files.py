@@ -21,7 +21,7 @@ class PromptRow:
         id: what the answer is found by: the row's own ``id``, else its line number.
         prompt: what to answer.
         line: number of its line in the file, from 1.
-        problem: why the row is no prompt; None for all others. The prompt is then an empty conversation.
+        problem: why the row is not a prompt; None for all others. The prompt is then an empty conversation.
     """
 
     id: str
@@ -34,7 +34,7 @@ class PromptRowReader(Protocol):
     """Reads a file of prompts to answer."""
 
     def read_prompt_rows(self, path: Path) -> list[PromptRow]:
-        """Return the rows in file order, at least one, their ids unique; those that are no prompts say why.
+        """Return the rows in file order, at least one, their ids unique; those that are not prompts say why.
 
         Raises:
             MissingFileError: no such file.

@@ -18,6 +18,6 @@ class TrafficReader(Protocol):
 
         Raises:
             MissingFileError: nothing is there.
-            DataRejectedError: another line is no line of such a log.
+            DataRejectedError: another line is not one of such a log.
         """
         ...

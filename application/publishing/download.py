@@ -100,7 +100,7 @@ class DownloadRouter:
         name = request.name.strip("/")
         file = next((each for each in self.store.list_files(name) if each.path == name), None)
         if file is None:
-            hint = "train one with `moe-router train --backend modal`"
+            hint = "train one on Modal, or name another volume"
             raise RemoteError("no such router", where=f"{self.store.volume}:{name}", hint=hint)
         with (
             self.folders.staged_file(request.target, replace=request.force) as staged,
@@ -148,7 +148,7 @@ def _check_manifest(staged: Path, hashes: dict[str, str], where: str) -> str:
         raise DataRejectedError(
             f"{', '.join(damaged + absent)} disagree with the hashes in metadata.json",
             where=where,
-            hint="publish it again with --force",
+            hint="publish it again, and force the replacement",
         )
     return "the hashes in its metadata.json"
 

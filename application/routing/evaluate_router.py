@@ -140,7 +140,7 @@ class EvaluateRouter:
         labels = card.labels
         require_same_labels(labels, rows, request.data_path)
         path = request.out_of_scope_path
-        strangers = self.prompts.read_prompts(path, card.turn) if path else []
+        outside = self.prompts.read_prompts(path, card.turn) if path else []
         texts = [row.text for row in rows]
         decisions = self._decide(texts, "Scoring prompts")
         graded = grade(rows, decisions, labels)
@@ -154,9 +154,7 @@ class EvaluateRouter:
             wrong=tuple(
                 _wrong(row, made) for row, made, each in zip(rows, decisions, graded, strict=True) if not each.right
             ),
-            out_of_scope=_out_of_scope(graded, self._decide(strangers, "Out-of-scope prompts"))
-            if strangers
-            else None,
+            out_of_scope=_out_of_scope(graded, self._decide(outside, "Out-of-scope prompts")) if outside else None,
             robustness=changed,
             warnings=warnings(figures.coverage, changed, card.target_error),
             remembered=self._remembered(texts),
@@ -223,10 +221,10 @@ def _wrong(row: RoutingSample, made: RoutingDecision) -> WrongRow:
     )
 
 
-def _out_of_scope(graded: Sequence[GradedRow], strangers: Sequence[RoutingDecision]) -> OutOfScopeFigures:
+def _out_of_scope(graded: Sequence[GradedRow], outside: Sequence[RoutingDecision]) -> OutOfScopeFigures:
     return OutOfScopeFigures(
-        total=len(strangers),
-        auroc=auroc([row.out_of_scope for row in graded], [each.out_of_scope for each in strangers]),
-        confidence_auroc=auroc([-row.confidence for row in graded], [-each.confidence for each in strangers]),
-        refused=sum(each.adapter is None for each in strangers) / len(strangers),
+        total=len(outside),
+        auroc=auroc([row.out_of_scope for row in graded], [each.out_of_scope for each in outside]),
+        confidence_auroc=auroc([-row.confidence for row in graded], [-each.confidence for each in outside]),
+        refused=sum(each.adapter is None for each in outside) / len(outside),
     )

@@ -28,7 +28,7 @@ class LearnReport:
         conflicts: prompts that it has under another adapter, or holds out; they were left out.
         without_text: answers whose prompts the log does not have.
         unknown: answers whose right adapter the data set does not have.
-        out_of_scope: prompts that belong to no adapter, for ``train --out-of-scope``.
+        out_of_scope: prompts that belong to no adapter, for the next training.
     """
 
     grown: GrownDataset
@@ -68,14 +68,14 @@ class LearnFromFeedback:
         held_out = {normalise_text(row.text) for row in old.splits[Split.EVAL]}
         counts = dict.fromkeys(("known", "conflicts", "without_text", "unknown"), 0)
         new: list[RoutingSample] = []
-        strangers: dict[str, str] = {}
+        out_of_scope: dict[str, str] = {}
         for decision, said in joined(*self.log.read(log)):
             text = decision.prompt if decision.has_text else None
             key = normalise_text(text or "")
             if text is None or not key:
                 counts["without_text"] += 1
             elif said.correct is None:
-                strangers.setdefault(key, text)
+                out_of_scope.setdefault(key, text)
             elif said.correct not in labels:
                 counts["unknown"] += 1
             elif taken.get(key, said.correct) != said.correct or key in held_out:
@@ -89,7 +89,7 @@ class LearnFromFeedback:
             raise DataRejectedError(
                 "the feedback gives no new row: " + ", ".join(f"{count} {name}" for name, count in counts.items()),
                 where=log,
-                hint="texts are in the log only with serve --log-prompts" if counts["without_text"] else None,
+                hint="the log holds texts only where prompts are logged" if counts["without_text"] else None,
             )
         placed = _placed(new, old)
         added = {split: tuple(row for row, to in placed if to is split) for split in Split}
@@ -102,7 +102,7 @@ class LearnFromFeedback:
         )
         sizes = {split: len(rows) for split, rows in splits.items()}
         grown = GrownDataset(path, labels, sizes, {split: len(rows) for split, rows in added.items()}, reused=reused)
-        return LearnReport(grown, len(new), **counts, out_of_scope=tuple(strangers.values()))
+        return LearnReport(grown, len(new), **counts, out_of_scope=tuple(out_of_scope.values()))
 
 
 def _with(account: SourceAccount, rows: list[RoutingSample]) -> SourceAccount:

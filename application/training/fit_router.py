@@ -182,7 +182,7 @@ class FitRouter:
 
 def _diverged(step: int, outcome: str) -> TrainingDivergedError:
     return TrainingDivergedError(
-        f"training diverged: the loss at step {step} is not finite; {outcome}", hint="try a lower --lr"
+        f"training diverged: the loss at step {step} is not finite; {outcome}", hint="try a lower learning rate"
     )
 
 

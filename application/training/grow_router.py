@@ -113,7 +113,7 @@ class GrowRouter:
                 Noted(
                     f"warning: the old router knows {old.card.n_out_of_scope} out-of-scope examples, but its file "
                     "does not keep their texts: the new one knows none, and refuses fewer prompts that belong to no "
-                    "adapter (give the file again with --out-of-scope)"
+                    "adapter (give the file of these prompts again)"
                 )
             )
         training = self.trainer.train(_job(request, old), observer)

@@ -133,7 +133,7 @@ def test_fewer_rows_than_asked_for_name_adapter_counts_and_reasons_and_write_not
     message = str(caught.value)
     assert "a.jsonl: adapter 'a': 15 rows asked, 12 usable in 15 lines" in message
     assert "1 not-an-object, 1 duplicates, 1 blank, first at line 14" in message
-    assert "--allow-fewer" in message
+    assert "allow fewer" in message
 
 
 def test_allow_fewer_keeps_the_balance_at_the_smallest_adapters_count():

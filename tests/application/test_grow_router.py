@@ -122,4 +122,4 @@ def test_out_of_scope_examples_are_trained_on_again_or_their_loss_is_told(grown)
     assert report.examples == (2, 0)
     [told] = notes(lost)
     assert "knows 2 out-of-scope examples" in told
-    assert "--out-of-scope" in told
+    assert "give the file of these prompts again" in told

@@ -50,7 +50,7 @@ def test_a_rerun_uploads_nothing_and_a_partial_one_what_is_missing():
 @pytest.mark.parametrize("old", [dataset_files("b"), {**dataset_files(), "train.jsonl": b"x" * 10}])
 def test_other_content_under_the_name_is_refused_and_force_replaces_it(old):
     store, new = InMemoryRemoteDatasetStore(files=at(old, FOLDER)), dataset_files(with_eval=False)
-    with pytest.raises(TargetExistsError, match="--force"):
+    with pytest.raises(TargetExistsError, match="force its replacement"):
         publish(store, new)
     assert store.history == []
     report = publish(store, new, force=True)

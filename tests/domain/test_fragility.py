@@ -53,7 +53,7 @@ def test_each_weakness_has_its_warning_with_a_remedy(coverage, changed, words):
     (warning,) = warnings(coverage, {"case": changed}, 0.02)
     assert words in warning
     assert "What helps: more training rows" in warning
-    assert "--target-error" in warning
+    assert "target error" in warning
 
 
 def test_two_prompts_prove_nothing():

@@ -62,7 +62,7 @@ def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run,
     assert code == 3
     assert "10 rows asked, 5 usable" in err
     assert "(it needs as many as each of the others has: give more data, or" in err
-    assert "--allow-fewer" not in err
+    assert "allow fewer" not in err
     add = ("add-adapter", "billing", "--source", "billing-9.jsonl")
     code, _, err = run(*add, *OLD, "--output-dir", "data/claims_20250101_000000")
     assert (code, err.endswith("already exists (choose another --output-dir)\n")) == (1, True)

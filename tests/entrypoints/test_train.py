@@ -239,7 +239,7 @@ def test_a_run_that_diverges_exits_4_and_keeps_the_best_router_so_far(
     assert "is not finite" in stopped
     told = re.fullmatch(
         r"moe-router: training diverged: the loss at step \d+ is not finite; the best router so far "
-        r"\(eval_loss (\S+)\) is in r\.safetensors \(try a lower --lr\)",
+        r"\(eval_loss (\S+)\) is in r\.safetensors \(try a lower learning rate\)",
         lines[-1],
     )
     assert told, lines[-1]
@@ -256,7 +256,9 @@ def test_a_run_without_any_finite_loss_exits_4_and_writes_no_router(
     assert run("train", "--dataset-dir", str(dataset), *OPTIONS, "--lr", "1e30") == 4
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[-1].endswith("; no router was saved: no evaluation had a finite loss (try a lower --lr)")
+    assert err.splitlines()[-1].endswith(
+        "; no router was saved: no evaluation had a finite loss (try a lower learning rate)"
+    )
     assert sorted(path.name for path in place.iterdir()) == ["cache", "ds", "runs"]
 
 

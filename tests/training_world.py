@@ -21,7 +21,7 @@ from adapters.in_memory.training import (
     SoftmaxHeadTrainer,
 )
 from application.ports import TrainJob
-from application.training.fit_router import FitRouter
+from application.training.train_router import TrainRouter
 from application.training.training_data import Companions
 from domain.errors import MissingFileError
 from domain.features import BaseModel
@@ -91,7 +91,7 @@ class Files:
 class World:
     """Everything behind a trainer, to look at afterwards."""
 
-    trainer: FitRouter
+    trainer: TrainRouter
     extractor: InMemoryFeatureExtractor
     routers: InMemoryRouterStore
     checkpoints: InMemoryCheckpointStore
@@ -117,7 +117,7 @@ def world(files: Mapping[Path, Any] | None = None, checkpoints: Any = None, inte
         extractor.max_tokens = max_tokens
         return extractor
 
-    trainer = FitRouter(
+    trainer = TrainRouter(
         rows=reader,
         prompts=reader,
         extractors=extractors,

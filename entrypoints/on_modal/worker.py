@@ -37,7 +37,7 @@ from entrypoints.wiring.local_backend import LocalBackend
 
 if TYPE_CHECKING:
     from adapters.base_model.transformers_base import LoadedBase
-    from application.training.fit_router import FitRouter
+    from application.training.train_router import TrainRouter
 
 
 @mutable(slots=False)
@@ -57,9 +57,9 @@ class ContainerApplication(LocalApplication):
         """Progress bars on the caller's side."""
         return QueueProgressReporter(self.updates)
 
-    def fit_router(self, interruption: Interruption) -> FitRouter:
+    def train_router(self, interruption: Interruption) -> TrainRouter:
         """The local trainer, whose checkpoints outlive the container."""
-        local = super().fit_router(interruption)
+        local = super().train_router(interruption)
         return evolve(local, checkpoints=CommittedCheckpointStore(local.checkpoints, self.volumes.commit_soon))
 
     def load_base(self, *args: Any, **options: Any) -> LoadedBase:
@@ -128,7 +128,7 @@ class Worker:
                 _fan_out(app, job, request["encode_shards"], encode_shares)
             log = TrainingLines(print).on_event if self.queue is None or request.get("log") else None
             observer = QueueObserver(app.updates, log)
-            trainer = evolve(app.fit_router(app.interruption), tool_version=request["tool_version"])
+            trainer = evolve(app.train_router(app.interruption), tool_version=request["tool_version"])
             return to_wire(trainer.train(job, observer))
 
         return self._answer(request, work)

@@ -45,7 +45,7 @@ class LocalBackend:
         job = request.job(self.places)
         self.app.routers.check_target(job.router_out)
         self._verify(request, observer)
-        return self.app.fit_router(self.app.interruption).train(job, observer)
+        return self.app.train_router(self.app.interruption).train(job, observer)
 
     def _verify(self, request: Training, observer: TrainingObserver) -> None:
         """Refuse, or warn of, a data set of ours that `verify` rejects; other rows are taken as they are."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
         Interruption,
         TrainedRouter,
     )
-    from application.training.fit_router import FitRouter
+    from application.training.train_router import TrainRouter
     from application.training.grow_router import GrowRouter
     from application.training.training_data import Companions
 
@@ -34,7 +34,7 @@ def packaged_companions() -> Companions:
 class TrainingParts(RoutingParts):
     """Training and growing routers, in this process."""
 
-    def fit_router(self, interruption: Interruption) -> FitRouter:
+    def train_router(self, interruption: Interruption) -> TrainRouter:
         """The trainer that works in this process.
 
         Args:
@@ -46,9 +46,9 @@ class TrainingParts(RoutingParts):
         from adapters.router.numpy_probe import KernelRidgeProbe
         from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
         from adapters.router.torch_heads import TorchHeadTrainer
-        from application.training.fit_router import FitRouter
+        from application.training.train_router import TrainRouter
 
-        return FitRouter(
+        return TrainRouter(
             rows=JsonlDatasetStore(),
             prompts=self.prompt_reader,
             extractors=self.load_features,
@@ -91,4 +91,4 @@ class TrainingParts(RoutingParts):
             evaluate = self.evaluate_router(router, base_model=base_model, use_cache=use_cache)
             return evaluate(EvaluateRequest(path, robustness=False))
 
-        return GrowRouter(self.fit_router(self.interruption), self.routers, self.datasets, score)
+        return GrowRouter(self.train_router(self.interruption), self.routers, self.datasets, score)

@@ -178,7 +178,7 @@ def test_paths_that_cannot_be_used_are_known_before_the_trainer_is_there(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("the trainer was made")
 
-    monkeypatch.setattr(Application, "fit_router", fail)
+    monkeypatch.setattr(Application, "train_router", fail)
     assert run("train", "--dataset-dir", str(dataset), *arguments) == 2
 
 

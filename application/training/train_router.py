@@ -1,6 +1,6 @@
 """Training a router in this process: data, features, head, calibration, router file.
 
-:class:`FitRouter` is the local :class:`application.ports.RouterTrainer`; a GPU elsewhere runs the same class.
+:class:`TrainRouter` is the local :class:`application.ports.RouterTrainer`; a GPU elsewhere runs the same class.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from domain.training import Noted, RunStopped
 
 
 @frozen
-class FitRouter:
+class TrainRouter:
     """Trains routers here.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from enum import StrEnum
 from functools import lru_cache
 
 from attrs import field, frozen
@@ -53,6 +54,16 @@ class TrainOptions:
         if not 0.0 <= self.target_error <= 1.0:
             raise UsageError(f"target-error {self.target_error} is not between 0 and 1")
         self.early_stop.start(self.learning_rate)
+
+
+class StopReason(StrEnum):
+    """Why a run is over."""
+
+    EPOCHS = "epochs"
+    MAX_REDUCTIONS = str(Verdict.STOPPED_MAX_REDUCTIONS)
+    MIN_LEARNING_RATE = str(Verdict.STOPPED_MIN_LEARNING_RATE)
+    DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"
 
 
 @lru_cache(maxsize=2)  # every step of an epoch asks again
@@ -187,7 +198,7 @@ class RunStopped:
 
     Attributes:
         step: training steps done.
-        reason: one of "epochs", "stopped-max-reductions", "stopped-min-learning-rate", "diverged", "interrupted".
+        reason: why.
         best_loss: evaluation loss of the head that is kept: the last that was lower than all kept before it by at
             least min-delta. A loss that was lower by less may have been seen since; infinite when none was kept.
         best_accuracy: evaluation accuracy of that head.
@@ -195,7 +206,7 @@ class RunStopped:
     """
 
     step: int
-    reason: str
+    reason: StopReason
     best_loss: float
     best_accuracy: float
     best_step: int | None = None

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from application.ports.features import FeatureExtractor
 from domain.router import RouterCard
-from domain.training import TrainingEvent, TrainOptions
+from domain.training import StopReason, TrainingEvent, TrainOptions
 from domain.turns import TurnChoice
 
 
@@ -50,7 +50,7 @@ class TrainReport:
         router_path: where the router lies, on the machine that trained.
         card: the router's description.
         steps: training steps done.
-        stop_reason: see :class:`domain.training.RunStopped`.
+        stop_reason: why it stopped.
         best_loss: evaluation loss of the head that was kept, nats; see :class:`domain.training.RunStopped`.
         best_accuracy: evaluation accuracy of that head, 0 to 1.
         best_step: training steps that it had seen.
@@ -61,7 +61,7 @@ class TrainReport:
     router_path: Path
     card: RouterCard
     steps: int
-    stop_reason: str
+    stop_reason: StopReason
     best_loss: float
     best_accuracy: float
     best_step: int

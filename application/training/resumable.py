@@ -16,6 +16,7 @@ from application.training.training_data import TrainingData
 from application.training.training_loop import LoopState
 from domain.early_stopping import EarlyStopState
 from domain.features import BaseModel, FeatureSpec, Matrix, Pooling
+from domain.training import StopReason
 
 FORMAT = 3
 """Part of every key: raise it when checkpoints of older versions must not be resumed."""
@@ -151,7 +152,7 @@ class SavedHead:
             correct=int(values["correct"] or 0),
             rows=int(values["rows"] or 0),
             started=bool(values["started"]),
-            reason=None if reason is None else str(reason),
+            reason=None if reason is None else StopReason(str(reason)),
         )
 
     @property

@@ -36,10 +36,9 @@ from application.training.fit_head import Emit, FittedHead, HeadFitting
 from application.training.head_problems import HeadProblems, head_problems
 from application.training.resumable import RunCheckpoints, checkpoint_folder, job_key
 from application.training.training_data import Companions, TrainingData, read_training_data
-from application.training.training_loop import DIVERGED, INTERRUPTED
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
 from domain.feature_choice import deepest_layer
-from domain.training import Noted, RunStopped
+from domain.training import Noted, RunStopped, StopReason
 
 
 @frozen
@@ -145,9 +144,9 @@ class TrainRouter:
         watch: _Stopwatch,
         log_dir: Path | None,
     ) -> TrainReport:
-        state, reason = fitted.state, str(fitted.state.reason)
+        state, reason = fitted.state, StopReason(str(fitted.state.reason))
         emit(RunStopped(state.step, reason, state.early.best_loss, state.best_accuracy, state.best_step))
-        if reason == INTERRUPTED:
+        if reason is StopReason.INTERRUPTED:
             raise InterruptedRunError(
                 f"interrupted after step {state.step}; a checkpoint was kept",
                 where=kept.folder,
@@ -163,7 +162,7 @@ class TrainRouter:
         for note in notes:
             emit(Noted(note))
         kept.clear()
-        if reason == DIVERGED:
+        if reason is StopReason.DIVERGED:
             raise _diverged(
                 state.step, f"the best router so far (eval_loss {state.early.best_loss:.4f}) is in {path}"
             )

@@ -18,15 +18,12 @@ from domain.features import Matrix
 from domain.training import (
     Evaluated,
     LearningRateReduced,
+    StopReason,
     TrainingEvent,
     TrainOptions,
     ValidationScored,
     epoch_order,
 )
-
-DIVERGED = "diverged"
-INTERRUPTED = "interrupted"
-EPOCHS = "epochs"
 
 
 @frozen
@@ -90,7 +87,7 @@ class LoopState:
     correct: int = 0
     rows: int = 0
     started: bool = False
-    reason: str | None = None
+    reason: StopReason | None = None
 
 
 class SaveProgress(Protocol):
@@ -124,17 +121,14 @@ class TrainingLoop:
     signal: Callable[[], int | None]
 
     def run(self, state: LoopState, best: Mapping[str, Matrix]) -> tuple[LoopState, Mapping[str, Matrix]]:
-        """Train from `state` on; return the final state and the best weights (empty when nothing improved).
-
-        The final state's `reason` is one of "epochs", the two early stops, "diverged" and "interrupted".
-        """
+        """Train from `state` on; return the final state, with a reason, and the best weights (empty without any)."""
         self.session.set_learning_rate(state.early.learning_rate)
         if not state.started:
             state, best = self._evaluate(state, best)
         while state.reason is None:
             if self.signal() is not None:
                 self.save(state, best)
-                return evolve(state, reason=INTERRUPTED), best
+                return evolve(state, reason=StopReason.INTERRUPTED), best
             state, best = self._advance(state, best)
         return state, best
 
@@ -144,7 +138,7 @@ class TrainingLoop:
         if state.reason is None and (over or state.step % self.options.eval_steps == 0):
             state, best = self._evaluate(state, best)
             if over and state.reason is None:
-                state = evolve(state, reason=EPOCHS)
+                state = evolve(state, reason=StopReason.EPOCHS)
             self.save(state, best)
         return state, best
 
@@ -157,7 +151,7 @@ class TrainingLoop:
             loss_sum=state.loss_sum + result.loss * len(rows),
             correct=state.correct + result.correct,
             rows=state.rows + len(rows),
-            reason=None if math.isfinite(result.loss) else DIVERGED,
+            reason=None if math.isfinite(result.loss) else StopReason.DIVERGED,
         )
 
     def _evaluate(self, state: LoopState, best: Mapping[str, Matrix]) -> tuple[LoopState, Mapping[str, Matrix]]:
@@ -177,7 +171,7 @@ class TrainingLoop:
                 best_accuracy=result.accuracy if improved else state.best_accuracy,
                 best_step=state.step if improved else state.best_step,
                 started=True,
-                reason=str(verdict) if verdict.stops else None,
+                reason=StopReason(verdict) if verdict.stops else None,
             ),
             best,
         )

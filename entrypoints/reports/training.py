@@ -16,6 +16,7 @@ from domain.training import (
     Noted,
     RunStarted,
     RunStopped,
+    StopReason,
     TrainingEvent,
     TrainOptions,
 )
@@ -67,15 +68,15 @@ class TrainingLines:
     def _reason(self, event: RunStopped) -> str:
         policy = self._options.early_stop
         reasons = {
-            "epochs": f"all {self._options.epochs} epochs are done",
-            str(Verdict.STOPPED_MAX_REDUCTIONS): (
+            StopReason.EPOCHS: f"all {self._options.epochs} epochs are done",
+            StopReason.MAX_REDUCTIONS: (
                 f"Hit max LR reductions ({policy.max_lr_reductions}/{policy.max_lr_reductions})"
             ),
-            str(Verdict.STOPPED_MIN_LEARNING_RATE): f"the learning rate is below the minimum ({policy.min_lr:g})",
-            "diverged": f"the loss at step {event.step} is not finite",
-            "interrupted": f"interrupted after step {event.step}",
+            StopReason.MIN_LEARNING_RATE: f"the learning rate is below the minimum ({policy.min_lr:g})",
+            StopReason.DIVERGED: f"the loss at step {event.step} is not finite",
+            StopReason.INTERRUPTED: f"interrupted after step {event.step}",
         }
-        return reasons.get(event.reason, event.reason)
+        return reasons[event.reason]
 
 
 def configuration(event: RunStarted) -> Iterator[str]:

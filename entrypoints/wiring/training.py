@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
         Interruption,
         TrainedRouter,
     )
-    from application.training.train_router import TrainRouter
     from application.training.grow_router import GrowRouter
+    from application.training.train_router import TrainRouter
     from application.training.training_data import Companions
 
 

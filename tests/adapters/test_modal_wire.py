@@ -30,6 +30,7 @@ from domain.training import (
     Noted,
     RunStarted,
     RunStopped,
+    StopReason,
     TrainOptions,
 )
 from entrypoints.backend import Evaluation, Questions
@@ -48,7 +49,7 @@ DECISION = RoutingDecision(
 )
 VALUES = [
     TrainJob(Path("a"), Path("b"), None, Path("c"), None, TrainOptions(layers=(1, 2), pooling=Pooling.LAST)),
-    TrainReport(Path("/output/r"), router_card(), 3, "epochs", float("inf"), 0.5, 2, None, {"head": 1.5}),
+    TrainReport(Path("/output/r"), router_card(), 3, StopReason.EPOCHS, float("inf"), 0.5, 2, None, {"head": 1.5}),
     Questions(Path("r"), (Prompt(as_chat("hello")),), loras={"x": Path("/checkpoints/x")}),
     Evaluation(Path("r"), out_of_scope=Path("/data/o.jsonl")),
     RemoteAnswers((("text", DECISION),), (Answer(DECISION, None, "why", "text", 3, "stop"),)),
@@ -58,7 +59,7 @@ EVENTS = [
     Evaluated(1, 1, 0.5, 0.5, 0.5, 0.5, 1e-4, Verdict.IMPROVED),
     CandidateScored("features", "layers 1", 0.1, 0.9, True),
     LearningRateReduced(3, 1e-3, 5e-4, 1, 5),
-    RunStopped(4, "epochs", 0.1, 0.9, 3),
+    RunStopped(4, StopReason.EPOCHS, 0.1, 0.9, 3),
     Noted("resumed"),
 ]
 

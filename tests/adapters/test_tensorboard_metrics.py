@@ -22,6 +22,7 @@ from domain.training import (
     Noted,
     RunStarted,
     RunStopped,
+    StopReason,
     TrainOptions,
     ValidationScored,
 )
@@ -58,7 +59,7 @@ def run(folder: Path, losses: dict[int, float], *, from_step: int = 0, stop: int
         observer.on_event(LearningRateReduced(20, 1e-3, 5e-4, 1, 5))
         observer.on_event(Noted("mind the gap"))
         if stop is not None:
-            observer.on_event(RunStopped(stop, "epochs", 0.25, 0.75))
+            observer.on_event(RunStopped(stop, StopReason.EPOCHS, 0.25, 0.75))
 
 
 def read(folder: Path) -> EventAccumulator:

@@ -39,6 +39,7 @@ from domain.training import (
     Noted,
     RunStarted,
     RunStopped,
+    StopReason,
     ValidationScored,
     epoch_order,
 )
@@ -88,7 +89,7 @@ def test_events_tell_the_run_in_order() -> None:
     assert all(math.isfinite(e.train_loss) for e in evaluations[1:])
     assert [e.step for e in of(heard, ValidationScored)] == [e.step for e in evaluations]
     stopped = of(heard, RunStopped)
-    assert stopped == [RunStopped(108, "epochs", report.best_loss, report.best_accuracy, report.best_step)]
+    assert stopped == [RunStopped(108, StopReason.EPOCHS, report.best_loss, report.best_accuracy, report.best_step)]
     best = min(evaluations, key=lambda e: e.eval_loss)
     assert report.best_step == best.step
     assert best.verdict is Verdict.IMPROVED
@@ -199,7 +200,7 @@ def test_a_plateau_reduces_the_learning_rate_then_stops_and_the_best_weights_are
     options = evolve(OPTIONS, learning_rate=500.0, early_stop=policy, eval_steps=1, epochs=50)
     here, heard = world(), RecordingObserver()
     report = here.trainer.train(evolve(JOB, options=options), heard)
-    assert report.stop_reason == "stopped-max-reductions"
+    assert report.stop_reason is StopReason.MAX_REDUCTIONS
     reduced = of(heard, LearningRateReduced)
     assert [(e.before, e.after, e.reduction, e.max_reductions) for e in reduced] == [(500.0, 250.0, 1, 1)]
     evaluations = of(heard, Evaluated)
@@ -276,7 +277,7 @@ def test_a_run_interrupted_at_any_step_and_started_again_is_the_uninterrupted_ru
     with pytest.raises(InterruptedRunError, match="run the same command") as caught:
         first.trainer.train(JOB, before)
     assert caught.value.signal_number == 15
-    assert of(before, RunStopped)[0].reason == "interrupted"
+    assert of(before, RunStopped)[0].reason is StopReason.INTERRUPTED
     assert not first.routers.routers
     again, after = world(checkpoints=store), RecordingObserver()
     report = again.trainer.train(JOB, after)
@@ -359,7 +360,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_best_router_so_far_is_s
         here.trainer.train(JOB, heard)
     best = min(of(heard, Evaluated), key=lambda e: e.eval_loss)
     assert here.routers.load(JOB.router_out).card.val_accuracy == best.eval_accuracy
-    assert of(heard, RunStopped)[0].reason == "diverged"
+    assert of(heard, RunStopped)[0].reason is StopReason.DIVERGED
     assert not here.checkpoints.kept
 
 

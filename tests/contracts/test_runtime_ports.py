@@ -21,7 +21,7 @@ from adapters.rich_progress import RichProgressReporter
 from adapters.system_clock import SystemClock
 from domain.early_stopping import Verdict
 from domain.labels import LabelMap
-from domain.training import Evaluated, LearningRateReduced, Noted, RunStarted, RunStopped, TrainOptions
+from domain.training import Evaluated, LearningRateReduced, Noted, RunStarted, RunStopped, StopReason, TrainOptions
 from entrypoints.signals import ProcessInterruption
 
 EVENTS = (
@@ -30,7 +30,7 @@ EVENTS = (
     Evaluated(20, 1, 0.5, 0.5, 0.4, 0.75, 1e-3, Verdict.IMPROVED),
     Evaluated(40, 1, float("nan"), 0.5, float("inf"), 0.0, 1e-3, Verdict.WAITING),
     LearningRateReduced(60, 1e-3, 5e-4, 1, 5),
-    RunStopped(60, "epochs", 0.4, 0.75),
+    RunStopped(60, StopReason.EPOCHS, 0.4, 0.75),
 )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 from attrs import frozen
 
 from domain.errors import UsageError
+from domain.reliability import Reliability, error_bound
 from domain.routing import AbstentionThresholds
-
-CERTAINTY: Final = 0.6
-"""How certain the error bound is behind the abstention thresholds."""
 
 IN_SCOPE_REFUSED: Final = 0.05
 """About this share of the data's own prompts may be taken for out of scope."""
@@ -23,7 +21,7 @@ CHANGED_REFUSED: Final = 0.12
 OUT_OF_SCOPE_ANSWERED: Final = 0.03
 """At most about this share of out-of-scope prompts may be answered, as far as confidence can tell them."""
 
-LEFT_OUT_ALLOWANCE: Final = 1.2
+LEFT_OUT_ALLOWANCE: Final = 1.5
 """Left-out rows may err so many times as often as the target says: they were asked of heads that know four fifths of
 the rows and none of their near-duplicates. The head that serves knows all of them."""
 
@@ -62,7 +60,8 @@ class ThresholdFit:
 
     Attributes:
         thresholds: when to abstain.
-        error_bound: upper confidence bound of the error rate among answered prompts; see :func:`error_bound`.
+        error_bound: upper confidence bound of the error rate among answered prompts; see
+            :func:`domain.reliability.error_bound`.
         coverage: share of the in-scope prompts that are answered, changed ones aside.
         reached: whether the bound is at most the target.
         notes: what a person should know of the fit.
@@ -103,86 +102,59 @@ class TradeOff:
     strange: float = 0.0
 
 
-def error_bound(wrong: int, answered: int) -> float:
-    """Return the error rate that is exceeded with a probability of at most 1 - `CERTAINTY`.
-
-    Clopper and Pearson's one-sided bound: the rate at which `wrong` errors or fewer in `answered` answers would
-    still have that probability. No errors among 60 answers bound the rate by 0.038, among 200 by 0.011.
-    """
-    if wrong >= answered:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if _at_most(wrong, answered, middle) > 1.0 - CERTAINTY:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _at_most(wrong: int, answered: int, rate: float) -> float:
-    """Return the binomial probability of `wrong` errors or fewer in `answered` answers at an error rate in (0, 1)."""
-    log_rate, log_rest = math.log(rate), math.log1p(-rate)
-    ways = math.lgamma(answered + 1)
-    return sum(
-        math.exp(ways - math.lgamma(k + 1) - math.lgamma(answered - k + 1) + k * log_rate + (answered - k) * log_rest)
-        for k in range(wrong + 1)
-    )
-
-
 def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
-    """Return the lowest confidence at which the error bound of the rows above it is at most the target.
+    """Return the lowest confidence at which the expected error rate of the rows above it is at most the target.
 
-    This is selection with guaranteed risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
-    Networks") without their correction for looking at several limits: the certainty is nominal. When no limit reaches
-    the target, only the rows that are surer than every error are answered. 0 when all rows may be answered; else the
-    limit lies half-way between the least confident answered row and the next one below. A looser target never gives a
-    higher limit.
+    This is selection with a bounded risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
+    Networks"), with the risk read off a curve (see :class:`domain.reliability.Reliability`). Rows that are surer than
+    every error are answered in any case. 0 when all rows may be answered; else the limit lies half-way between the
+    least confident answered row and the next one below. A looser target never gives a higher limit.
     """
+    return _min_confidence(_risks(rows), target_error)
+
+
+@frozen
+class _Risk:
+    """One limit: the rows above it.
+
+    Attributes:
+        count: how many there are.
+        lowest: the lowest confidence among them.
+        next: the confidence of the row below; None when there is none.
+        bound: see :func:`domain.reliability.error_bound`, of the errors expected among them.
+        clean: whether none of them is wrong.
+    """
+
+    count: int
+    lowest: float
+    next: float | None
+    bound: float
+    clean: bool
+
+
+def _risks(rows: Sequence[ScoredRow]) -> list[_Risk]:
+    """Return all limits, the strictest first; rows of equal confidence are answered or refused together."""
+    if not rows:
+        return []
+    curve = Reliability.of([row.confidence for row in rows], [row.right for row in rows])
     ranked = sorted(rows, key=lambda row: -row.confidence)
-    limits = _limits(ranked)
-    reaching = [count for count, wrong in limits if _reaches(wrong, count, target_error)]
-    best = max(reaching or [count for count, wrong in limits if wrong == 0], default=0)
-    if best == len(ranked):
-        return 0.0
-    if best == 0:
-        return math.nextafter(ranked[0].confidence, 2.0)
-    return (ranked[best - 1].confidence + ranked[best].confidence) / 2
-
-
-def _reaches(wrong: int, answered: int, target: float) -> bool:
-    """Tell whether the error bound is at most the target, without finding the bound."""
-    if wrong / answered >= target:
-        return target >= 1.0
-    return target >= 1.0 or _at_most(wrong, answered, target) <= 1.0 - CERTAINTY
-
-
-def _limits(ranked: Sequence[ScoredRow]) -> list[tuple[int, int]]:
-    """Return the limits worth a look as (rows answered, errors among them), the strictest first.
-
-    Equal confidences are answered or refused together, and stopping short of a row that is right gains nothing.
-    """
-    limits = []
-    wrong = 0
+    risks = []
+    expected, clean = 0.0, True
     for count, row in enumerate(ranked, start=1):
-        wrong += not row.right
-        last = count == len(ranked)
-        if not last and ranked[count].confidence == row.confidence:
-            continue
-        if last or any(not each.right for each in _group(ranked, count)):
-            limits.append((count, wrong))
-    return limits
+        expected += 1.0 - curve.chance(row.confidence)
+        clean = clean and row.right
+        below = ranked[count].confidence if count < len(ranked) else None
+        if below != row.confidence:
+            risks.append(_Risk(count, row.confidence, below, error_bound(expected, count), clean))
+    return risks
 
 
-def _group(ranked: Sequence[ScoredRow], start: int) -> list[ScoredRow]:
-    """Return the rows from `start` that share its confidence."""
-    group = []
-    for row in ranked[start:]:
-        if row.confidence != ranked[start].confidence:
-            break
-        group.append(row)
-    return group
+def _min_confidence(risks: Sequence[_Risk], target_error: float) -> float:
+    allowed = [risk for risk in risks if risk.clean or risk.bound <= target_error]
+    if not allowed:
+        return math.nextafter(risks[0].lowest, 2.0)
+    last = allowed[-1]
+    return 0.0 if last.next is None else (last.lowest + last.next) / 2
 
 
 def fit_max_out_of_scope(scores: Sequence[float], refused: float) -> float:
@@ -225,7 +197,7 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
     First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
     prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts.
     Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target, their
-    changed copies do, and hardly any out-of-scope prompt is answered. Where the labels themselves look noisy, the
+    changed copies do (`LEFT_OUT_ALLOWANCE` times the target, for both), and hardly any out-of-scope prompt is answered. Where the labels themselves look noisy, the
     errors that no limit avoids are allowed on top of the target.
 
     Args:
@@ -235,36 +207,67 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
     Raises:
         UsageError: no rows, or a target outside 0..1.
     """
-    own = [row for row in rows if row.in_scope and not row.changed]
-    if not own:
-        raise UsageError("thresholds need at least one row of the data")
     if not 0.0 <= target_error <= 1.0:
         raise UsageError(f"target-error {target_error} is not between 0 and 1")
-    limit = _scope_limit(rows)
-    noise = _label_noise(own)
-    allowed = min(LEFT_OUT_ALLOWANCE * target_error + (noise if noise > LEAST_NOISE else 0.0), 1.0)
-    changed = [row for row in rows if row.in_scope and row.changed]
-    outside = [row for row in rows if not row.in_scope]
-    below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
-    wanted = [fit_min_confidence(part, allowed) for part in below[:2] if part]
-    wanted.append(_confidence_that_refuses(below[2], len(outside)))
-    thresholds = AbstentionThresholds(max(wanted) if below[0] else 1.0, limit)
-    answered = [row for row in own if _answered(row, thresholds)]
-    bound = error_bound(sum(not row.right for row in answered), len(answered))
-    coverage = len(answered) / len(own)
-    reached = bound <= allowed
-    return ThresholdFit(
-        thresholds, bound, coverage, reached, _notes(target_error, bound, coverage, reached, noise, allowed)
+    return _Evidence.of(rows).fit(target_error)
+
+
+@frozen
+class _Evidence:
+    """What rows say of limits, whatever the target.
+
+    Attributes:
+        n_own: how many of the rows are the data's own prompts.
+        limit: the limit on the out-of-scope score.
+        noise: see :func:`_label_noise`.
+        own: limits for the data's own prompts below that limit.
+        changed: the same for their changed copies.
+        floor: confidence that hardly any out-of-scope prompt reaches.
+    """
+
+    n_own: int
+    limit: float
+    noise: float
+    own: Sequence[_Risk]
+    changed: Sequence[_Risk]
+    floor: float
+
+    @classmethod
+    def of(cls, rows: Sequence[ScoredRow]) -> Self:
+        own, changed, outside = _parts(rows)
+        if not own:
+            raise UsageError("thresholds need at least one row of the data")
+        limit = _scope_limit(own, changed, outside)
+        below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
+        floor = _confidence_that_refuses(below[2], len(outside))
+        return cls(len(own), limit, _label_noise(own), _risks(below[0]), _risks(below[1]), floor)
+
+    def fit(self, target_error: float) -> ThresholdFit:
+        noise = self.noise if self.noise > LEAST_NOISE else 0.0
+        allowed = min(LEFT_OUT_ALLOWANCE * target_error + noise, 1.0)
+        wanted = [_min_confidence(risks, allowed) for risks in (self.own, self.changed) if risks]
+        thresholds = AbstentionThresholds(max(*wanted, self.floor) if self.own else 1.0, self.limit)
+        answered = [risk for risk in self.own if risk.lowest >= thresholds.min_confidence]
+        bound, count = (answered[-1].bound, answered[-1].count) if answered else (1.0, 0)
+        coverage, reached = count / self.n_own, bound <= allowed
+        notes = _notes(target_error, bound, coverage, reached, noise, allowed)
+        return ThresholdFit(thresholds, bound, coverage, reached, notes)
+
+
+def _parts(rows: Sequence[ScoredRow]) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:
+    """Return the data's own prompts, their changed copies, and out-of-scope prompts."""
+    return (
+        [row for row in rows if row.in_scope and not row.changed],
+        [row for row in rows if row.in_scope and row.changed],
+        [row for row in rows if not row.in_scope],
     )
 
 
-def _scope_limit(rows: Sequence[ScoredRow]) -> float:
-    own = [row.out_of_scope for row in rows if row.in_scope and not row.changed]
-    changed = [row.out_of_scope for row in rows if row.in_scope and row.changed]
+def _scope_limit(*parts: Sequence[ScoredRow]) -> float:
+    own, changed, outside = ([row.out_of_scope for row in part] for part in parts)
     strict = fit_max_out_of_scope(own, IN_SCOPE_REFUSED)
     if changed:
         strict = max(strict, fit_max_out_of_scope(changed, CHANGED_REFUSED))
-    outside = [row.out_of_scope for row in rows if not row.in_scope]
     if not outside:
         return strict
     return max(min(strict, max(own)), separating_limit([*own, *changed], outside))
@@ -293,7 +296,7 @@ def _notes(
     target: float, bound: float, coverage: float, reached: bool, noise: float, allowed: float
 ) -> tuple[str, ...]:
     notes = []
-    if noise > LEAST_NOISE:
+    if noise:
         notes.append(
             f"warning: at least {noise:.0%} of the rows contradict a router that has not seen them even where it is "
             f"surest: look for wrong labels; the limits allow {allowed:.1%} of errors by these labels"
@@ -308,12 +311,11 @@ def _notes(
 
 def trade_off(rows: Sequence[ScoredRow], *also: float) -> tuple[TradeOff, ...]:
     """Return what limits fitted to several target errors, and to those in `also`, do to rows not seen in training."""
-    own = [row for row in rows if row.in_scope and not row.changed]
-    changed = [row for row in rows if row.in_scope and row.changed]
-    outside = [row for row in rows if not row.in_scope]
+    own, changed, outside = _parts(rows)
+    evidence = _Evidence.of(rows)
     table = []
     for target in sorted({*LIMITS_SHOWN, *also}):
-        limits = fit_thresholds(rows, target).thresholds
+        limits = evidence.fit(target).thresholds
         coverage, error = _coverage_and_error(own, limits)
         changed_coverage, changed_error = _coverage_and_error(changed, limits)
         refused = sum(not _answered(row, limits) for row in outside) / len(outside) if outside else 0.0

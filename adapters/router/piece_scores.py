@@ -2,6 +2,7 @@
 
 The strongest evidence decides: each label's logit is its highest over the pieces. Where two pieces speak for
 different labels, the confidence drops. Background pieces do not count, unless all are: then the one that is least so.
+Of the others company does not count, unless all are.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def prompt_scores(
     labelled = logits[:, :-1]
     least_background = np.repeat(np.maximum.reduceat(readings.own, starts), sizes)
     counts = (readings.own >= 0) | ((least_background < 0) & (readings.own == least_background))
+    requests = counts & ~readings.company
+    counts = np.where(np.repeat(np.logical_or.reduceat(requests, starts), sizes), requests, counts)
     scores = bank.score(readings, log_sum_exp(labelled))
     best = np.where(counts, labelled.max(axis=1), -np.inf)
     strongest = np.repeat(np.maximum.reduceat(best, starts), sizes)

@@ -13,7 +13,7 @@ al. 2000, "LOF"); e the head's evidence, log-sum-exp of its calibrated logits (L
 Out-of-distribution Detection"); and o the similarity to the nearest out-of-scope prompt.
 
 A piece of a prompt is background unless it is more similar to some known prompt, by a margin, than to every
-background phrase.
+background phrase. It is company where it resembles background more than almost all prompts of a typical label do.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ more each); the score's are k, density weight, evidence weight, out-of-scope wei
 
 
 LEAST_SIMILAR: Final = -1.0
+
+ORDINARY: Final = 0.95
+"""Share of a typical label's rows that are no more similar to background than company is."""
 
 
 @frozen(eq=False, slots=False)
@@ -120,6 +123,17 @@ class PromptBank:
         nearest = (self.features @ self.background.T).max(axis=1, initial=LEAST_SIMILAR)
         return np.asarray(nearest >= self.density + self.background_margin)
 
+    @cached_property
+    def company_level(self) -> float:
+        """Similarity to background above which a piece is company where another piece of its prompt is below.
+
+        The median over labels, since one of them may own greetings and thanks: its prompts are requests when they
+        stand alone, and company beside a request for another.
+        """
+        nearest = (self.features @ self.background.T).max(axis=1, initial=LEAST_SIMILAR)
+        found = [np.quantile(nearest[self.labels == label], ORDINARY) for label in np.unique(self.labels)]
+        return float(np.median(found))
+
     def read(self, vectors: Array, without: Without | None = None) -> Readings:
         """Return what the bank says of bank vectors (n, D).
 
@@ -143,7 +157,8 @@ class PromptBank:
             similarity.max(axis=1, initial=LEAST_SIMILAR, where=like_background),
         )
         own = similarity.max(axis=1, initial=LEAST_SIMILAR, where=~like_background) - ground - self.background_margin
-        return Readings(similarity, np.asarray(score, np.float64), np.asarray(own, np.float64))
+        company = background.max(axis=1, initial=LEAST_SIMILAR) > self.company_level
+        return Readings(similarity, np.asarray(score, np.float64), np.asarray(own, np.float64), company)
 
     def score(self, readings: Readings, evidence: NDArray[Any]) -> NDArray[np.float64]:
         """Return each piece's out-of-scope score, (n,), given log-sum-exp of its calibrated logits, (n,)."""
@@ -173,11 +188,13 @@ class Readings:
         similarity: cosine similarity to each row, (n, N).
         strangeness: out-of-scope score without the head's evidence, (n,).
         own: by how much each says more than background does, (n,); negative for background.
+        company: whether each is company beside a piece that is not, (n,).
     """
 
     similarity: Array
     strangeness: NDArray[np.float64]
     own: NDArray[np.float64]
+    company: NDArray[np.bool_]
 
 
 def embed(offset: Array, projection: Array, standardised: Array) -> Array:

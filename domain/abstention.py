@@ -28,6 +28,12 @@ the rows and none of their near-duplicates. The head that serves knows all of th
 NOISE_SHARE: Final = 1 / 3
 """Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
 
+NOISE_CERTAINTY: Final = 0.95
+"""How certain it must be that so many labels are wrong: in few rows some errors among the surest are no sign of it."""
+
+UNSEEN: Final = 1.0
+"""Errors that are expected among the answers beside those of the curve, since few rows show few of the ways to err."""
+
 LEAST_NOISE: Final = 0.04
 """A smaller share is not noise. It does not depend on the target: a looser one never refuses more."""
 
@@ -106,8 +112,8 @@ def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
     """Return the lowest confidence at which the expected error rate of the rows above it is at most the target.
 
     This is selection with a bounded risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
-    Networks"), with the risk read off a curve (see :class:`domain.reliability.Reliability`). Rows that are surer than
-    every error are answered in any case. 0 when all rows may be answered; else the limit lies half-way between the
+    Networks"), with the risk read off a curve (see :class:`domain.reliability.Reliability`). Where no limit reaches the
+    target, rows are answered that are surer than every error and likely enough to be right themselves. 0 when all rows may be answered; else the limit lies half-way between the
     least confident answered row and the next one below. A looser target never gives a higher limit.
     """
     return _min_confidence(_risks(rows), target_error)
@@ -122,14 +128,14 @@ class _Risk:
         lowest: the lowest confidence among them.
         next: the confidence of the row below; None when there is none.
         bound: see :func:`domain.reliability.error_bound`, of the errors expected among them.
-        clean: whether none of them is wrong.
+        doubt: how likely the least confident of them is to be wrong; 1 if one of them is.
     """
 
     count: int
     lowest: float
     next: float | None
     bound: float
-    clean: bool
+    doubt: float
 
 
 def _risks(rows: Sequence[ScoredRow]) -> list[_Risk]:
@@ -139,18 +145,21 @@ def _risks(rows: Sequence[ScoredRow]) -> list[_Risk]:
     curve = Reliability.of([row.confidence for row in rows], [row.right for row in rows])
     ranked = sorted(rows, key=lambda row: -row.confidence)
     risks = []
-    expected, clean = 0.0, True
+    expected, clean = UNSEEN, True
     for count, row in enumerate(ranked, start=1):
-        expected += 1.0 - curve.chance(row.confidence)
+        doubt = 1.0 - curve.chance(row.confidence)
+        expected += doubt
         clean = clean and row.right
         below = ranked[count].confidence if count < len(ranked) else None
         if below != row.confidence:
-            risks.append(_Risk(count, row.confidence, below, error_bound(expected, count), clean))
+            bound = error_bound(expected, count)
+            risks.append(_Risk(count, row.confidence, below, bound, doubt if clean else 1.0))
     return risks
 
 
 def _min_confidence(risks: Sequence[_Risk], target_error: float) -> float:
-    allowed = [risk for risk in risks if risk.clean or risk.bound <= target_error]
+    shown = 1.0 / (risks[-1].count + 1)  # rows that are all right show no less doubt
+    allowed = [risk for risk in risks if risk.bound <= target_error or risk.doubt <= max(target_error, shown)]
     if not allowed:
         return math.nextafter(risks[0].lowest, 2.0)
     last = allowed[-1]
@@ -277,7 +286,7 @@ def _label_noise(rows: Sequence[ScoredRow]) -> float:
     """Return how many of the surest rows contradict the router for certain: a share that no limit can avoid."""
     surest = sorted(rows, key=lambda row: -row.confidence)[: round(len(rows) * NOISE_SHARE)]
     wrong = sum(not row.right for row in surest)
-    return 1.0 - error_bound(len(surest) - wrong, len(surest)) if wrong else 0.0
+    return 1.0 - error_bound(len(surest) - wrong, len(surest), NOISE_CERTAINTY) if wrong else 0.0
 
 
 def _confidence_that_refuses(near: Sequence[ScoredRow], total: int) -> float:

@@ -59,6 +59,8 @@ def pieces_of(text: str) -> Pieces:
     half = MOST_CHARACTERS // 2
     ends = (text,) if len(text) <= MOST_CHARACTERS else (text[:half], text[-half:])
     found = [routing_view(piece) for end in ends for piece in _split(end)] or [routing_view(ends[0])]
+    if len(found) > 1 and len(_units(whole := " ".join(found))) <= LONGEST_PIECE:
+        found.append(whole)
     if len(found) > MOST_PIECES:
         found = [*found[: MOST_PIECES // 2], *found[-(MOST_PIECES // 2) :]]
         return Pieces(tuple(found), shortened=True)

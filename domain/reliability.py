@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Final, Self
 
 from attrs import frozen
 
 CERTAINTY: Final = 0.6
-"""How certain the bound on the error rate is."""
-
-_DEVIATIONS: Final = 0.2533
-"""The normal distribution's quantile for `CERTAINTY`."""
+"""How certain the bound on the error rate is, unless another certainty is asked for."""
 
 _STEPS: Final = 50
 _LEAST: Final = 1e-9
@@ -69,15 +67,16 @@ class Reliability:
         return cls(slope, intercept) if slope > 0 else constant
 
 
-def error_bound(wrong: float, answered: int) -> float:
-    """Return the error rate that is exceeded with a probability of about 1 - `CERTAINTY`.
+def error_bound(wrong: float, answered: int, certainty: float = CERTAINTY) -> float:
+    """Return the error rate that is exceeded with a probability of about 1 - `certainty`.
 
     Wilson's one-sided score bound (1927), which also takes expected numbers of errors.
     """
     if answered == 0:
         return 1.0
-    rate, z2 = min(wrong / answered, 1.0), _DEVIATIONS**2
-    spread = _DEVIATIONS * math.sqrt(rate * (1.0 - rate) / answered + z2 / (4 * answered**2))
+    z = NormalDist().inv_cdf(certainty)
+    rate, z2 = min(wrong / answered, 1.0), z * z
+    spread = z * math.sqrt(rate * (1.0 - rate) / answered + z2 / (4 * answered**2))
     return min((rate + z2 / (2 * answered) + spread) / (1.0 + z2 / answered), 1.0)
 
 

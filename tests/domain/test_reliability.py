@@ -45,7 +45,7 @@ def test_confidence_that_says_nothing_gives_everybody_the_same_chance():
 
 
 def test_the_bound_is_wilsons():
-    rate, n, z = 0.05, 200, 0.2533
+    rate, n, z = 0.05, 200, 0.253347
     expected = (rate + z**2 / (2 * n) + z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))) / (1 + z**2 / n)
     assert error_bound(10, 200) == pytest.approx(expected)
     assert error_bound(0, 0) == error_bound(3, 3) == 1.0

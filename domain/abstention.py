@@ -29,10 +29,10 @@ NOISE_SHARE: Final = 1 / 3
 """Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
 
 NOISE_CERTAINTY: Final = 0.95
-"""How certain it must be that so many labels are wrong: in few rows some errors among the surest are no sign of it."""
+"""How certain it must be that labels are wrong: in few rows some errors among the surest are no sign of it."""
 
 UNSEEN: Final = 1.0
-"""Errors that are expected among the answers beside those of the curve, since few rows show few of the ways to err."""
+"""Errors expected among the answers beside those of the curve, since few rows show few of the ways to err."""
 
 LEAST_NOISE: Final = 0.04
 """A smaller share is not noise. It does not depend on the target: a looser one never refuses more."""
@@ -112,9 +112,10 @@ def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
     """Return the lowest confidence at which the expected error rate of the rows above it is at most the target.
 
     This is selection with a bounded risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
-    Networks"), with the risk read off a curve (see :class:`domain.reliability.Reliability`). Where no limit reaches the
-    target, rows are answered that are surer than every error and likely enough to be right themselves. 0 when all rows may be answered; else the limit lies half-way between the
-    least confident answered row and the next one below. A looser target never gives a higher limit.
+    Networks"), with the risk read off a curve (see :class:`domain.reliability.Reliability`). Where no limit reaches
+    the target, rows are answered that are surer than every error and likely enough to be right themselves. 0 when all
+    rows may be answered; else the limit lies half-way between the least confident answered row and the next one
+    below. A looser target never gives a higher limit.
     """
     return _min_confidence(_risks(rows), target_error)
 
@@ -205,9 +206,9 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
 
     First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
     prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts.
-    Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target, their
-    changed copies do (`LEFT_OUT_ALLOWANCE` times the target, for both), and hardly any out-of-scope prompt is answered. Where the labels themselves look noisy, the
-    errors that no limit avoids are allowed on top of the target.
+    Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target
+    (`LEFT_OUT_ALLOWANCE` times the target), their changed copies do, and hardly any out-of-scope prompt is answered.
+    Where the labels themselves look noisy, the errors that no limit avoids are allowed on top of the target.
 
     Args:
         rows: prompts of the data, changed copies of them and out-of-scope prompts; some of the first at least.

@@ -1,7 +1,8 @@
 """A prompt as the pieces that are routed one by one: its sentences and lines.
 
 One vector over a whole prompt mixes the request with its company: a greeting, a pasted system prompt, a document.
-Each piece is read by itself, and the pieces that say something decide (see docs/experiments.md).
+Each piece is read by itself, and the pieces that say something decide (see docs/experiments.md). The sentences of a
+short prompt may say more together than each alone, so that the whole is read beside them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Pieces:
     """The pieces of one prompt.
 
     Attributes:
-        texts: the pieces in reading order, as the base model reads them; at least one.
+        texts: the pieces in reading order, as the base model reads them; at least one. Of a prompt of several pieces
+            and at most `LONGEST_PIECE` words the last one is the whole.
         shortened: whether text from the middle of the prompt was left out.
     """
 
@@ -59,7 +61,7 @@ def pieces_of(text: str) -> Pieces:
     half = MOST_CHARACTERS // 2
     ends = (text,) if len(text) <= MOST_CHARACTERS else (text[:half], text[-half:])
     found = [routing_view(piece) for end in ends for piece in _split(end)] or [routing_view(ends[0])]
-    if len(found) > 1 and len(_units(whole := " ".join(found))) <= LONGEST_PIECE:
+    if len(ends) == 1 and len(found) > 1 and len(_units(whole := " ".join(found))) <= LONGEST_PIECE:
         found.append(whole)
     if len(found) > MOST_PIECES:
         found = [*found[: MOST_PIECES // 2], *found[-(MOST_PIECES // 2) :]]

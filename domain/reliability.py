@@ -21,8 +21,8 @@ _LEAST: Final = 1e-9
 class Reliability:
     """The chance that an answer is right, by its confidence.
 
-    A logistic curve on the log-odds of the confidence. Counting errors above a limit is noisy where errors are few: one
-    confident error moves such a limit far. The curve is fitted to all answers at once.
+    A logistic curve on the log-odds of the confidence, fitted to all answers at once. Counting the errors above a limit
+    is noisy where they are few: one confident error moves such a limit far.
 
     Attributes:
         slope: 0 or more, so that a higher confidence never makes an answer less likely to be right.

@@ -29,7 +29,8 @@ from domain.samples import routing_view
     ],
 )
 def test_a_prompt_is_its_sentences_and_lines_without_the_marks_around_them(text, pieces):
-    assert pieces_of(text).texts == pieces
+    whole = (" ".join(pieces),) if len(pieces) > 1 else ()
+    assert pieces_of(text).texts == pieces + whole
     assert not pieces_of(text).shortened
 
 
@@ -76,4 +77,4 @@ def test_any_text_has_pieces_in_their_own_view_and_no_letter_is_made_up(text):
 
 
 def test_shouting_is_read_as_small_letters():
-    assert pieces_of("WHERE IS MY ORDER?\nthe NASA page").texts == ("where is my order?", "the NASA page")
+    assert pieces_of("WHERE IS MY ORDER?\nthe NASA page").texts[:2] == ("where is my order?", "the NASA page")

@@ -21,7 +21,7 @@ _LEAST: Final = 1e-9
 class Reliability:
     """The chance that an answer is right, by its confidence.
 
-    A logistic curve on the log-odds of the confidence, fitted to all answers at once. Counting the errors above a limit
+    A logistic curve on the log-odds of the confidence, fitted to all answers at once. Counting errors above a limit
     is noisy where they are few: one confident error moves such a limit far.
 
     Attributes:

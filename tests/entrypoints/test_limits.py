@@ -91,7 +91,7 @@ def test_questions_for_another_machine_carry_their_limits():
 def test_the_piece_that_decided_is_shown_only_where_there_are_several():
     prompt = "Hello there.\nPlease make it green.\nThanks a lot!"
     (row,) = decisions("--prompt", prompt)
-    assert (row["piece"], row["pieces"], row["shortened"]) == ("Please make it green.", 3, False)
+    assert (row["piece"], row["pieces"], row["shortened"]) == ("Please make it green.", 4, False)  # and the whole
     text = run("route", "--router", ROUTER, "--prompt", prompt).stdout
     assert "decided by, of 3 pieces: Please make it green.\n" in text
     assert "decided by" not in run("route", "--router", ROUTER, "--prompt", "green").stdout

@@ -93,7 +93,7 @@ def test_the_piece_that_decided_is_shown_only_where_there_are_several():
     (row,) = decisions("--prompt", prompt)
     assert (row["piece"], row["pieces"], row["shortened"]) == ("Please make it green.", 4, False)  # and the whole
     text = run("route", "--router", ROUTER, "--prompt", prompt).stdout
-    assert "decided by, of 3 pieces: Please make it green.\n" in text
+    assert "decided by, of 4 pieces: Please make it green.\n" in text
     assert "decided by" not in run("route", "--router", ROUTER, "--prompt", "green").stdout
     assert "only its beginning" not in text
     assert "(limit 0.500)" in text

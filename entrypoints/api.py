@@ -158,7 +158,8 @@ def open_router(path: AnyPath, *, base_model: str | None = None, app: Applicatio
 
     Args:
         path: the router: a file, or a folder that was exported.
-        base_model: hub id or folder; else the one that the router was trained on.
+        base_model: hub id, folder, or a trunk that was exported; else the trunk that the router lies in, or the base
+            model that it was trained on.
         app: composition root with other parts than the real ones.
 
     Raises:
@@ -167,7 +168,8 @@ def open_router(path: AnyPath, *, base_model: str | None = None, app: Applicatio
     """
     app = app or Application()
     router = app.routers.load(Path(path))
-    return OpenRouter(router.card, router.sha256, app.route_prompts(router, base_model=base_model))
+    base = app.read_with(Path(path), base_model)
+    return OpenRouter(router.card, router.sha256, app.route_prompts(router, base_model=base))
 
 
 @asynccontextmanager

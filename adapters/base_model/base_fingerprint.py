@@ -43,7 +43,7 @@ _ARCHITECTURE = (
     "vocab_size",
 )
 # Tokens decide features as much as weights do: scripts, digits, white space, punctuation, a word unseen.
-_PROBES = (
+PROBES = (
     "",
     "The quick brown fox jumps over the lazy dog.",
     "  two spaces,\ttab\nand newline ",
@@ -56,7 +56,9 @@ _PROBES = (
 
 
 @frozen
-class _Tensor:
+class StoredTensor:
+    """Where a tensor lies in a safetensors file: `start` and `size` in bytes of the file at `path`."""
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -85,8 +87,8 @@ def base_fingerprint(folder: Path, text_config: Any, tokenizer: Any) -> str:
     digest = hashlib.sha256(_SCHEME)
     architecture = {key: _plain(getattr(text_config, key, None)) for key in _ARCHITECTURE}
     digest.update(orjson.dumps(architecture, option=orjson.OPT_SORT_KEYS))
-    digest.update(orjson.dumps([tokenizer(text)["input_ids"] for text in _PROBES]))
-    tensors = [tensor for path in weight_files(folder) for tensor in _tensors(path)]
+    digest.update(orjson.dumps([tokenizer(text)["input_ids"] for text in PROBES]))
+    tensors = [tensor for path in weight_files(folder) for tensor in stored_tensors(path)]
     for tensor in sorted(tensors, key=lambda one: one.name):
         digest.update(orjson.dumps([tensor.name, tensor.dtype, tensor.shape]))
         for block in _sampled(tensor):
@@ -123,10 +125,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 def tensor_names(folder: Path) -> list[str]:
     """Return the names of all tensors of the folder's model; raises DataRejectedError as `weight_files` does."""
-    return [tensor.name for path in weight_files(folder) for tensor in _tensors(path)]
+    return [tensor.name for path in weight_files(folder) for tensor in stored_tensors(path)]
 
 
-def _tensors(path: Path) -> Iterator[_Tensor]:
+def stored_tensors(path: Path) -> Iterator[StoredTensor]:
+    """Yield the tensors of a safetensors file; raises DataRejectedError for any other file."""
     try:
         with safe_open(path, framework="numpy"):  # validates the header and the file's length
             pass
@@ -138,10 +141,10 @@ def _tensors(path: Path) -> Iterator[_Tensor]:
     for name, entry in header.items():
         if name != "__metadata__":
             start, end = entry["data_offsets"]
-            yield _Tensor(name, entry["dtype"], tuple(entry["shape"]), path, 8 + length + start, end - start)
+            yield StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path, 8 + length + start, end - start)
 
 
-def _sampled(tensor: _Tensor) -> Iterator[bytes]:
+def _sampled(tensor: StoredTensor) -> Iterator[bytes]:
     with tensor.path.open("rb", buffering=0) as file:
         if tensor.size <= _BLOCK * _SAMPLES:
             file.seek(tensor.start)

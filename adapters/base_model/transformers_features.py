@@ -129,8 +129,16 @@ class TransformersFeatureExtractor:
         # A lone surrogate (a prompt out of a badly decoded command line) is not text for a tokenizer: it becomes "?".
         valid = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         ids: list[list[int]] = self._tokenizer(valid, truncation=True, max_length=self.max_tokens)["input_ids"]
-        stand_in = self._first_id("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id")
-        return [row or [stand_in] for row in ids]
+        return [row or [self.stand_ins[0]] for row in ids]
+
+    @property
+    def stand_ins(self) -> tuple[int, int]:
+        """The token of a text that has none, and the one that fills shorter texts of a batch (it is masked)."""
+        pad = self._first_id("pad_token_id", "eos_token_id")
+        tower: Any = self._loaded.text_tower
+        known = tower.get_input_embeddings().weight.shape[0]
+        only = self._first_id("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id")
+        return only, pad if pad < known else 0
 
     def _first_id(self, *names: str) -> int:
         found = (getattr(self._tokenizer, name, None) for name in names)
@@ -151,9 +159,7 @@ class TransformersFeatureExtractor:
 
     def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(map(len, rows))
-        pad = self._first_id("pad_token_id", "eos_token_id")
-        tower: Any = self._loaded.text_tower
-        pad = pad if pad < tower.get_input_embeddings().weight.shape[0] else 0  # masked anyway
+        pad = self.stand_ins[1]
         tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])  # (B, T)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])  # (B, T)
         return tokens.to(self._loaded.device), mask.to(self._loaded.device)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from adapters.files.regular_files import SpecialFileError, read_regular
-from adapters.files.staged_folder import FolderKind, other_entries, staged_folder
+from adapters.files.staged_folder import FolderKind, StagedFolder, other_entries, staged_folder
 from adapters.router.router_bytes import FORMAT, from_bytes, to_bytes
 from adapters.router.router_card_json import card_to_json
 from adapters.router.router_model_card import model_card
@@ -35,16 +35,21 @@ def write_folder(router: TrainedRouter, target: Path) -> None:
         TargetExistsError: something else is there.
         StorageError: the file system refused.
     """
+    with staged_folder(target, ROUTER_FOLDER, replace=True) as folder:
+        fill_folder(folder, router)
+        folder.publish()
+
+
+def fill_folder(folder: StagedFolder, router: TrainedRouter) -> None:
+    """Write a router's files into a folder that is being made."""
     weights = to_bytes(router)
     sha256 = from_bytes(weights).sha256
     assert sha256 is not None
     text = model_card(router.card, sha256).encode()
     content = config(router, sha256) | {_CARD_HASH: hashlib.sha256(text).hexdigest()}
-    with staged_folder(target, ROUTER_FOLDER, replace=True) as folder:
-        folder.write(WEIGHTS, weights)
-        folder.write(CONFIG, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        folder.write(CARD, text)
-        folder.publish()
+    folder.write(WEIGHTS, weights)
+    folder.write(CONFIG, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    folder.write(CARD, text)
 
 
 def config(router: TrainedRouter, sha256: str) -> dict[str, Any]:
@@ -83,8 +88,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _foreign(folder: Path) -> list[str]:
-    """Return what in the folder is not part of a router; everything, when it is not one.
+def router_entries(folder: Path) -> set[str]:
+    """Return the names of the files of the router in a folder; none, when there is no router.
 
     A README that is not the one that ``config.json`` knows was written by somebody.
     """
@@ -95,7 +100,11 @@ def _foreign(folder: Path) -> list[str]:
             names = {WEIGHTS, CONFIG}
             if found.get(_CARD_HASH) == hashlib.sha256(read_regular(folder / CARD)).hexdigest():
                 names.add(CARD)
-    return other_entries(folder, frozenset(names))
+    return names
 
 
-ROUTER_FOLDER: Final = FolderKind("a router", _foreign, "choose another name; one without a suffix is a folder")
+ROUTER_FOLDER: Final = FolderKind(
+    "a router",
+    lambda folder: other_entries(folder, frozenset(router_entries(folder))),
+    "choose another name; one without a suffix is a folder",
+)

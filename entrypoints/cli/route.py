@@ -56,11 +56,12 @@ def command(
     through a pipe is decided line by line, while the pipe is still open.
     """
     _check(prompts, source)
-    loaded = app.routers.load(router or HERE.router)
+    path = router or HERE.router
+    loaded = app.routers.load(path)
     wanted = _prompts(app, prompts, source, loaded.card.turn)
     for name in disabled:
         loaded.card.labels.label_of(name)
-    route = app.route_prompts(loaded, base_model=base_model)
+    route = app.route_prompts(loaded, base_model=app.read_with(path, base_model))
     show = decision_as_json if as_json else decision_as_text
     asked = RouteRequest((), nearest, frozenset(disabled), limits.over(loaded.card.thresholds))
     for prompt, decision, milliseconds in _routed(route, wanted, asked):

@@ -144,11 +144,11 @@ class Foundation:
             return extractor
         return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))
 
-    def check_writable(self, path: Path) -> None:
-        """Raise UsageError unless a file could be written at `path`: for asking before long work."""
+    def check_writable(self, path: Path, *, folder: bool = False) -> None:
+        """Raise UsageError unless a file (or folder) could be written at `path`: for asking before long work."""
         from adapters.files.writable import check_writable
 
-        check_writable(path)
+        check_writable(path, folder=folder)
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write a report's file: complete or not at all; raises StorageError."""

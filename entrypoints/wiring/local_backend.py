@@ -89,7 +89,8 @@ class LocalBackend:
 
         path = request.data.evaluation(self.places.dataset)
         router = self.app.routers.load(request.router)
-        evaluate = self.app.evaluate_router(router, base_model=request.base_model, use_cache=request.use_cache)
+        base = self.app.read_with(request.router, request.base_model)
+        evaluate = self.app.evaluate_router(router, base_model=base, use_cache=request.use_cache)
         return evaluate(EvaluateRequest(path, request.out_of_scope, request.robustness))
 
     def check(self, questions: Questions) -> None:
@@ -102,7 +103,8 @@ class LocalBackend:
         from domain.chats import routing_text
 
         router = self.app.routers.load(questions.router)
-        route = self.app.route_prompts(router, base_model=questions.base_model)
+        base = self.app.read_with(questions.router, questions.base_model)
+        route = self.app.route_prompts(router, base_model=base)
         texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in questions.prompts)
         limits = questions.limits.over(router.card.thresholds)
         request = RouteRequest(texts, disabled=frozenset(questions.disabled), thresholds=limits)

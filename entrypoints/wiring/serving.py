@@ -86,10 +86,10 @@ class ServingParts(AnsweringParts):
         so that what is wrong with it is an error of the caller's.
 
         Args:
-            router: the router's file.
+            router: the router's file, or a trunk's folder.
             upstream: who answers.
             settings: limits and habits of the endpoint.
-            base_model: the router's base model; None takes the one that it was trained on.
+            base_model: the router's base model or a trunk; None takes the trunk, or the model that it was trained on.
             log: keeps decisions.
             inside: the upstream's application, when it runs in this process; its address is then a name only.
         """
@@ -112,7 +112,7 @@ class ServingParts(AnsweringParts):
             return await asyncio.get_running_loop().run_in_executor(executor, work)
 
         def on_its_blocks(trained: TrainedRouter) -> RoutePrompts:
-            return self.route_prompts(trained, base_model=base_model)
+            return self.route_prompts(trained, base_model=self.read_with(router, base_model))
 
         loader = _RouterLoader(self.routers, router, on_its_blocks, run, metrics.batch_size.observe)
         loader.load_now()

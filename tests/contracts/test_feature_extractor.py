@@ -28,7 +28,7 @@ TOLERANCE = 1e-4  # of the largest value: float32 sums come in another order in 
 Factory = Callable[..., FeatureExtractor]
 
 
-@pytest.fixture(scope="module", params=["in-memory", "transformers", "cached"])
+@pytest.fixture(scope="module", params=["in-memory", "transformers", "cached", "onnx"])
 def make(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Factory:
     """Return a factory `make(max_tokens=…)` of the implementation under test."""
     if request.param == "in-memory":
@@ -39,7 +39,15 @@ def make(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pyte
     from adapters.base_model.transformers_base import load_base
     from adapters.base_model.transformers_features import TransformersFeatureExtractor
 
-    return partial(TransformersFeatureExtractor, load_base(str(tiny_base), cache_dir=tiny_base, device="cpu"))
+    base = load_base(str(tiny_base), cache_dir=tiny_base, device="cpu")
+    if request.param == "transformers":
+        return partial(TransformersFeatureExtractor, base)
+    from adapters.trunk.onnx_features import OnnxFeatureExtractor
+    from adapters.trunk.trunk_export import write_trunk
+
+    folder = tmp_path_factory.mktemp("trunk")
+    write_trunk(folder, base, TransformersFeatureExtractor(base), base.info.n_layers)
+    return partial(OnnxFeatureExtractor, folder)
 
 
 def taps_of(extractor: FeatureExtractor) -> list[FeatureTap]:

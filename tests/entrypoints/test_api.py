@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from entrypoints import api
+from entrypoints.wiring import training
 from tests.lora_world import write_loras
+from tests.training_world import COMPANIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,7 @@ def place(tiny_base, tmp_path_factory):
         patch.setenv("MOE_ROUTER_CACHE", str(folder / "cache"))
         for name in ("BASE_MODEL_ID", "ROUTER_OUT", "TRAIN_DATA", "VAL_DATA"):
             patch.delenv(name, raising=False)
+        patch.setattr(training, "packaged_companions", lambda: COMPANIONS)  # few, so that training is quick
         patch.chdir(folder)
         yield folder
 

@@ -15,7 +15,8 @@ import pytest
 from application.training.training_loop import TrainingLoop
 from entrypoints.bootstrap import Application
 from entrypoints.cli import main
-from tests.training_world import WORDS, rows
+from entrypoints.wiring import training
+from tests.training_world import COMPANIONS, WORDS, rows
 
 Run = Callable[..., tuple[int, str, str]]
 BILLING = ("invoice pay refund", "charge the card", "send a receipt", "balance of the bill", "fee on the invoice")
@@ -32,6 +33,7 @@ def run(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("BASE_MODEL_ID", str(tiny_base))
     monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ROUTER_OUT", raising=False)
+    monkeypatch.setattr(training, "packaged_companions", lambda: COMPANIONS)  # few, so that training is quick
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

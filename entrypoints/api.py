@@ -147,7 +147,7 @@ class OpenRouter:
             UsageError: an adapter is unknown, or `nearest` is negative.
             DataRejectedError: a prompt holds no text.
         """
-        texts = tuple(routing_text(as_chat(prompt)) for prompt in prompts)
+        texts = tuple(routing_text(as_chat(prompt), self.card.turn) for prompt in prompts)
         request = RouteRequest(texts, nearest, frozenset(disabled), limits.over(self.card.thresholds))
         with self._one_at_a_time:
             return self._route(request)

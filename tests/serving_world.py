@@ -36,7 +36,7 @@ class WordRouter:
 
     labels: LabelMap = LABELS
     thresholds: AbstentionThresholds = LIMITS
-    turn: TurnChoice = TurnChoice.FIRST
+    turn: TurnChoice = TurnChoice.LAST
     sha256: str = "a" * 64
     base_name: str = "base"
     asked: list[str] = field(factory=list)

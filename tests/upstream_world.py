@@ -153,3 +153,71 @@ def raw_server(script: Callable[[Any, Any], Any]) -> Iterator[str]:
     finally:
         stop.set()
         thread.join(5)
+
+
+@define
+class FakeLlama:
+    """Answers as llama.cpp's server does, traps included: who answers stands in every text.
+
+    A request without ``lora`` runs with the scales of the server, which starts with all adapters at 1; in a slot
+    whose prompt is cached it goes on with the slot's last adapters. Unknown numbers are ignored, ``model`` is a file.
+
+    Attributes:
+        files: the adapters' files, by number.
+        slots: how many prompts it keeps.
+        silent: files that change nothing.
+        seen: every body that came.
+    """
+
+    files: list[str] = field(factory=lambda: [f"/loras/{name}.gguf" for name in ("calendar", "claims", "code")])
+    slots: int = 4
+    silent: set[str] = field(factory=set)
+    seen: list[dict[str, Any]] = field(factory=list)
+    scales: dict[int, float] = field(init=False)
+    _held: dict[int, tuple[str, ...]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.scales = dict.fromkeys(range(len(self.files)), 1.0)
+
+    @property
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/lora-adapters", self.adapters, methods=["GET", "POST"]),
+                Route("/props", self.props),
+                Route("/v1/chat/completions", self.answer, methods=["POST"]),
+            ]
+        )
+
+    async def adapters(self, request: Request) -> Response:
+        if request.method == "POST":
+            self.scales |= {each["id"]: each["scale"] for each in await request.json()}
+        listed = [{"id": n, "path": path, "scale": self.scales[n]} for n, path in enumerate(self.files)]
+        return JSONResponse(listed)
+
+    async def props(self, _request: Request) -> Response:
+        return JSONResponse({"total_slots": self.slots, "model_path": "/models/tiny.gguf"})
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.json()
+        self.seen.append(body)
+        active = self._active(body)
+        strength = sum(map(ord, "".join(active))) / 1000
+        top = [{"token": token, "logprob": -strength * n} for n, token in enumerate("abcde", 1)]
+        message = {"role": "assistant", "content": f"{'+'.join(active) or 'base'} answers"}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        choice["logprobs"] = {"content": [{"token": "a", "logprob": -strength, "top_logprobs": top}]}
+        return JSONResponse(
+            {"id": "l-1", "object": "chat.completion", "model": "/models/tiny.gguf", "choices": [choice]}
+        )
+
+    def _active(self, body: dict[str, Any]) -> tuple[str, ...]:
+        slot = body.get("id_slot", 0)
+        if "lora" not in body and slot in self._held:
+            return self._held[slot]
+        asked = {each["id"]: each["scale"] for each in body["lora"]} if "lora" in body else self.scales
+        stems = [path.rsplit("/", 1)[-1].removesuffix(".gguf") for path in self.files]
+        active = tuple(stem for n, stem in enumerate(stems) if asked.get(n, 0.0) and stem not in self.silent)
+        if body.get("cache_prompt", True):
+            self._held[slot] = active
+        return active

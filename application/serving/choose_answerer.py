@@ -16,7 +16,7 @@ from domain.chats import Chat, routing_text
 from domain.errors import MoeRouterError
 from domain.routing import AbstentionThresholds, RoutingDecision
 from domain.stickiness import SWITCH_MARGIN, ServedReason, SessionDecision, Strategy, settle
-from domain.turns import TurnChoice, is_short, plain_text
+from domain.turns import is_short, plain_text
 
 BASE_ANSWERS = Fallback(FallbackKind.BASE)
 """The bare base model answers where there is no choice."""
@@ -123,8 +123,7 @@ class ChooseAnswerer:
 
     async def _chosen(self, request: ChooseRequest, masked: frozenset[str], limits: AbstentionThresholds) -> Choice:
         chat = request.chat
-        # Every turn is a request of its own, also for a router that was trained on conversations' first turns.
-        text = routing_text(chat, TurnChoice.ALL if self.router.turn is TurnChoice.ALL else TurnChoice.LAST)
+        text = routing_text(chat, self.router.turn)
         ask = RouteRequest((text,), request.nearest, masked, limits)
         if request.wishes.strategy is Strategy.NONE:
             return evolve(await self._routed(ask, chat, None), session=None)

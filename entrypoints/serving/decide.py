@@ -12,6 +12,7 @@ from starlette.responses import Response
 from application.serving.choose_answerer import ABSTAINED, Choice, ChooseRequest
 from application.serving.wishes import RoutingWishes, parse_wishes
 from domain.chats import Chat
+from domain.pieces import pieces_of
 from domain.stickiness import Strategy
 from entrypoints.serving.bodies import read_chat, read_input, read_object, read_prompt, session_names
 from entrypoints.serving.errors import ApiError, bad_request
@@ -44,6 +45,8 @@ async def route(request: Request) -> Response:
     }
     if not explain:
         del told["nearest"]
+    elif choice.text is not None:
+        told["read"] = pieces_of(choice.text).texts
     return _json(request, told, choice)
 
 

@@ -24,6 +24,9 @@ def routing_object(choice: Choice, *, debug: bool = False) -> dict[str, Any]:
     behind = {
         "min_confidence": choice.limits.min_confidence,
         "probabilities": None if decision is None else dict(decision.probabilities),
+        "piece": None if decision is None else decision.piece,
+        "pieces": None if decision is None else decision.pieces,
+        "shortened": None if decision is None else decision.shortened,
         "nearest": [] if decision is None else [attrs.asdict(near) for near in decision.nearest],
     }
     return {

@@ -107,7 +107,7 @@ class Serving:
             self.metrics.seed(names)
             self.metrics.describe(version=tool_version(), router=router.sha256[:12], base=self.answerer.base_name)
             self.metrics.reloads.labels("ok").inc()
-            self.logger.info("loaded", router=router.sha256[:12])
+            self.logger.info("loaded", router=router.sha256[:12], turn=str(router.turn))
             return True
 
     async def prove_again(self) -> None:

@@ -12,6 +12,7 @@ from application.serving.sessions import Sessions
 from application.serving.wishes import parse_wishes
 from domain.chats import Chat, Message
 from domain.errors import DataRejectedError, UsageError
+from domain.turns import TurnChoice
 from tests.serving_world import LABELS, WordRouter
 
 
@@ -73,6 +74,21 @@ def test_a_turn_in_a_script_without_spaces_is_not_short(chooser: ChooseAnswerer)
     first = "write a function that sorts"
     choose(chooser, first)
     assert choose(chooser, first, "done", "请claim我的汽车保险赔偿").adapter == "claims"
+
+
+@pytest.mark.parametrize(
+    ("turn", "text"),
+    [
+        (TurnChoice.FIRST, "write a function"),
+        (TurnChoice.LAST, "please file a claim now"),
+        (TurnChoice.ALL, "write a function\nplease file a claim now"),
+    ],
+)
+def test_a_conversation_is_read_as_the_router_was_trained_to(turn: TurnChoice, text: str) -> None:
+    chooser = ChooseAnswerer(WordRouter(turn=turn), LABELS.names, Sessions())
+    assert choose(chooser, "write a function", "done", "please file a claim now").text == text
+    alone = choose(chooser, "write a function", "done", "please file a claim now", wishes={"strategy": "none"})
+    assert alone.text == text
 
 
 def test_reminders_that_programs_put_in_are_not_read(chooser: ChooseAnswerer) -> None:

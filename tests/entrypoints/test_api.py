@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
+from domain.turns import TurnChoice
 from entrypoints import api
 from entrypoints.wiring import training
 from tests.lora_world import write_loras
@@ -89,6 +91,15 @@ def test_the_door_and_the_command_decide_alike(place, printed):
     decision = api.open_router("router-head.safetensors").route(prompt)
     shown = json.loads(said.stdout)
     assert (shown["adapter"], shown["confidence"]) == (decision.adapter, pytest.approx(decision.confidence))
+
+
+def test_a_chat_is_read_by_the_turn_that_the_router_was_trained_on(place, printed):
+    first, last = "open June 30 in the calendar", "refund invoice 77 to the old card"
+    chat = [api.Message("user", first), api.Message("assistant", "done"), api.Message("user", last)]
+    router = api.open_router("router-head.safetensors")
+    for turn, text in ((TurnChoice.FIRST, first), (TurnChoice.LAST, last)):
+        opened = api.OpenRouter(attrs.evolve(router.card, turn=turn), router.sha256, router._route)
+        assert opened.route(chat) == router.route(text)
 
 
 def test_lora_adapters_may_be_named_one_by_one_and_a_missing_one_is_an_error(place, printed):

@@ -155,6 +155,10 @@ def test_route_decides_and_nobody_answers() -> None:
         assert found["adapter"] == "claims"
         assert found["probabilities"] == {"calendar": 0.05, "claims": 0.9, "code": 0.05}
         assert (found["nearest"], found["router"], found["session"]) == ([], "a" * 64, None)
+        assert (found["piece"], found["pieces"], found["shortened"]) == ("", 1, False)
+        two = http.post("/v1/route", json={"prompt": "- Hello!\n- A claim.", "explain": True}).json()
+        assert two["read"] == ["Hello!", "A claim.", "Hello! A claim."]
+        assert "read" not in http.post("/v1/route", json={"prompt": "a claim"}).json()
         assert http.post("/v1/route", json={"messages": ask("hello")["messages"]}).json()["adapter"] is None
         http.post("/v1/route", json={"prompt": "a claim", "session_id": "s"})
         kept = http.post("/v1/route", json={"prompt": "yes please do", "session_id": "s"}).json()

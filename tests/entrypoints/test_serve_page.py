@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from application.routing.route_prompts import RouteRequest
+from domain.pieces import pieces_of
 from domain.routing import NearestPrompt, RoutingDecision
 from entrypoints.serving.app import serving_app
 from tests.browser import MISSING, chromium
@@ -16,11 +18,14 @@ CTRL, SHIFT, ENTER, TAB = "\ue009", "\ue008", "\ue007", "\ue004"
 
 
 class Explaining(WordRouter):
-    """Remembers one prompt, which looks like markup."""
+    """Remembers one prompt, which looks like markup; the piece with "claim" decides."""
 
-    async def route(self, request: object) -> RoutingDecision:
-        decision = await super().route(request)  # type: ignore[arg-type]
-        return evolve(decision, nearest=(NearestPrompt("<b>bold</b> claim", "claims", 0.9),))
+    async def route(self, request: RouteRequest) -> RoutingDecision:
+        decision = await super().route(request)
+        pieces = pieces_of(request.prompts[0]).texts
+        piece = next((each for each in pieces if "claim" in each), pieces[0])
+        near = (NearestPrompt("<b>bold</b> claim", "claims", 0.9),)
+        return evolve(decision, nearest=near, piece=piece, pieces=len(pieces))
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
@@ -62,6 +67,13 @@ def test_a_prompt_is_asked_by_keyboard_and_shown_with_everything_behind_it(tmp_p
         browser.press(SHIFT, ENTER)
         assert browser.wait("document.getElementById('who').textContent.includes('base model')")
         assert browser.run("return document.getElementById('answer').textContent") == ""
+        browser.run("document.getElementById('prompt').value = arguments[0]", "Hello there. File <i>a claim</i> now!")
+        browser.run("document.getElementById('prompt').focus()")
+        browser.press(SHIFT, ENTER)
+        assert browser.wait("document.querySelector('.decides')?.textContent") == "File <i>a claim</i> now!"
+        shown = browser.run("return document.getElementById('decision').innerText")
+        assert "decided by\t“File <i>a claim</i> now!”, of 3 pieces" in shown
+        assert "Hello there.\n" in shown
         browser.press(TAB)
         assert browser.run("return document.activeElement.id") == "model"
         logged = browser.call("se/log", type="browser")

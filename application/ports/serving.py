@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from application.routing.route_prompts import RouteRequest
 from domain.errors import RemoteError
@@ -57,6 +57,7 @@ class Call:
         adapter: who answers; None for the bare base model.
         model: the name under which that answerer is known to clients.
         request_id: the request's name, for logs on both sides.
+        trace: headers by which another server goes on with the request's trace.
     """
 
     endpoint: str
@@ -64,6 +65,12 @@ class Call:
     adapter: str | None
     model: str
     request_id: str = ""
+    trace: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What another server that answers is told beside the body."""
+        return {**({"x-request-id": self.request_id} if self.request_id else {}), **self.trace}
 
     @property
     def is_chat(self) -> bool:

@@ -40,6 +40,7 @@ class ServeOptions:
     upstream_key: str | None
     decision_log: Path | None
     log_prompts: bool
+    traces: bool
     max_new_tokens: int
     max_batch: int
     max_waiting: int
@@ -91,6 +92,7 @@ serve_options = grouped(
     ),
     click.option("--decision-log", type=PATH, help="JSONL file for every decision and all feedback."),
     click.option("--log-prompts", is_flag=True, help="Keep the prompts' texts in the decision log, too."),
+    click.option("--traces", is_flag=True, help="Send OpenTelemetry spans by OTLP; the OTEL_… variables say where."),
     click.option("--max-new-tokens", default=512, type=click.IntRange(1), help="Longest answer generated here."),
     click.option("--max-batch", default=16, type=click.IntRange(1), help="Most answers that grow at once here."),
     click.option("--max-waiting", default=256, type=click.IntRange(1), help="Most requests at a time; more get 429."),
@@ -128,6 +130,7 @@ def _serve(app: Application, options: ServeOptions) -> None:
         from entrypoints.serving.app import serving_app
         from entrypoints.serving.server import is_local, listen, server_for
         from entrypoints.serving.settings import ServeSettings
+        from entrypoints.serving.tracing import otlp_tracing
     except ModuleNotFoundError as error:
         raise UsageError(
             f"serving needs the package {error.name}", hint="pip install 'moe-lora-router[serve]'"
@@ -148,7 +151,9 @@ def _serve(app: Application, options: ServeOptions) -> None:
         log_prompts=options.log_prompts,
         local_only=local and options.key is None,
     )
+    tracing = otlp_tracing() if options.traces else None
     serving = _serving(app, options, settings)
+    serving.tracing = tracing
     if options.log_prompts:
         click.echo("moe-router: --log-prompts keeps the prompts' texts in the decision log", err=True)
     socket = listen(options.host, options.port)

@@ -23,6 +23,7 @@ from entrypoints.serving.metrics import BASE_LABEL
 from entrypoints.serving.routing_object import NEAREST, routing_headers, routing_object, wants_debug
 from entrypoints.serving.serving import Serving
 from entrypoints.serving.settings import AUTO
+from entrypoints.serving.tracing import TurnSpan
 
 _Result = TypeVar("_Result")
 _DONE = b"data: [DONE]\n\n"
@@ -114,6 +115,7 @@ class _Turn:
     usage: dict[str, int] = field(factory=dict)
     start: float = field(factory=perf_counter)
     counted: bool = False
+    span: TurnSpan | None = None
 
     @property
     def name(self) -> str:
@@ -141,8 +143,25 @@ class _Turn:
             self.serving.keep(
                 self.choice, name=self.name, endpoint=self.endpoint, status=status, tokens=dict(self.usage)
             )
+        if self.span is not None:
+            self.span.end(model=self.model, name=self.answer_id, status=status, usage=self.usage)
+
+    @property
+    def model(self) -> str | None:
+        """The name of who answers, once that is known."""
+        if self.choice is None or self.choice.nobody:
+            return None
+        return self.choice.adapter or self.serving.answerer.base_name
+
+    @property
+    def answer_id(self) -> str:
+        """The answer's id, under which feedback finds it."""
+        return f"{'chatcmpl' if self.endpoint == 'chat/completions' else 'cmpl'}-{self.name}"
 
     async def answer(self, body: dict[str, Any], *, stream: bool) -> Response:
+        if self.serving.tracing is not None:
+            asked = str(body.get("model", AUTO))[:100]
+            self.span = self.serving.tracing.begin(self.endpoint, asked, self.request.headers)
         try:
             async with asyncio.timeout(self.serving.settings.timeout):
                 return await until_gone(self.request, lambda: self._begin(body, stream))
@@ -157,12 +176,14 @@ class _Turn:
 
     async def _begin(self, body: dict[str, Any], stream: bool) -> Response:
         self.choice = choice = await choose(self.serving, self.request, body, self.endpoint)
+        if self.span is not None:
+            self.span.routed(choice)
         if choice.nobody:
             raise no_adapter(choice)
         answerer = self.serving.answerer
         rest = {key: value for key, value in body.items() if key not in ("model", "routing")}
-        model = choice.adapter or answerer.base_name
-        call = Call(self.endpoint, rest, choice.adapter, model, self.name)
+        trace = {} if self.span is None else self.span.headers
+        call = Call(self.endpoint, rest, choice.adapter, self.model or "", self.name, trace)
         if not stream:
             answer = await answerer.complete(call)
             self._count(answer)
@@ -213,9 +234,7 @@ class _Turn:
             self.usage = {key: value for key, value in usage.items() if isinstance(value, int)}
 
     def _named(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Give the answer this server's id, under which feedback finds it."""
-        prefix = "chatcmpl" if self.endpoint == "chat/completions" else "cmpl"
-        return {**answer, "id": f"{prefix}-{self.name}"}
+        return {**answer, "id": self.answer_id}
 
     def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
         assert self.choice is not None

@@ -61,6 +61,8 @@ def serving_app(serving: Serving, *, watch: bool = True) -> Starlette:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await serving.answerer.aclose()
+            if serving.tracing is not None:
+                await asyncio.to_thread(serving.tracing.close)
             if serving.log is not None:
                 await asyncio.to_thread(serving.log.close)
 

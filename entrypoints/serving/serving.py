@@ -23,6 +23,7 @@ from domain.stickiness import SessionDecision
 from entrypoints.serving.errors import RETRY_AFTER, ApiError
 from entrypoints.serving.metrics import BASE_LABEL, ServeMetrics
 from entrypoints.serving.settings import AUTO, ServeSettings
+from entrypoints.serving.tracing import Tracing
 from entrypoints.version import tool_version
 
 LOG_SCHEMA: Final = 1
@@ -57,6 +58,7 @@ class Serving:
         log: keeps decisions; None keeps none.
         watched: the router's file, for changes.
         hash_key: the key of the prompts' hashes in the log.
+        tracing: makes spans; None makes none.
     """
 
     settings: ServeSettings
@@ -67,6 +69,7 @@ class Serving:
     watched: Path | None = None
     hash_key: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False)
     sessions: Sessions = field(factory=Sessions)
+    tracing: Tracing | None = None
     recent: deque[dict[str, Any]] = field(factory=lambda: deque(maxlen=200), init=False)
     current: Current | None = field(default=None, init=False)
     problem: str | None = field(default=None, init=False)

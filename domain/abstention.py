@@ -21,7 +21,11 @@ CHANGED_REFUSED: Final = 0.12
 OUT_OF_SCOPE_ANSWERED: Final = 0.03
 """At most about this share of out-of-scope prompts may be answered, as far as confidence can tell them."""
 
-LEFT_OUT_ALLOWANCE: Final = 1.5
+REFUSED_BY_SCORE: Final = 0.9
+"""A limit on the out-of-scope score that refuses this share of the out-of-scope prompts is strict enough: confidence
+refuses the others. Script-made rows are so much alike that a stricter limit would refuse what real people write."""
+
+LEFT_OUT_ALLOWANCE: Final = 1.2
 """Left-out rows may err so many times as often as the target says: they were asked of heads that know four fifths of
 the rows and none of their near-duplicates. The head that serves knows all of them."""
 
@@ -205,7 +209,8 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
     """Return thresholds fitted to a target error rate, on rows that the router has not seen.
 
     First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
-    prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts.
+    prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts or to
+    refuse `REFUSED_BY_SCORE` of them.
     Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target
     (`LEFT_OUT_ALLOWANCE` times the target), their changed copies do, and hardly any out-of-scope prompt is answered.
     Where the labels themselves look noisy, the errors that no limit avoids are allowed on top of the target.
@@ -280,7 +285,9 @@ def _scope_limit(*parts: Sequence[ScoredRow]) -> float:
         strict = max(strict, fit_max_out_of_scope(changed, CHANGED_REFUSED))
     if not outside:
         return strict
-    return max(min(strict, max(own)), separating_limit([*own, *changed], outside))
+    refused = sorted(outside)[len(outside) - math.ceil(REFUSED_BY_SCORE * len(outside))]
+    enough = math.nextafter(refused, -math.inf)
+    return max(min(strict, max(own)), separating_limit([*own, *changed], outside), enough)
 
 
 def _label_noise(rows: Sequence[ScoredRow]) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.abstention import TradeOff
+from domain.fragility import LEAST_ANSWERED
 from domain.router import RouterCard
 
 _COLUMNS = (
@@ -49,7 +50,7 @@ def trade_off_table(card: RouterCard) -> str:
 
 
 def expectation(card: RouterCard) -> str:
-    """Return one line on what the router will answer and refuse, and why."""
+    """Return a line on what the router will answer and refuse, and why; one more where it refuses much."""
     limits = _limits(card)
     expected = card.expected
     if expected is None:
@@ -57,6 +58,20 @@ def expectation(card: RouterCard) -> str:
     return (
         f"Answers about {expected.coverage:.0%} of prompts like its data, {expected.changed_coverage:.0%} of changed "
         f"ones; refuses {expected.refused:.0%} of out-of-scope prompts; limits: {limits}{_most_refusals(expected)}"
+        f"{_remedy(card, expected)}"
+    )
+
+
+def _remedy(card: RouterCard, expected: TradeOff) -> str:
+    """Return what to do about a router that refuses much: the first looser limit that is enough, or the last."""
+    looser = [one for one in card.trade_off if one.coverage > expected.coverage]
+    if expected.coverage >= LEAST_ANSWERED or not looser:
+        return ""
+    shown = next((one for one in looser if one.coverage >= LEAST_ANSWERED), looser[-1])
+    return (
+        "\n⚠️  That is little. More training rows of each adapter help most. Without training again, route, infer and "
+        f"serve take other limits: with --min-confidence {math.floor(shown.min_confidence * 100) / 100:.2f} about "
+        f"{shown.coverage:.0%} are answered, {shown.error:.1%} of them wrong (describe shows more of them)"
     )
 
 

@@ -99,7 +99,7 @@ def answered(rows, limits):
 
 def test_out_of_scope_prompts_set_the_limit_between_both_kinds():
     rows = [ScoredRow(0.99, i / 100, True) for i in range(50)]
-    fit = fit_thresholds([*rows, *outside([0.8 + i / 100 for i in range(10)], 0.9)], 0.05)
+    fit = fit_thresholds([*rows, *outside([0.8 + i / 100 for i in range(9)], 0.9)], 0.05)
     assert 0.49 < fit.thresholds.max_out_of_scope < 0.8
     assert fit.coverage == 1.0
     assert fit.reached
@@ -117,6 +117,15 @@ def test_strangers_among_the_known_ones_cost_no_more_coverage_than_the_share(str
 def test_where_strangers_can_be_told_no_more_is_refused_than_it_takes():
     assert fit_thresholds([*KNOWN, *outside([0.97 + i / 9000 for i in range(9)])], 0.02).coverage > 0.96
     assert fit_thresholds([*KNOWN, *outside([5.0] * 9)], 0.02).coverage == 1.0
+
+
+def test_rows_that_are_much_alike_do_not_make_the_limit_stricter_than_out_of_scope_prompts_ask_for():
+    rows = [ScoredRow(0.99, i / 10_000, True) for i in range(100)]
+    strangers = [ScoredRow(0.2 + i / 500, 0.05 + i / 100, False, in_scope=False) for i in range(100)]
+    fit = fit_thresholds([*rows, *strangers], 0.02)
+    assert fit.thresholds.max_out_of_scope == pytest.approx(0.15)
+    assert fit.coverage == 1.0
+    assert len(answered(strangers, fit.thresholds)) <= OUT_OF_SCOPE_ANSWERED * 100
 
 
 def test_confident_strangers_within_the_limit_raise_the_confidence_limit():

@@ -123,6 +123,9 @@ def test_training_ends_with_what_will_be_refused_and_why():
     )
     assert expectation(evolve(card, target_error=0.05)).endswith("most refusals: a high out-of-scope score")
     assert expectation(evolve(card, target_error=0.03)).startswith("Refuses prompts outside its limits: confidence")
+    little = evolve(card, trade_off=(evolve(card.trade_off[0], coverage=0.2), card.trade_off[1]))
+    assert "with --min-confidence 0.60 about 90% are answered, 3.0% of them wrong" in expectation(little)
+    assert "⚠️" not in expectation(evolve(card, trade_off=(evolve(card.trade_off[0], coverage=0.2),)))
 
 
 def evaluated(tmp_path: Path, texts: list[tuple[str, str]], *options: str) -> tuple[str, dict[str, Any]]:

@@ -209,8 +209,8 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
     """Return thresholds fitted to a target error rate, on rows that the router has not seen.
 
     First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
-    prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts or to
-    refuse `REFUSED_BY_SCORE` of them.
+    prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts or
+    to refuse `REFUSED_BY_SCORE` of them.
     Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target
     (`LEFT_OUT_ALLOWANCE` times the target), their changed copies do, and hardly any out-of-scope prompt is answered.
     Where the labels themselves look noisy, the errors that no limit avoids are allowed on top of the target.

@@ -126,8 +126,8 @@ def _refusals(coverage: float, kinds: Mapping[str, ChangedFigures]) -> list[str]
     of_changed = f" and {changed:.0%} of changed ones" if kinds else ""
     return [
         f"the router refuses much: it answers {coverage:.0%} of these prompts{of_changed}. What helps: {MORE_ROWS}, "
-        f"{CHECK_LABELS}, and looser limits (in routing a lower min-confidence or a higher max-out-of-scope; in training "
-        "a higher target error)"
+        f"{CHECK_LABELS}, and looser limits (in routing a lower min-confidence or a higher max-out-of-scope; in "
+        "training a higher target error)"
     ]
 
 

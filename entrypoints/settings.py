@@ -1,7 +1,8 @@
 """Every setting that does not belong to one run: environment variables, defaults, and which files a run reads.
 
-A flag goes before its environment variable, and that before the default. An empty variable counts as unset. The flags
-take :class:`Variable` as click's ``envvar``; what has no flag is read by :class:`Settings`.
+A flag goes before its environment variable, that before the configuration file (:mod:`entrypoints.cli.config_file`),
+and that before the default. An empty variable counts as unset. The flags take :class:`Variable` as click's
+``envvar``; what has no flag is read by :class:`Settings`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Variable(StrEnum):
     ROUTER = "ROUTER_OUT"
     LOG_DIR = "LOG_DIR"
     CACHE = "MOE_ROUTER_CACHE"
+    CONFIG = "MOE_ROUTER_CONFIG"
     MODAL_GPU = "MOE_ROUTER_MODAL_GPU"
     MODAL_TIMEOUT = "MOE_ROUTER_MODAL_TIMEOUT"
     MODAL_DATA_VOLUME = "MOE_ROUTER_MODAL_DATA_VOLUME"

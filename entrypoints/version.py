@@ -11,3 +11,12 @@ def tool_version() -> str:
         return version("moe-lora-router")
     except PackageNotFoundError:
         return "0+source"
+
+
+def install_extra(name: str) -> str:
+    """Return the command that installs an extra's packages: they are on a package index, this software is not."""
+    from importlib.metadata import requires
+
+    found = [line.partition(";") for line in requires("moe-lora-router") or ()]
+    wanted = [f"'{package.strip()}'" for package, _, marker in found if f'extra == "{name}"' in marker]
+    return " ".join(["pip install", *wanted])

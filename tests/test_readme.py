@@ -25,9 +25,10 @@ def test_every_command_is_in_the_table_and_none_else():
 
 
 def shown_options() -> list[tuple[str, str]]:
-    """Return every (command, option) that a `moe-router …` line in a code block uses."""
+    """Return every (command, option) that a `moe-router …` line in a code block of the README or docs/ uses."""
     found = []
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+    pages = "\n".join([README, *(page.read_text("utf8") for page in sorted((ROOT / "docs").glob("*.md")))])
+    for block in re.findall(r"```sh\n(.*?)```", pages, re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             if match := re.match(r"(?:.*\| )?moe-router ([a-z-]+)(.*?)(?: +#.*)?$", line):
                 found += [(match[1], option) for option in re.findall(r" (--[a-z-]+)", match[2])]

@@ -6,18 +6,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from adapters.datasets.source_files import choose_shards
-from domain.errors import MissingFileError, RemoteError, UsageError
+from adapters.hub_errors import hub_errors
+from domain.errors import MissingFileError, UsageError
 
 
 def fetch_dataset(name: str) -> tuple[Path, ...]:
@@ -37,7 +29,7 @@ def fetch_dataset(name: str) -> tuple[Path, ...]:
         raise UsageError("is not a data set's name", where=where, hint="hf://datasets/OWNER/NAME[@REVISION][/FILE]")
     repository, _, revision = f"{parts[0]}/{parts[1]}".partition("@")
     inside = parts[2] if len(parts) > 2 else ""
-    try:
+    with hub_errors("data set", where, "name files on this disk"):
         found = HfApi().dataset_info(repository, revision=revision or None, timeout=10)  # one request, no retries
         wanted = _chosen([file.rfilename for file in found.siblings or ()], inside)
         if not wanted:
@@ -46,22 +38,6 @@ def fetch_dataset(name: str) -> tuple[Path, ...]:
             Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision or None, etag_timeout=5))
             for file in wanted
         )
-    except GatedRepoError as error:
-        raise RemoteError("the data set is gated", where=where, hint="accept its terms and set HF_TOKEN") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        raise RemoteError("not on the hub, or private", where=where, hint="check the name and HF_TOKEN") from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if isinstance(error, MissingFileError):
-            raise
-        raise RemoteError(
-            "the hub cannot be reached", where=where, hint="check the network, or name files on this disk"
-        ) from error
-    except Exception as error:  # the transport's own errors (httpx), which the hub's client lets through
-        if not type(error).__module__.startswith(("httpx", "httpcore")):  # httpx2, too
-            raise
-        raise RemoteError(
-            "the hub cannot be reached", where=where, hint="check the network, or name files on this disk"
-        ) from error
 
 
 def _chosen(files: list[str], inside: str) -> list[str]:

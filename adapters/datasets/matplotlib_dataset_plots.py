@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,32 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from adapters.metrics.inline_svg import inline_svg
 from application.datasets.inspect_dataset import InspectReport
 from domain.errors import StorageError
 from domain.printable import printable, shown
 
 _BLUE = "#31688e"
 _COLUMNS = 4
+_LONG = 10
+"""A text this many times as long as the median needs a logarithmic axis: else the others share a line at its left."""
 
 
 def plot_dataset(report: InspectReport, path: Path) -> None:
     """Draw the report as a PNG; raises StorageError when the file cannot be written."""
     with rc_context({"text.parse_math": False}):  # a word may hold dollar signs
         _draw(report, path)
+
+
+def dataset_svgs(report: InspectReport) -> dict[str, str]:
+    """Return the lengths and the counts of near-duplicates as SVG in a page's colours."""
+    colours = {"#000000": "currentColor", _BLUE: "var(--main)"}
+    height = 2.0 + 0.6 * len(report.adapters)
+    drawings = {"lengths": ("Text lengths", _lengths), "confusable": ("Near-duplicates", _confusable)}
+    return {
+        key: inline_svg(partial(draw, report=report), name, (5.5, max(3.0, height)), colours)
+        for key, (name, draw) in drawings.items()
+    }
 
 
 def _draw(report: InspectReport, path: Path) -> None:
@@ -50,6 +66,9 @@ def _lengths(axes: Any, report: InspectReport) -> None:
     axes.boxplot(lengths, orientation="horizontal", whis=(5, 95), widths=0.5, flierprops={"markersize": 2})
     axes.set_yticks(range(1, len(shown) + 1), [f"{one.name}\n({len(one.lengths)} prompts)" for one in shown])
     axes.invert_yaxis()  # label 0 on top
+    everything = [length for those in lengths for length in those]
+    if everything and max(everything) > _LONG * statistics.median(everything):
+        axes.set_xscale("log")
     axes.set_xlabel("characters per prompt (whiskers: 5 % and 95 %)")
     axes.set_title("Text lengths")
 
@@ -68,7 +87,7 @@ def _confusable(axes: Any, report: InspectReport) -> None:
     axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(np.nanmax(counts, initial=0), 1) * 2)
     for (row, column), count in np.ndenumerate(counts):
         if not np.isnan(count):
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center")
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color="#202020")  # on pale blue
     axes.set_xticks(range(len(names) - 1), names[:-1], rotation=30, ha="right")
     axes.set_yticks(range(1, len(names)), names[1:])
     axes.set_xlim(-0.5, max(len(names) - 1.5, 0.5))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from adapters.metrics.inline_svg import inline_svg
 from application.routing.evaluate_router import EvaluateReport
 from domain.errors import StorageError
 
@@ -33,6 +35,19 @@ def plot_evaluation(report: EvaluateReport, folder: Path) -> list[Path]:
         except OSError as error:
             raise StorageError(f"cannot write: {error.strerror or error}", where=paths[-1]) from error
     return paths
+
+
+def evaluation_svgs(report: EvaluateReport) -> dict[str, str]:
+    """Return the reliability diagram and the risk-coverage curve as SVG in a page's colours."""
+    colours = {_BLUE: "var(--main)", _RED: "var(--bad)", _GREY: "var(--quiet)"}
+    drawings = {
+        "reliability": ("Reliability diagram", _reliability),
+        "risk_coverage": ("Risk-coverage curve", _risk_coverage),
+    }
+    return {
+        key: inline_svg(partial(draw, report=report), name, (5.5, 4.2), colours)
+        for key, (name, draw) in drawings.items()
+    }
 
 
 def _confusion(axes: Any, report: EvaluateReport) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from domain.errors import StorageError
+from domain.features import Matrix
 from domain.labels import LabelMap
 from domain.printable import inline
+from domain.router import RouterCard
 from domain.training import (
+    Calibrated,
     Evaluated,
     FeaturesReady,
     Noted,
@@ -41,9 +44,10 @@ class TensorboardMetricsLog:
     """A :class:`application.ports.MetricsLog` of TensorBoard runs.
 
     A run holds: losses, accuracies, learning rate and F1 of every adapter at every evaluation; at the best one also
-    precision-recall curves and the confusion matrix as a figure; the options with the final result
-    (HPARAMS tab); the notes (TEXT tab); and the features of up to 1,000 prompts, reduced to their 64 principal
-    components (PROJECTOR tab).
+    precision-recall curves and the confusion matrix as a figure; the options with the final results
+    (HPARAMS tab); the notes, the router's description and what its limits do to changed prompts (TEXT tab); and up to
+    1,000 prompts with their adapters, reduced to their 64 principal components: as the base model sees them, and as
+    the finished router remembers them (PROJECTOR tab).
     """
 
     @contextmanager
@@ -90,6 +94,8 @@ class TensorboardObserver:
         self._best = math.inf
         self._best_scores: ValidationScored | None = None
         self._improved = False
+        self._stopped: RunStopped | None = None
+        self._results: dict[str, float] = {}
 
     def on_event(self, event: TrainingEvent) -> None:
         """Log one event."""
@@ -97,6 +103,7 @@ class TensorboardObserver:
 
     def close(self) -> None:
         """Finish the file."""
+        self._guarded(self._hparams)
         self._guarded(self._writer.close)
 
     def _guarded(self, work: Callable[[], object]) -> None:
@@ -114,11 +121,13 @@ class TensorboardObserver:
                 self._labels, self._options = event.labels, event.options
             case FeaturesReady():
                 self._layers, self._pooling = event.layers, str(event.pooling)
-                self._project(event)
+                self._project("features", event.features, event.labels, event.texts)
             case Evaluated():
                 self._scalars(event)
             case ValidationScored():
                 self._score(event)
+            case Calibrated():
+                self._complete(event)
             case Noted():
                 self._writer.add_text("notes", inline(event.message))
             case RunStopped():
@@ -160,10 +169,30 @@ class TensorboardObserver:
             for label, name in enumerate(self._names):
                 scores = np.asarray(best.probabilities)[:, label]
                 self._writer.add_pr_curve(f"precision_recall/{name}", truth == label, scores, best.step)
-        if self._options is not None:
-            self._hparams(event, self._options)
+        self._stopped = event
+        self._results |= {"result/best_loss": event.best_loss, "result/best_accuracy": event.best_accuracy}
 
-    def _hparams(self, event: RunStopped, options: TrainOptions) -> None:
+    def _complete(self, event: Calibrated) -> None:
+        """Tell what the router is and does, and show what it remembers."""
+        card = event.card
+        self._writer.add_text("router", described(card))
+        if card.trade_off:
+            self._writer.add_text("limits", limits_table(card))
+        if expected := card.expected:
+            self._results |= {
+                "result/answered": expected.coverage,
+                "result/wrong": expected.error,
+                "result/changed_answered": expected.changed_coverage,
+                "result/changed_wrong": expected.changed_error,
+                "result/out_of_scope_refused": expected.refused,
+            }
+        self._project("bank", event.known, np.asarray(event.labels).tolist(), event.texts)
+
+    def _hparams(self) -> None:
+        """Write the options with the results; at the end, since there can be one such entry."""
+        event, options = self._stopped, self._options
+        if event is None or options is None:
+            return
         stop = options.early_stop
         values = {
             "lr": options.learning_rate,
@@ -180,32 +209,57 @@ class TensorboardObserver:
             "max_lr_reductions": stop.max_lr_reductions,
             "target_error": options.target_error,
         }
-        results = {"result/best_loss": event.best_loss, "result/best_accuracy": event.best_accuracy}
-        finite = {name: value for name, value in results.items() if math.isfinite(value)}
+        finite = {name: value for name, value in self._results.items() if math.isfinite(value)}
         # Not add_hparams(): that one opens a second run for it.
         for summary in hparams_summaries(values, finite):  # type: ignore[no-untyped-call]
             self._writer.file_writer.add_summary(summary)
         for name, value in finite.items():
             self._writer.add_scalar(name, value, event.step)
 
-    def _project(self, event: FeaturesReady) -> None:
-        rows = np.asarray(event.features[:MAX_PROJECTED], np.float64)
+    def _project(self, tag: str, features: Matrix, labels: Sequence[int], texts: Sequence[str]) -> None:
+        rows = np.asarray(features[:MAX_PROJECTED], np.float64)
         rows = (rows - rows.mean(axis=0)) / np.where(rows.std(axis=0) > 0, rows.std(axis=0), 1.0)
         left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
         reduced = (left * sizes)[:, :PROJECTED_SIZE].astype(np.float32)  # (n, up to 64)
         names = self._names
         metadata = [
             [names[label], " ".join(text.split())[:200] or "(empty)"]
-            for label, text in zip(event.labels[:MAX_PROJECTED], event.texts[:MAX_PROJECTED], strict=True)
+            for label, text in zip(labels[:MAX_PROJECTED], texts[:MAX_PROJECTED], strict=True)
         ]
         with redirect_stdout(sys.stderr):  # a resumed run writes it again, on which TensorBoard prints a remark
-            self._writer.add_embedding(
-                reduced, metadata=metadata, metadata_header=["adapter", "prompt"], tag="features"
-            )
+            self._writer.add_embedding(reduced, metadata=metadata, metadata_header=["adapter", "prompt"], tag=tag)
 
     @property
     def _names(self) -> tuple[str, ...]:
         return () if self._labels is None else self._labels.names
+
+
+def described(card: RouterCard) -> str:
+    """Return a router's description as a table in Markdown."""
+    features = card.features
+    rows = {
+        "adapters": ", ".join(card.labels.names),
+        "base model": features.base.name,
+        "features": f"hidden_states {', '.join(map(str, features.layers))}, {features.pooling}",
+        "head": card.head,
+        "data set": f"{card.dataset}: {card.n_train} training, {card.n_val} validation prompts",
+        "out-of-scope examples": str(card.n_out_of_scope),
+        "validation accuracy": f"{card.val_accuracy:.4f}",
+        "limits": f"confidence from {card.thresholds.min_confidence:.3f}, "
+        f"out-of-scope score up to {card.thresholds.max_out_of_scope:.3f}",
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {inline(value)} |" for name, value in rows.items())])
+
+
+def limits_table(card: RouterCard) -> str:
+    """Return what limits for each target error do to prompts, changed ones and strangers, as a table in Markdown."""
+    heads = "target error | answered | wrong | changed answered | changed wrong | out-of-scope refused"
+    rows = (
+        f"| {one.target_error:.1%} | {one.coverage:.1%} | {one.error:.1%} | {one.changed_coverage:.1%} | "
+        f"{one.changed_error:.1%} | {one.refused:.1%} |"
+        for one in card.trade_off
+    )
+    return "\n".join([f"| {heads} |", "| --- " * 6 + "|", *rows])
 
 
 def confusion(event: ValidationScored, n_labels: int) -> np.ndarray:

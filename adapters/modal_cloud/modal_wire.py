@@ -14,7 +14,7 @@ import cattrs
 
 from domain import errors
 from domain.errors import InterruptedRunError, MismatchError, MoeRouterError, RemoteError
-from domain.training import FeaturesReady, TrainingEvent, ValidationScored
+from domain.training import Calibrated, FeaturesReady, TrainingEvent, ValidationScored
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def event_to_wire(event: TrainingEvent) -> dict[str, Any]:
 
 def travels(event: TrainingEvent) -> bool:
     """Whether an event is worth sending; matrices of features stay where they are."""
-    return not isinstance(event, FeaturesReady | ValidationScored)
+    return not isinstance(event, Calibrated | FeaturesReady | ValidationScored)
 
 
 def event_from_wire(message: dict[str, Any]) -> TrainingEvent:

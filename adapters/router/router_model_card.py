@@ -46,8 +46,12 @@ should. It is a {inline(card.head)} head on pooled hidden states of the base mod
 The file keeps training and validation prompts, as plain text, to tell what is out of scope and to show the nearest
 ones: do not publish it when they must stay private.
 
+`moe-lora-router` is installed from its repository; it is not on a package index. In a checkout of it:
+
 ```bash
-pip install moe-lora-router
+pip install -c constraints.txt .
 moe-router route --router FOLDER --prompt "…"
 ```
+
+`FOLDER` is this folder, or `hf://OWNER/NAME` when it lies on the Hugging Face hub.
 """

@@ -64,8 +64,22 @@ class SafetensorsRouterStore:
 
             write_bytes(target, torch_bytes(router))
 
+    @staticmethod
+    def located(source: Path) -> Path:
+        """Return where a router lies on this disk: the path itself, or what is fetched for an ``hf://`` name.
+
+        Raises:
+            RemoteError: the hub does not have it, or cannot be reached.
+        """
+        if not _is_on_hub(source):
+            return source
+        from adapters.router.hub_routers import fetch_router
+
+        return fetch_router(source)
+
     def load(self, source: Path) -> TrainedRouter:
-        """Read a router back from a file or a folder, every byte of it verified; see the port for the contract."""
+        """Read a router back from a file, a folder or the hub, every byte verified; see the port for the contract."""
+        source = self.located(source)
         weights = source / WEIGHTS if source.is_dir() else source
         try:
             router = from_bytes(_read_router(weights))
@@ -79,7 +93,13 @@ class SafetensorsRouterStore:
         return router
 
 
+def _is_on_hub(source: Path) -> bool:
+    return str(source).startswith("hf:/")  # a path has lost the second slash
+
+
 def _check_name(target: Path) -> None:
+    if _is_on_hub(target):
+        raise UsageError("a router is not written to the hub from here", where=target, hint="moe-router push-to-hub")
     if not target.is_dir() and target.suffix not in ("", ".safetensors", ".pt"):
         raise UsageError(
             f"a router cannot be written as {target.suffix!r}",

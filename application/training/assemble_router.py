@@ -47,10 +47,10 @@ class RouterAssembly:
 
     def __call__(
         self, job: TrainJob, data: TrainingData, problems: HeadProblems, fitted: FittedHead
-    ) -> tuple[Path, RouterCard, tuple[str, ...]]:
+    ) -> tuple[Path, TrainedRouter, tuple[str, ...]]:
         """Fit again without each fold, calibrate, fit for good, save.
 
-        Return the file to load the router from, its card, and notes for people. The head that serves is fitted to
+        Return the file to load the router from, the router, and notes for people. The head that serves is fitted to
         all rows, those of validation included, as the run's head was to its own: from the closed form, with as many
         steps as were best.
 
@@ -94,7 +94,7 @@ class RouterAssembly:
             trade_off=calibration.trade_off,
         )
         router = TrainedRouter(card, {**tensors, **calibration.tensors}, calibration.bank_texts)
-        return self.routers.save(router, job.router_out), card, calibration.notes
+        return self.routers.save(router, job.router_out), router, calibration.notes
 
     def _left_out(self, problems: HeadProblems, fitted: FittedHead, fold: int, job: TrainJob) -> LeftOutFold | None:
         if all(row.fold != fold for row in problems.prompts.rows):

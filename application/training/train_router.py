@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from attrs import field, frozen
 
@@ -38,7 +40,7 @@ from application.training.resumable import RunCheckpoints, checkpoint_folder, jo
 from application.training.training_data import Companions, TrainingData, read_training_data
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
 from domain.feature_choice import deepest_layer
-from domain.training import Noted, RunStopped, StopReason
+from domain.training import Calibrated, Noted, RunStopped, StopReason
 
 
 @frozen
@@ -116,7 +118,7 @@ class TrainRouter:
     ) -> TrainReport:
         earlier = kept.load_features(extractor.base)
         saved = kept.load_head() if earlier else None
-        run_name = earlier[1] if earlier else f"router_{self.clock.now():%Y%m%d_%H%M%S}"
+        run_name = earlier[1] if earlier else _run_name(self.clock.now(), data.dataset, extractor.base.name)
         log_dir = audience.open(self.metrics, job.log_dir, run_name, from_step=saved.state.step + 1 if saved else 0)
         replaced = self.routers.replaced_by(job.router_out)
         announce(job, data, extractor.base.name, log_dir, replaced, audience.emit)
@@ -158,7 +160,9 @@ class TrainRouter:
             raise _diverged(state.step, "no router was saved: no evaluation had a finite loss")
         assembly = RouterAssembly(self.heads, self.calibrator, self.routers, self.clock, self.tool_version)
         with watch.phase("calibration"):
-            path, card, notes = assembly(job, data, problems, fitted)
+            path, router, notes = assembly(job, data, problems, fitted)
+        labels, known = (router.tensors[name] for name in ("bank.labels", "bank.features"))
+        emit(Calibrated(router.card, known, labels, router.bank_texts))
         for note in notes:
             emit(Noted(note))
         kept.clear()
@@ -168,7 +172,7 @@ class TrainRouter:
             )
         return TrainReport(
             router_path=path,
-            card=card,
+            card=router.card,
             steps=state.step,
             stop_reason=reason,
             best_loss=state.early.best_loss,
@@ -177,6 +181,12 @@ class TrainRouter:
             log_dir=log_dir,
             seconds=dict(watch.seconds),
         )
+
+
+def _run_name(now: datetime, dataset: str, base_model: str) -> str:
+    """Return the name of a run's folder: when it began, and on what it trains."""
+    parts = (re.sub(r"[^\w.-]+", "-", PurePath(name).name)[:40] for name in (dataset, base_model))
+    return "_".join([f"router_{now:%Y%m%d_%H%M%S}", *parts])
 
 
 def _diverged(step: int, outcome: str) -> TrainingDivergedError:

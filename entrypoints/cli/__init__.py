@@ -6,16 +6,21 @@ called, so that ``--help`` stays fast.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from domain.errors import MoeRouterError
 from entrypoints.bootstrap import Application
+from entrypoints.cli.completion import COMPLETE, PROGRAM
+from entrypoints.cli.config_file import ConfigFile
 from entrypoints.exit_codes import exit_code
 from entrypoints.logs import set_up_logs
+from entrypoints.settings import Variable
 from entrypoints.signals import ProcessInterruption
 from entrypoints.terminal import plain_streams
 from entrypoints.unread import quiet_when_unread
@@ -34,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Score a router on held-out prompts."),
     "describe": ("describe", "Print what a router file is."),
     "export": ("export", "Write a router in another form: a folder for a hub, a torch file for other tools."),
+    "push-to-hub": ("push_to_hub", "Share a router on the Hugging Face hub."),
     "route": ("route", "Decide which adapter should answer, and explain why."),
     "infer": ("infer", "Answer prompts with the LoRA adapter that the router picks."),
     "serve": ("serve", "Serve an endpoint that picks the adapter: here, or in front of another server."),
@@ -44,6 +50,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "remove-adapter": ("remove_adapter", "Make a router forget one adapter, and report what that does."),
     "modal-check": ("modal_check", "Check what can be checked about Modal without an account; list the first steps."),
     "tensorboard": ("tensorboard", "Serve the training curves."),
+    "config": ("config", "Show every setting's value, and where it comes from."),
+    "completion": ("completion", "Print the completion script of a shell."),
 }
 
 
@@ -61,6 +69,15 @@ class LazyGroup(click.Group):
         command = import_module(f"entrypoints.cli.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; raises NoSuchCommand that names similar ones."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -86,7 +103,27 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def _use_config(ctx: click.Context, config: ConfigFile) -> None:
+    """Let a configuration file's values stand for defaults of the command that follows."""
+    group = ctx.command
+    assert isinstance(group, click.Group)
+    ctx.meta["config"] = config
+    if config.path is None or ctx.invoked_subcommand is None:
+        return
+    commands = {name: command for name in COMMANDS if (command := group.get_command(ctx, name))}
+    config.check(commands)
+    ctx.default_map = {
+        ctx.invoked_subcommand: config.defaults(ctx.invoked_subcommand, commands[ctx.invoked_subcommand])
+    }
+    environment = {name: value for name, value in ctx.obj.environment.items() if value}
+    ctx.obj.environment = config.environment | environment
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
 @click.option(
     "--log-level",
@@ -94,14 +131,28 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     default="warning",
     help="Least severity of log lines.",
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar=Variable.CONFIG,
+    show_envvar=True,
+    show_default="moe-router.toml, else pyproject.toml",
+    help="Defaults for options, as TOML.",
+)
 @click.pass_context
-def cli(ctx: click.Context, log_level: str) -> None:
+def cli(ctx: click.Context, log_level: str, config: Path | None) -> None:
     """Decide which LoRA adapter should answer a prompt, or that none should.
 
-    Results go to stdout; progress and logs go to stderr.
+    Results go to stdout; progress and logs go to stderr. Every option: flag, else environment variable, else
+    configuration file, else default.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        return
     set_up_logs(log_level)
     ctx.obj = ctx.obj or Application()
+    _use_config(ctx, ConfigFile.read(config))
 
 
 def main(argv: list[str] | None = None, app: Application | None = None) -> NoReturn:
@@ -111,16 +162,18 @@ def main(argv: list[str] | None = None, app: Application | None = None) -> NoRet
         argv: the words after the program's name; else those of the process.
         app: the composition root; else the real one.
     """
+    if COMPLETE in os.environ:  # a shell reads this, not a terminal
+        cli.main(args=argv, prog_name=PROGRAM)
     with plain_streams():
         _run(argv, app)
 
 
 def _run(argv: list[str] | None, app: Application | None) -> NoReturn:
     try:
-        code = cli.main(args=argv, prog_name="moe-router", standalone_mode=False, obj=app)
+        code = cli.main(args=argv, prog_name=PROGRAM, standalone_mode=False, obj=app)
     except click.UsageError as error:
-        asked = error.ctx.command_path if error.ctx else "moe-router"
-        click.echo(f"moe-router: {error.format_message()} ({asked} --help shows the usage)", err=True)
+        asked = error.ctx.command_path if error.ctx else PROGRAM
+        click.echo(f"moe-router: {_where(error)}{error.format_message()} ({asked} --help shows the usage)", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -132,3 +185,11 @@ def _run(argv: list[str] | None, app: Application | None) -> NoReturn:
         click.echo(f"moe-router: {error}", err=True)
         sys.exit(exit_code(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _where(error: click.UsageError) -> str:
+    """Return the configuration file that a wrong value came from, else nothing."""
+    if error.ctx is None or not isinstance(error, click.BadParameter) or error.param is None:
+        return ""
+    source = error.ctx.get_parameter_source(str(error.param.name))
+    return f"{error.ctx.meta['config'].path}: " if source is click.core.ParameterSource.DEFAULT_MAP else ""

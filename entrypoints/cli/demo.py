@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
-from domain.errors import TargetExistsError
+from domain.errors import TargetExistsError, UsageError
 from domain.printable import shown
 from entrypoints.bootstrap import Application
 from entrypoints.terminal import own_drawing
@@ -40,26 +42,60 @@ TRAIN_SAMPLES = 220
     metavar="DIR",
     help="Folder for everything that it makes.  [default: demo/{YYYYMMDD_HHMMSS}]",
 )
-@click.pass_obj
-def command(app: Application, output_dir: Path | None) -> None:
+@click.option(
+    "--keep/--no-keep", default=True, help="Keep what it makes; without it, all of it is removed at the end."
+)
+@click.option(
+    "--serve", is_flag=True, help="At the end, serve it (moe-router serve) until Ctrl-C, with a page to try."
+)
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port of --serve; 0 takes a free one.")
+@click.pass_context
+def command(ctx: click.Context, output_dir: Path | None, keep: bool, serve: bool, port: int) -> None:
     """Run the whole chain on the embedded base model and the packaged sample data.
 
     Makes a routing data set, trains a router, scores it on held-out prompts, fine-tunes three small LoRA adapters,
     and answers new prompts. Takes a few minutes on two cores and no network.
     """
+    app: Application = ctx.obj
+    if not keep and output_dir is not None:
+        raise UsageError("--output-dir keeps what the demo makes", hint="leave out --output-dir or --no-keep")
+    if serve:
+        from entrypoints.cli.serve import check_server
+
+        check_server("127.0.0.1", port)
+    if keep:
+        folder = output_dir or Path("demo") / f"{app.clock.now():%Y%m%d_%H%M%S}"
+        if folder.exists():
+            raise TargetExistsError("already exists", where=folder, hint="choose another --output-dir")
+        _run(ctx, app, folder, kept=True, port=port if serve else None)
+        return
+    with TemporaryDirectory(prefix="moe-router-demo-") as temporary:
+        _run(ctx, app, Path(temporary) / "demo", kept=False, port=port if serve else None)
+
+
+def _run(ctx: click.Context, app: Application, folder: Path, *, kept: bool, port: int | None) -> None:
+    """Run the chain into `folder`; with a port, serve what came of it."""
     from rich.console import Console
 
     started = time.monotonic()
-    folder = output_dir or Path("demo") / f"{app.clock.now():%Y%m%d_%H%M%S}"
-    if folder.exists():
-        raise TargetExistsError("already exists", where=folder, hint="choose another --output-dir")
     console = Console(file=own_drawing(sys.stdout), highlight=False, soft_wrap=True)
     dataset = _generate(app, console, folder / "routing")
     router = _train(app, console, dataset, folder)
     _evaluate(app, console, dataset, router, folder)
     _finetune(app, console, folder / "loras")
     _answer(app, console, router, folder / "loras")
-    _show_next(console, folder, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    if kept:
+        _show_next(console, folder, seconds)
+    else:
+        _heading(console, 6, f"Done in {seconds:.0f} s; nothing of it is kept")
+    if port is not None:
+        from entrypoints.cli.serve import command as serve
+
+        words = ["--router", str(router), "--lora-dir", str(folder / "loras"), "--port", str(port)]
+        console.print(f"\nmoe-router {shlex.join(['serve', *words])}", markup=False)
+        with serve.make_context("serve", words, parent=ctx) as context:
+            serve.invoke(context)
 
 
 def _heading(console: Console, number: int, text: str) -> None:
@@ -100,8 +136,7 @@ def _train(app: Application, console: Console, dataset: Path, folder: Path) -> P
     )
 
     def show(line: str) -> None:
-        """Leave out evaluations without news: the whole story is in `train` and TensorBoard."""
-        if line.strip() and "no improvement" not in line:
+        if line.strip():
             console.print(f"  {line}", markup=False)
 
     with app.interruption():
@@ -194,6 +229,7 @@ def _show_next(console: Console, folder: Path, seconds: float) -> None:
         f"moe-router describe {router}",
         f"moe-router doctor --lora-dir {loras}",
         f"moe-router inspect {folder / 'routing'}",
+        f"moe-router serve --router {router} --lora-dir {loras}",
         f"moe-router tensorboard --log-dir {folder / 'tensorboard'}",
     ):
         console.print(f"  {line}", markup=False)

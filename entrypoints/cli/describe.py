@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from application.ports import TrainedRouter
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step
 
 
 @click.command("describe")
@@ -17,6 +19,7 @@ from entrypoints.bootstrap import Application
 @click.pass_obj
 def command(app: Application, router: Path, as_json: bool) -> None:
     """Print what a router file or folder is, after verifying every byte of it; loads no model."""
+    asked, router = router, app.routers.located(router)
     loaded = app.routers.load(router)
     if as_json:
         import orjson
@@ -29,6 +32,7 @@ def command(app: Application, router: Path, as_json: bool) -> None:
             click.echo(f"{name:<20} {value}")
         if table := trade_off_table(loaded.card):
             click.echo(f"\n{table}")
+        next_step("route", "--router", asked, "--prompt", "…")
 
 
 def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:
@@ -37,6 +41,7 @@ def _values(router: TrainedRouter, path: Path) -> dict[str, Any]:
     return {
         "path": str(path),
         "sha256": router.sha256,
+        "file_sha256": _file_sha256(path),
         "bytes": _size(path),
         **card_to_json(router.card),
         "hidden_states": [_state(router, layer) for layer in router.card.features.layers],
@@ -52,7 +57,8 @@ def _lines(router: TrainedRouter, path: Path) -> list[tuple[str, str]]:
     base, limits = card.features.base, card.thresholds
     lines = [
         ("router", f"{path} ({_size(path):,} bytes)"),
-        ("sha256", router.sha256 or ""),
+        ("sha256", f"{router.sha256 or ''} (its version: says itself, over all but these digits)"),
+        ("file's sha256", f"{_file_sha256(path)} (what sha256sum says)"),
         ("labels", str(card.labels)),
         ("base model", f"{base.name}, {base.n_layers} layers, hidden size {base.hidden_size}"),
         ("fingerprint", base.fingerprint),
@@ -97,6 +103,13 @@ def _state(router: TrainedRouter, layer: int) -> str:
     last = router.card.features.base.n_layers
     after = f"after block {layer} of {last}"
     return f"hidden_states[{layer}], {after}{' and the final norm' if layer == last else ''}"
+
+
+def _file_sha256(path: Path) -> str:
+    """Return the hash of the file itself; of a folder, that of the file in it that counts."""
+    from adapters.router.router_folder import WEIGHTS
+
+    return hashlib.sha256((path / WEIGHTS if path.is_dir() else path).read_bytes()).hexdigest()
 
 
 def _size(path: Path) -> int:

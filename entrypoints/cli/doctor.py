@@ -8,6 +8,7 @@ import click
 
 from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import lora_options
+from entrypoints.cli.next_step import lora_words, next_step
 from entrypoints.cli.options import base_model_option, json_option
 from entrypoints.reports.printing import print_json
 
@@ -37,4 +38,6 @@ def command(
         print_json(as_values(check))
     else:
         click.echo(as_text(check))
+    if check.sound:
+        next_step("serve", *lora_words(lora_dir, loras))
     raise SystemExit(0 if check.sound else 3)

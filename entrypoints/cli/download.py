@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from entrypoints.cli.next_step import next_step
 from entrypoints.on_modal.places import OUTPUT
 from entrypoints.reports.printing import print_json
 
@@ -45,3 +46,4 @@ def command(
         return
     click.echo(f"✓ Downloaded {where}:{name} -> {report.target}")
     click.echo(f"  {len(report.files)} file(s), verified against {report.verified}")
+    next_step("describe" if is_router else "verify", report.target)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step
 from entrypoints.cli.options import PATH, json_option
 from entrypoints.reports.printing import print_json
 
@@ -29,3 +30,4 @@ def command(app: Application, log: Path, dataset_dir: Path, as_json: bool) -> No
         print_json(drift_as_values(report))
     else:
         click.echo(drift_as_text(report))
+    next_step("learn", log, "--dataset-dir", dataset_dir or "DIR")

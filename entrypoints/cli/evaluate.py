@@ -9,6 +9,7 @@ import click
 from application.routing.evaluate_router import EvaluateReport
 from entrypoints.backend import Evaluation, Where
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step, option, place
 from entrypoints.cli.options import (
     PATH,
     backend_options,
@@ -31,6 +32,9 @@ from entrypoints.settings import DataFiles
 @click.option("--errors", type=PATH, metavar="FILE", help="Write every wrong row here.")
 @click.option("--out-of-scope", type=PATH, metavar="FILE", help="Prompts that belong to no adapter.")
 @click.option("--plots", type=PATH, metavar="DIR", help="Draw PNG files into this folder.")
+@click.option(
+    "--report", "page", type=PATH, metavar="FILE.html", help="Write a page to send around: one file with all."
+)
 @click.option("--robustness/--no-robustness", default=True, help="Route changed prompts, too, and count the flips.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @backend_options(encode_batch_option)
@@ -46,6 +50,7 @@ def command(
     errors: Path | None,
     out_of_scope: Path | None,
     plots: Path | None,
+    page: Path | None,
     robustness: bool,
     no_cache: bool,
     where: Where,
@@ -56,7 +61,7 @@ def command(
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
     backend = app.backend(where)
-    for path in (output, errors, plots and plots / "plot.png"):
+    for path in (output, errors, page, plots and plots / "plot.png"):
         if path is not None:
             app.check_writable(path)
     request = Evaluation(
@@ -64,17 +69,24 @@ def command(
     )
     with app.interruption("interrupted; nothing was written", hint="run it again"):
         report = backend.evaluate(request)
-    saved = _save(app, report, output, errors, plots)
+    saved = _save(app, report, output, errors, plots, page)
     if as_json:
         print_json(as_values(report))
     else:
         click.echo(as_text(report))
     for each in saved:
         click.echo(f"Saved {each}", err=True)
+    shown = option("--router", request.router, backend.places.router)
+    next_step("infer", *shown, *place(where), "--lora-dir", "LORAS", "--prompt", "…")
 
 
 def _save(
-    app: Application, report: EvaluateReport, output: Path, errors: Path | None, plots: Path | None
+    app: Application,
+    report: EvaluateReport,
+    output: Path,
+    errors: Path | None,
+    plots: Path | None,
+    page: Path | None,
 ) -> list[Path]:
     """Write what was asked for; return the files."""
     app.write_file(output, json_bytes(as_values(report)))
@@ -86,4 +98,9 @@ def _save(
         from adapters.metrics.matplotlib_evaluation_plots import plot_evaluation
 
         saved += plot_evaluation(report, plots)
+    if page is not None:
+        from entrypoints.reports.html import evaluation_page
+
+        app.write_file(page, evaluation_page(report, app.clock.now()))
+        saved.append(page)
     return saved

@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Write a router as a folder with config.json and model card, as a file, or as a torch file for other tools.
 
-    A torch file is never read back. To share a folder: hf upload NAME PATH.
+    A torch file is never read back. To share a router: moe-router push-to-hub.
 
     With --trunk DIR the base model's embeddings and first blocks are written, too, for ONNX Runtime: route and serve
     --upstream then take --router DIR and need neither torch nor transformers.

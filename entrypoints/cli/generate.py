@@ -12,6 +12,7 @@ from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step
 from entrypoints.cli.source_options import make_sources, source_options
 from entrypoints.reports.generated_dataset import as_text, as_values
 from entrypoints.reports.printing import print_json
@@ -127,6 +128,7 @@ def command(
         print_json(as_values(report))
     else:
         click.echo(as_text(report, test=test))
+    next_step("verify", report.path)
 
 
 def run_until_signal(use_case: GenerateDataset, request: GenerateRequest) -> GenerateReport:
@@ -184,4 +186,5 @@ def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, list
 
 
 def _is_default(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
+    source = context.get_parameter_source(name)
+    return source in (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)

@@ -12,6 +12,7 @@ import click
 from application.datasets.grow_dataset import GrownDataset
 from domain.errors import InterruptedRunError, TargetExistsError
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step
 from entrypoints.cli.options import base_model_option
 from entrypoints.reports.growth import as_text, as_values
 from entrypoints.reports.printing import print_json
@@ -118,3 +119,4 @@ def grow(
         print_json(as_values(report))
     else:
         click.echo(as_text(report))
+    next_step("evaluate", "--dataset-dir", grown.path, "--router", target)

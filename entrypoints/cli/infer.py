@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from application.answering.answer_file import AnswerFileReport
 from application.answering.answers import Prompt
 from domain.answers import GenerationOptions
 from domain.errors import DataRejectedError, UsageError
@@ -16,6 +15,7 @@ from entrypoints.backend import Backend, Questions, Where
 from entrypoints.bootstrap import Application
 from entrypoints.cli.as_they_come import as_they_come
 from entrypoints.cli.lora_options import lora_options
+from entrypoints.cli.next_step import lora_words, next_step, option
 from entrypoints.cli.options import (
     PATH,
     backend_options,
@@ -100,23 +100,14 @@ def command(
     hint = f"finished answers are kept in {output}; run the same command to go on" if output else None
     with app.interruption(hint=hint):
         if source is not None and output is not None:
-            report = _answer_file(app, backend, questions, source, output, as_json=as_json)
-            if report.failed and not allow_errors:
-                raise DataRejectedError(
-                    f"{len(report.failed)} of {report.total} prompts have no answer; all others have",
-                    where=source,
-                    hint="the lines above say why; mend them and run again, or let it pass with --allow-errors",
-                )
-            return
-        if source is not None and not (source.is_file() or route_only or as_json):
+            _answer_file(app, backend, questions, source, output, allow_errors=allow_errors, as_json=as_json)
+        elif source is not None and not (source.is_file() or route_only or as_json):
             _answer_as_they_come(backend, questions, source)
-            return
-        prompts = _prompts(texts, source, images)
-        questions = evolve(questions, prompts=prompts)
-        if route_only:
-            _route(backend, questions, as_json=as_json)
         else:
-            _answer(backend, questions, as_json=as_json)
+            questions = evolve(questions, prompts=_prompts(texts, source, images))
+            (_route if route_only else _answer)(backend, questions, as_json=as_json)
+    if where.name == "local":
+        next_step("serve", *option("--router", router), *lora_words(lora_dir, loras))
 
 
 def _check(
@@ -195,8 +186,15 @@ def _answer_as_they_come(backend: Backend, questions: Questions, source: Path) -
 
 
 def _answer_file(
-    app: Application, backend: Backend, questions: Questions, source: Path, output: Path, *, as_json: bool
-) -> AnswerFileReport:
+    app: Application,
+    backend: Backend,
+    questions: Questions,
+    source: Path,
+    output: Path,
+    *,
+    allow_errors: bool,
+    as_json: bool,
+) -> None:
     from entrypoints.reports.answers import failure_lines, file_as_text, file_as_values
 
     backend.check(questions)
@@ -214,4 +212,9 @@ def _answer_file(
         click.echo(file_as_text(report, output))
     for line in failure_lines(report, source):
         click.echo(line, err=True)
-    return report
+    if report.failed and not allow_errors:
+        raise DataRejectedError(
+            f"{len(report.failed)} of {report.total} prompts have no answer; all others have",
+            where=source,
+            hint="the lines above say why; mend them and run again, or let it pass with --allow-errors",
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step, option
 from entrypoints.cli.options import PATH, json_option
 from entrypoints.reports.printing import print_json
 from entrypoints.version import tool_version
@@ -39,3 +40,4 @@ def command(
         print_json(learn_as_values(report))
     else:
         click.echo(learn_as_text(report))
+    next_step("train", "--dataset-dir", report.grown.path, *option("--out-of-scope", out_of_scope))

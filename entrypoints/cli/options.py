@@ -66,9 +66,9 @@ def _router_file(ctx: click.Context, param: click.Parameter, value: Path | None)
 
 
 def _unless_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Return a file of rows, but not the environment's when ``--dataset-dir`` names a folder."""
-    from_environment = ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.ENVIRONMENT
-    return None if from_environment and ctx.params.get("dataset_dir") else value
+    """Return a file of rows, but not when ``--dataset-dir`` names a folder in a place that goes before the file's."""
+    folder, file = (ctx.get_parameter_source(name) for name in ("dataset_dir", str(param.name)))
+    return value if folder is None or file is None or folder >= file else None
 
 
 router_option: Final[Decorator] = click.option(
@@ -79,7 +79,7 @@ router_option: Final[Decorator] = click.option(
     show_envvar=True,
     show_default="router-head.safetensors",
     callback=_router_file,
-    help="File or folder.",
+    help="File, folder, or hf://OWNER/NAME.",
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from entrypoints.cli.next_step import next_step, option
 from entrypoints.cli.options import volume_option
 from entrypoints.on_modal.places import DATASETS_FOLDER
 from entrypoints.settings import Variable
@@ -63,6 +64,8 @@ def command(
         )
     report = app.publish_dataset(volume, create=create_volume)(plan)
     click.echo(_as_json(plan, volume, report) if as_json else "\n".join(_outcome(report, volume)))
+    folder = None if latest else f"/datasets/{plan.dataset}"
+    next_step("train", "--backend", "modal", *option("--dataset-dir", folder))
 
 
 def _header(plan: PublishPlan, volume: str) -> list[str]:

@@ -17,6 +17,7 @@ from domain.routing import OtherLimits, RoutingDecision
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
 from entrypoints.cli.as_they_come import as_they_come, in_chunks
+from entrypoints.cli.next_step import next_step, option
 from entrypoints.cli.options import base_model_option, limit_options, router_option
 from entrypoints.reports.decisions import decision_as_json, decision_as_text
 from entrypoints.settings import HERE
@@ -66,6 +67,7 @@ def command(
     asked = RouteRequest((), nearest, frozenset(disabled), limits.over(loaded.card.thresholds))
     for prompt, decision, milliseconds in _routed(route, wanted, asked):
         click.echo(show(prompt, decision, loaded.sha256 or "", milliseconds))
+    next_step("infer", *option("--router", router), "--lora-dir", "LORAS", "--prompt", "…")
 
 
 def _check(prompts: tuple[str, ...], source: Path | None) -> None:

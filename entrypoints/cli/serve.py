@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import folders_by_name
 from entrypoints.cli.options import PATH, base_model_option, grouped, router_option
 from entrypoints.settings import HERE
+from entrypoints.version import install_extra
 
 if TYPE_CHECKING:
     from entrypoints.serving.serving import Serving
@@ -125,17 +127,30 @@ def _check(options: ServeOptions) -> None:
         raise UsageError("--log-prompts goes with --decision-log")
 
 
-def _serve(app: Application, options: ServeOptions) -> None:
+def check_server(host: str, port: int) -> None:
+    """Raise what would keep a server from starting there: for asking before long work."""
+    _packages_are_there()
+    from entrypoints.serving.server import listen
+
+    listen(host, port).close()
+
+
+def _packages_are_there() -> None:
+    """Raise UsageError when the packages of the extra `serve` are not installed."""
     try:
-        from entrypoints.serving.app import serving_app
-        from entrypoints.serving.server import is_local, listen, server_for
-        from entrypoints.serving.settings import ServeSettings
-        from entrypoints.serving.tracing import otlp_tracing
+        import_module("entrypoints.serving.app")
+        import_module("entrypoints.serving.server")
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"serving needs the package {error.name}", hint="pip install 'moe-lora-router[serve]'"
-        ) from error
+        raise UsageError(f"serving needs the package {error.name}", hint=install_extra("serve")) from error
+
+
+def _serve(app: Application, options: ServeOptions) -> None:
+    _packages_are_there()
     from domain.answers import Fallback
+    from entrypoints.serving.app import serving_app
+    from entrypoints.serving.server import is_local, listen, server_for
+    from entrypoints.serving.settings import ServeSettings
+    from entrypoints.serving.tracing import otlp_tracing
 
     local = is_local(options.host)
     if options.key is None and not local:

@@ -13,6 +13,7 @@ from domain.training import TrainOptions
 from domain.turns import TurnChoice
 from entrypoints.backend import Backend, Where
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step, option, place
 from entrypoints.cli.options import (
     PATH,
     backend_options,
@@ -164,6 +165,8 @@ def command(
     click.echo(f"   {expectation(report.card)}")
     if fetch := backend.fetch_command(report.router_path):
         click.echo(f"   Fetch it: {fetch}")
+    router = option("--router", report.router_path, backend.places.router)
+    next_step("evaluate", *option("--dataset-dir", data.dataset_dir), *router, *place(where))
 
 
 def _start(backend: Backend, request: Training, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from application.datasets.verify_dataset import VerifyReport
 from domain.printable import printable
 from entrypoints.bootstrap import Application
+from entrypoints.cli.next_step import next_step
 
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "-"}
 
@@ -25,6 +26,8 @@ def command(ctx: click.Context, dataset_dir: Path, as_json: bool) -> None:
     app: Application = ctx.obj
     report = app.verify_dataset()(dataset_dir)
     click.echo(_as_json(report) if as_json else _as_text(report))
+    if report.passed:
+        next_step("train", "--dataset-dir", dataset_dir)
     ctx.exit(0 if report.passed else 3)
 
 

@@ -27,7 +27,9 @@ _NO_OPTIONS = TrainOptions()
 
 @mutable
 class TrainingLines:
-    """A :class:`application.ports.TrainingObserver` that writes lines for people.
+    """A :class:`application.ports.TrainingObserver` that writes lines for people: what is new, and nothing else.
+
+    Evaluations without improvement stand in TensorBoard; here the reductions and the end tell of them.
 
     Attributes:
         write: takes one line.
@@ -48,17 +50,17 @@ class TrainingLines:
                 yield from configuration(event)
             case CandidateScored():
                 mark = "  ← chosen" if event.chosen else ""
-                yield f"  {event.choice}: {event.name}: loss={event.loss:.4f} acc={event.accuracy:.4f}{mark}"
+                yield f"  {event.choice}: {event.name}: loss={loss(event.loss)} acc={event.accuracy:.4f}{mark}"
             case Evaluated():
-                yield evaluation(event)
+                if event.step == 0 or event.verdict is Verdict.IMPROVED:
+                    yield evaluation(event)
             case LearningRateReduced():
                 yield f"🔽 Reducing learning rate: {event.before:.2e} → {event.after:.2e}"
                 yield f"   Reduction {event.reduction}/{event.max_reductions} | Resetting patience"
-                yield ""
             case RunStopped():
                 yield f"⏹️  Stopping: {self._reason(event)}"
                 kept = "" if event.best_step is None else f" (kept at step {event.best_step})"
-                yield f"   Best eval_loss: {event.best_loss:.4f}, Best eval_acc: {event.best_accuracy:.4f}{kept}"
+                yield f"   Best eval_loss: {loss(event.best_loss)}, Best eval_acc: {event.best_accuracy:.4f}{kept}"
                 yield ""
             case Noted():
                 yield event.message
@@ -112,10 +114,13 @@ def configuration(event: RunStarted) -> Iterator[str]:
 
 def evaluation(event: Evaluated) -> str:
     """Return the line of one evaluation."""
-    mark = "✓ improved" if event.verdict is Verdict.IMPROVED else "no improvement"
-    if event.step == 0:
-        mark = "start, before the first step"
-    return f"Step {event.step:5d}: eval_loss={event.eval_loss:.4f} eval_acc={event.eval_accuracy:.4f} | {mark}"
+    mark = "✓ improved" if event.step else "start, before the first step"
+    return f"Step {event.step:5d}: eval_loss={loss(event.eval_loss)} eval_acc={event.eval_accuracy:.4f} | {mark}"
+
+
+def loss(value: float) -> str:
+    """Return a loss in four decimals, or in two digits where those would all be zeros."""
+    return f"{value:.4f}" if value == 0 or not value < 0.0001 else f"{value:.1e}"
 
 
 def as_values(report: TrainReport) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import mutable
 
 from domain.errors import UsageError
+from entrypoints.version import install_extra
 from entrypoints.wiring.foundation import Foundation
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
@@ -61,9 +62,7 @@ class RoutingParts(Foundation):
         try:
             from adapters.trunk.trunk_export import export_trunk
         except ModuleNotFoundError as error:
-            raise UsageError(
-                f"writing a trunk needs the package {error.name}", hint="pip install 'moe-lora-router[onnx]'"
-            ) from error
+            raise UsageError(f"writing a trunk needs the package {error.name}", hint=install_extra("onnx")) from error
         return export_trunk(router, base, target)
 
     def route_prompts(

@@ -16,6 +16,7 @@ from domain.errors import StorageError
 from domain.features import Pooling
 from domain.labels import LabelMap
 from domain.training import (
+    Calibrated,
     Evaluated,
     FeaturesReady,
     LearningRateReduced,
@@ -26,6 +27,8 @@ from domain.training import (
     TrainOptions,
     ValidationScored,
 )
+from tests.router_world import router_card
+from tests.scored_world import TRADE_OFF
 
 LABELS = LabelMap(("calendar", "claim-window", "provider-select"))
 GOLD = (0, 0, 1, 1, 2, 2)
@@ -60,10 +63,17 @@ def run(folder: Path, losses: dict[int, float], *, from_step: int = 0, stop: int
         observer.on_event(Noted("mind the gap"))
         if stop is not None:
             observer.on_event(RunStopped(stop, StopReason.EPOCHS, 0.25, 0.75))
+            card = router_card(trade_off=TRADE_OFF, target_error=0.02)
+            observer.on_event(Calibrated(card, features().features, GOLD, ("known",) * 6))
 
 
 def read(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0, "scalars": 0}).Reload()
+
+
+def text(events: EventAccumulator, tag: str) -> bytes:
+    (event,) = events.Tensors(f"{tag}/text_summary")
+    return bytes(event.tensor_proto.string_val[0])
 
 
 def values(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
@@ -87,14 +97,19 @@ def test_a_run_reads_back_whole(tmp_path: Path) -> None:
     assert "notes/text_summary" in tags["tensors"]
     plugins = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in tags["tensors"]}
     assert plugins["precision_recall/calendar"] == "pr_curves"
+    assert "limits/text_summary" in tags["tensors"]
+    assert b"| 2.0% | 80.0% | 1.0% | 70.0% | 2.0% | 97.0% |" in text(events, "limits")
+    assert b"| adapters | red, green, blue |" in text(events, "router")
+    assert values(events, "result/changed_wrong") == [(40, 0.02)]
+    assert next(folder.rglob("bank/metadata.tsv")).read_text().splitlines()[1] == "calendar\tknown"
     hparams = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"patience" in hparams
     assert b"1+3" in hparams
-    metadata = next(folder.rglob("metadata.tsv")).read_text().splitlines()
+    metadata = next(folder.rglob("features/metadata.tsv")).read_text().splitlines()
     assert metadata[0] == "adapter\tprompt"
     assert metadata[1:3] == ["calendar\ta b c", "calendar\t(empty)"]
     assert len(metadata) == 7
-    vectors = next(folder.rglob("tensors.tsv")).read_text().splitlines()
+    vectors = next(folder.rglob("features/tensors.tsv")).read_text().splitlines()
     assert len(vectors) == 6
 
 

@@ -63,7 +63,9 @@ def test_a_run_saves_a_router_that_is_right_on_validation_rows_and_reports_it() 
     logits = prepared_head("linear", router.tensors)(features, texts)[:, :-1]  # "none" is out of account
     right = logits.argmax(axis=1) == [row.label for row in val]
     assert right.mean() == report.best_accuracy == report.card.val_accuracy >= 0.9
-    assert report.log_dir == Path("logs/router_20251124_123456")
+    assert report.log_dir == Path(
+        f"logs/router_20251124_123456_{report.card.dataset}_{report.card.features.base.name}"
+    )
     assert set(report.seconds) == {"loading", "features", "head", "calibration"}
     assert not here.checkpoints.kept
 
@@ -285,7 +287,9 @@ def test_a_run_interrupted_at_any_step_and_started_again_is_the_uninterrupted_ru
     told = of(before, Evaluated) + of(after, Evaluated)
     assert [repr(event) for event in told] == [repr(event) for event in of(heard_whole, Evaluated)]
     assert not again.extractor.encoded  # nothing is encoded twice
-    assert report.log_dir == Path("logs/router_20251124_123456")
+    assert report.log_dir == Path(
+        f"logs/router_20251124_123456_{report.card.dataset}_{report.card.features.base.name}"
+    )
     assert not store.kept
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,18 @@ def test_everything_that_is_promised_is_there_and_importing_it_loads_no_model_li
     program = "import sys, entrypoints.api as a; [getattr(a, n) for n in a.__all__]; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"torch", "transformers", "peft", "modal", "sklearn", "tensorboard"}
+
+
+def test_the_example_programs_run(place, printed, monkeypatch, capsys):
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        runpy.run_path(str(ROOT / "docs" / "examples" / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    shown = run("route_in_python", "router-head.safetensors", "open June 30 in the calendar", "refund invoice 77")
+    assert len(shown.splitlines()) == 4
+    assert "if it had to choose: calendar" in shown
+    shown = run("follow_training", "ds", "followed.safetensors", "base")
+    assert shown.startswith("step 0: loss ")
+    assert "stopped: " in shown
+    assert Path("followed.safetensors").is_file()

@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_the_report_tells_counts_words_and_pairs(run):
     code, out, err = run("inspect", "out", "--pairs", 2, "--threshold", "0.3")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Next: moe-router train --dataset-dir out\n")
     assert "  calendar              8      2      5 " in out
     assert "claim-window     claim" in out
     assert "calendar / claim-window: " in out
@@ -54,7 +54,7 @@ def test_a_data_set_of_one_adapter_is_drawn_without_a_warning(run, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         code, _, err = run("inspect", "one", "--plots", "one.png")
-    assert (code, err) == (0, "Saved plots to one.png\n")
+    assert (code, err) == (0, "Saved plots to one.png\nNext: moe-router train --dataset-dir one\n")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 

@@ -64,7 +64,7 @@ def test_publish_prints_the_report_of_the_guide(modal_fake, dataset):
         f"  Uploaded 3 file(s) to moe-lora-data:datasets/{name}/",
         rule,
     ]
-    assert result.stderr == ""
+    assert result.stderr == f"Next: moe-router train --backend modal --dataset-dir /datasets/{name}\n"
     assert len(volume.files) == 3
 
 

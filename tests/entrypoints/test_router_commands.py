@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -147,6 +148,7 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
         (["evaluate", "--dataset-dir", "data", "--output", "data"], 2, "data: is a folder, not a file"),
         (["evaluate", "--dataset-dir", "data", "--output", "notes/e.json"], 2, "notes/e.json: cannot write"),
         (["evaluate", "--dataset-dir", "data", "--errors", "/proc/e"], 2, "/proc/e: cannot write"),
+        (["evaluate", "--dataset-dir", "data", "--report", "/proc/r"], 2, "/proc/r: cannot write"),
         (["evaluate", "--dataset-dir", "data", "--plots", "notes"], 2, "notes/plot.png: cannot write"),
     ],
 )
@@ -182,7 +184,7 @@ def test_another_base_model_is_refused_with_both_sides(run, tmp_path):
 def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(run):
     out_of_scope = "what is love\nsing of the sea\n"
     Path("oos.txt").write_text(out_of_scope)
-    extras = ["--errors", "errors.jsonl", "--out-of-scope", "oos.txt", "--plots", "plots"]
+    extras = ["--errors", "errors.jsonl", "--out-of-scope", "oos.txt", "--plots", "plots", "--report", "r.html"]
     code, out, err = run("evaluate", "--dataset-dir", "data", *extras)
     assert code == 0
     assert out.startswith("Scored data/eval.jsonl with router ")
@@ -190,6 +192,9 @@ def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(ru
     assert "Changed prompts" in out
     assert "Saved router-eval.json" in err
     report = json.loads(Path("router-eval.json").read_text())
+    page = Path("r.html").read_text()
+    assert f"{100 * report['accuracy']:.1f} %" in page
+    assert report["router_sha256"] in page
     assert list(report)[:4] == ["accuracy", "total", "correct", "confusion"]
     assert (report["total"], report["scored"]) == (30, "data/eval.jsonl")
     assert report["accuracy"] == report["correct"] / 30
@@ -245,7 +250,8 @@ def test_router_out_may_name_the_torch_file(run, monkeypatch):
 
 def test_describe_tells_what_each_layer_means(run, router):
     code, out, err = run("describe", "router-head.safetensors")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Next: moe-router route --router router-head.safetensors --prompt '…'\n")
+    assert hashlib.sha256(Path("router-head.safetensors").read_bytes()).hexdigest() in out
     assert "calendar=0, claim-window=1, provider-select=2" in out
     assert "hidden_states[3], after block 3 of 4" in out
     assert router.card.features.base.fingerprint in out

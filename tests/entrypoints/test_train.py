@@ -94,7 +94,7 @@ def test_train_prints_the_guides_lines_saves_the_router_and_logs(
         "  Min LR: 5e-08",
         "TensorBoard logs: runs/tensorboard/router_",
         "← chosen",
-        "Step     4: eval_loss=",
+        "Step     0: eval_loss=",
         "⏹️  Stopping: all 2 epochs are done",
         "   Best eval_loss: ",
         " (kept at step ",

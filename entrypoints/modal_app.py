@@ -5,25 +5,28 @@ an unreachable Modal is one line within seconds (:mod:`entrypoints.on_modal.firs
 is in :mod:`entrypoints.on_modal.worker`; here stands only where they run: image, GPU, time limits, which volume
 lies where.
 
-Every GPU function may be preempted at any time. It runs in a container of its own, is started again on the same
-input, and goes on from what it has committed.
+Every container may be preempted at any time. Its input is started again in another one, and goes on from what was
+committed.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import modal
 import modal.exception
 
 from adapters.modal_cloud.call_options import CallOptions, gpu_choice
+from adapters.modal_cloud.remote_functions import SHARES, with_options
 from entrypoints.on_modal.first_contact import require_modal_to_answer
 from entrypoints.on_modal.image import app_tags, tensorboard_image, training_image
-from entrypoints.on_modal.places import DATASETS_FOLDER
-from entrypoints.on_modal.places import VOLUMES as PLACES
+from entrypoints.on_modal.mounts import Mounts
 from entrypoints.settings import Settings
+
+if TYPE_CHECKING:
+    from entrypoints.on_modal.warm import Warm
 
 require_modal_to_answer()
 
@@ -31,82 +34,104 @@ _SETTINGS: Final = Settings.read(os.environ)
 GPU: Final = _SETTINGS.modal_gpu
 """GPUs of a container unless ``--gpu`` says otherwise; 24 GB hold the default base model in bfloat16."""
 
-tags: Final = app_tags(GPU, _SETTINGS.data_volume)
+tags: Final = app_tags(GPU, _SETTINGS.data_volume, str(_SETTINGS.modal_warm))
 """What a deployed app says of itself, to be compared with what is here."""
 
 app = modal.App("moe-router-train", tags=dict(tags))
 tensorboard = modal.App("moe-router-tensorboard")
 
 image = training_image()
-_volumes: Final = {
-    path: modal.Volume.from_name(name, create_if_missing=True)
-    for path, name in {"/datasets": _SETTINGS.data_volume, **PLACES}.items()
-}
-output, cache = _volumes["/output"], _volumes["/cache"]
-
-# Files lie under datasets/ in the volume; without sub_path they would appear at /datasets/datasets/….
-VOLUMES: Final[dict[str, modal.Volume]] = {
-    **{path: volume.with_mount_options(read_only=True) for path, volume in _volumes.items()},
-    "/datasets": _volumes["/datasets"].with_mount_options(sub_path=DATASETS_FOLDER, read_only=True),
-    "/output": output,
-    "/cache": cache,
-}
-_WRITTEN: Final = (output, cache)
-_READ: Final = tuple(volume for path, volume in VOLUMES.items() if path not in ("/output", "/cache"))
-_CONTAINER: Final[dict[str, Any]] = {"image": image, "volumes": VOLUMES, "single_use_containers": True}
-_GPU: Final[dict[str, Any]] = {**_CONTAINER, "gpu": gpu_choice(GPU), "cpu": 4.0, "memory": 32 * 1024}
+MOUNTS: Final = Mounts.of(_SETTINGS.data_volume)
+output: Final = MOUNTS.at["/output"]
+_CONTAINER: Final[dict[str, Any]] = {"image": image, "volumes": MOUNTS.at}
+_ONCE: Final[dict[str, Any]] = {**_CONTAINER, "single_use_containers": True}
+_WITH_GPU: Final[dict[str, Any]] = {"gpu": gpu_choice(GPU), "cpu": 4.0, "memory": 32 * 1024}
+_WITHOUT_GPU: Final[dict[str, Any]] = {"cpu": 1.0, "memory": 4 * 1024}
 # Preemption is not a failure and costs no retry; retries are for what breaks. No delay: the container is new.
 _LONG: Final[dict[str, Any]] = {"timeout": 24 * 3600, "retries": modal.Retries(max_retries=3, initial_delay=0.0)}
 _SHORT: Final[dict[str, Any]] = {"timeout": 2 * 3600, "retries": modal.Retries(max_retries=1, initial_delay=0.0)}
 
 
-def _worker(updates: modal.Queue | None, commit_seconds: float = 0.0) -> Any:
+def _worker(updates: modal.Queue | None, commit_seconds: float = 0.0, warm: Warm | None = None) -> Any:
     from adapters.modal_cloud.modal_volumes import Volumes
+    from entrypoints.on_modal.warm import Warm
     from entrypoints.on_modal.worker import Worker
 
-    return Worker(updates, Volumes(_WRITTEN, _READ, commit_seconds))
+    return Worker(updates, Volumes(MOUNTS.written, MOUNTS.read, commit_seconds), warm or Warm())
 
 
-@app.function(**_GPU, **_LONG)
+def _calls(name: str, request: dict[str, Any], *more: Any) -> Any:
+    """Return calls of another function of the app, with the options that this one was called with."""
+    from adapters.modal_cloud.started_calls import ModalCalls
+
+    return ModalCalls(with_options(name, functions[name], CallOptions.of_request(request)), more)
+
+
+@app.function(**_ONCE, **_LONG, **_WITHOUT_GPU)
 def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
     """Train a router; see :meth:`entrypoints.on_modal.worker.Worker.train`."""
-    worker, asked = _worker(updates, request["commit_seconds"]), CallOptions.of_request(request)
-    result: dict[str, Any] = worker.train(
-        request, asked.without_gpu().applied(fetch, None).remote, asked.applied(encode, None).map
+    result: dict[str, Any] = _worker(updates).train(
+        request, _calls("fit", request, updates), _calls("encode", request)
     )
     return result
 
 
-@app.function(**_CONTAINER, **_SHORT, cpu=2.0, memory=4 * 1024)
-def fetch(request: dict[str, Any]) -> dict[str, Any]:
-    """Download a base model into the cache volume, once for all containers that will read it, and without a GPU."""
-    result: dict[str, Any] = _worker(None).fetch(request)
+@app.function(**_ONCE, **_LONG, **_WITH_GPU)
+def fit(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+    """Train a router in one container; see :meth:`entrypoints.on_modal.worker.Worker.fit`."""
+    result: dict[str, Any] = _worker(updates, request["commit_seconds"]).fit(request)
     return result
 
 
-@app.function(**_GPU, **_LONG)
+@app.function(**_ONCE, **_LONG, **_WITH_GPU)
 def encode(request: dict[str, Any]) -> dict[str, Any]:
     """Encode one share of a job's prompts into the feature cache on its volume."""
     result: dict[str, Any] = _worker(None).encode(request)
     return result
 
 
-@app.function(**_GPU, **_SHORT)
-def evaluate(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    """Score a router; see :meth:`entrypoints.on_modal.worker.Worker.evaluate`."""
-    result: dict[str, Any] = _worker(updates).evaluate(request)
+@app.function(**_ONCE, **_SHORT, **_WITHOUT_GPU)
+def infer_in_shares(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+    """Answer prompts in several containers; see :meth:`entrypoints.on_modal.worker.Worker.infer_in_shares`."""
+    result: dict[str, Any] = _worker(updates).infer_in_shares(request, _calls("infer", request, updates))
     return result
 
 
-@app.function(**_GPU, **_SHORT)
-def infer(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    """Route and answer prompts; see :meth:`entrypoints.on_modal.worker.Worker.infer`."""
-    result: dict[str, Any] = _worker(updates).infer(request)
-    return result
+@app.cls(**_CONTAINER, **_SHORT, **_WITH_GPU, scaledown_window=_SETTINGS.modal_warm)
+class Engine:
+    """What answers and scores. A container of the deployed app stays for a while and keeps what it has loaded."""
+
+    warm: Warm
+
+    @modal.enter()
+    def start(self) -> None:
+        """Have nothing loaded."""
+        from entrypoints.on_modal.warm import Warm
+
+        self.warm = Warm()
+
+    @modal.method()
+    def evaluate(self, request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+        """Score a router; see :meth:`entrypoints.on_modal.worker.Worker.evaluate`."""
+        result: dict[str, Any] = _worker(updates, warm=self.warm).evaluate(request)
+        return result
+
+    @modal.method()
+    def infer(self, request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+        """Route and answer prompts; see :meth:`entrypoints.on_modal.worker.Worker.infer`."""
+        result: dict[str, Any] = _worker(updates, warm=self.warm).infer(request)
+        return result
 
 
-functions: Final[dict[str, Any]] = {"train": train, "encode": encode, "evaluate": evaluate, "infer": infer}
-"""Functions by name, for callers that run this app without deploying it."""
+functions: Final[dict[str, Any]] = {
+    "train": train,
+    "fit": fit,
+    "encode": encode,
+    "evaluate": Engine,
+    "infer": Engine,
+    SHARES: infer_in_shares,
+}
+"""Functions by name, and the class with those that are its methods."""
 
 
 @tensorboard.function(

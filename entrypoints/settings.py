@@ -32,6 +32,7 @@ class Variable(StrEnum):
     CONFIG = "MOE_ROUTER_CONFIG"
     MODAL_GPU = "MOE_ROUTER_MODAL_GPU"
     MODAL_TIMEOUT = "MOE_ROUTER_MODAL_TIMEOUT"
+    MODAL_WARM = "MOE_ROUTER_MODAL_WARM"
     MODAL_DATA_VOLUME = "MOE_ROUTER_MODAL_DATA_VOLUME"
     COMMIT_SECONDS = "MOE_ROUTER_COMMIT_SECONDS"
 
@@ -55,6 +56,7 @@ class Settings:
         cache: folder for converted base models and cached features; None for the user's cache folder.
         modal_gpu: kinds of GPU of a container on Modal, the first that is free.
         modal_timeout: seconds for one call to Modal, apart from the time that its data takes.
+        modal_warm: seconds for which a container on Modal that has answered or scored stays for the next call.
         commit_seconds: least seconds between two commits of checkpoints on Modal.
         data_volume: Modal volume with the data sets: `publish` fills it, containers see it at ``/datasets``.
     """
@@ -62,6 +64,9 @@ class Settings:
     cache: Path | None = field(default=None, metadata=_from(Variable.CACHE, Path))
     modal_gpu: str = field(default="L4", metadata=_from(Variable.MODAL_GPU, str))
     modal_timeout: float = field(default=20.0, metadata=_from(Variable.MODAL_TIMEOUT, _seconds))
+    modal_warm: int = field(
+        default=300, metadata=_from(Variable.MODAL_WARM, lambda text: max(2, int(_seconds(text))))
+    )
     commit_seconds: float = field(default=10.0, metadata=_from(Variable.COMMIT_SECONDS, _seconds))
     data_volume: str = field(default="moe-lora-data", metadata=_from(Variable.MODAL_DATA_VOLUME, str))
 

@@ -10,7 +10,11 @@ from typing import Any
 import modal
 
 app = modal.App("moe-router-train", include_source=False, tags={"code": "here"})
-image = modal.Image.debian_slim().add_local_python_source("tests", "domain", "application", "adapters")
+image = (
+    modal.Image.debian_slim()
+    .uv_pip_install("attrs", "cattrs", "orjson")
+    .add_local_python_source("tests", "domain", "application", "adapters")
+)
 output = modal.Volume.from_name("probe-output", create_if_missing=True)
 
 
@@ -56,6 +60,40 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
     return {"value": request.get("value"), "token": os.environ.get("HF_TOKEN"), "started": started}
 
 
+@app.cls(image=image, scaledown_window=60)
+class Engine:
+    """Counts in its own memory, which lives as long as its container."""
+
+    calls: int
+
+    @modal.enter()
+    def start(self) -> None:
+        self.calls = 0
+
+    @modal.method()
+    def infer(self, request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+        self.calls += 1
+        _tell(updates)
+        return {"calls": self.calls, "value": request["value"], "installed": _importable(request.get("modules", ()))}
+
+    @modal.asgi_app(requires_proxy_auth=True)
+    def web(self) -> Any:
+        async def page(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":  # the server's start and end
+                return
+            self.calls += 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": str(self.calls).encode()})
+
+        return page
+
+
+def _importable(modules: Any) -> list[str]:
+    from importlib.util import find_spec
+
+    return [name for name in modules if find_spec(name) is not None]
+
+
 def _tell(updates: Any) -> None:
     if updates is not None:
         updates.put({"kind": "started"})
@@ -63,5 +101,5 @@ def _tell(updates: Any) -> None:
         updates.put({"kind": "advance", "id": 1, "steps": 2})
 
 
-functions = {"train": train}
+functions = {"train": train, "infer": Engine}
 tags = {"code": "here"}

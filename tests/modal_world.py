@@ -75,7 +75,7 @@ def installed(folder):
     return folder / "site"
 
 
-def run(*arguments, limit=200, site=ROOT, cwd=ROOT, **environment):
+def run(*arguments, limit=280, site=ROOT, cwd=ROOT, **environment):
     """Run a module as a process; `limit` seconds at most."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("MOE_ROUTER")}
     env |= {"PYTHONPATH": str(site), **environment}

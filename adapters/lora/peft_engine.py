@@ -85,6 +85,11 @@ class PeftEngine:
         return tuple(self._voices)
 
     @property
+    def is_usable(self) -> bool:
+        """Whether no LoRA adapter has changed the base model itself."""
+        return self._spoilt is None
+
+    @property
     def batch_tokens(self) -> int:
         """Most tokens of one batch."""
         return self.token_budget or token_budget(self.base.model, self.base.device)

@@ -24,7 +24,7 @@ class CallOptions:
     hours: float | None = None
 
     def applied(self, function: Any, client: modal.Client | None) -> Any:
-        """Return the function with these options."""
+        """Return the function, or the class, with these options."""
         options: dict[str, Any] = {}
         if self.gpu:
             options["gpu"] = gpu_choice(self.gpu)
@@ -37,7 +37,7 @@ class CallOptions:
     @classmethod
     def of_request(cls, request: Mapping[str, Any]) -> CallOptions:
         """Return the options of :meth:`as_request`, for containers that a container starts."""
-        return cls(request.get("gpu"), request.get("secret"))
+        return cls(request.get("gpu"), request.get("secret"), request.get("hours"))
 
     def without_gpu(self) -> CallOptions:
         """Return these options for a function that needs no GPU."""
@@ -45,7 +45,7 @@ class CallOptions:
 
     def as_request(self) -> dict[str, Any]:
         """Return what a container needs to know to give the containers that it starts the same."""
-        return {"gpu": self.gpu, "secret": self.secret}
+        return {"gpu": self.gpu, "secret": self.secret, "hours": self.hours}
 
 
 NO_OPTIONS: Final = CallOptions()

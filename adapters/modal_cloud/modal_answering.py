@@ -1,4 +1,4 @@
-"""Answering many prompts on a Modal GPU, as a stream."""
+"""Answering many prompts on Modal GPUs, as a stream."""
 
 from __future__ import annotations
 
@@ -10,62 +10,71 @@ from attrs import evolve, frozen
 
 from adapters.modal_cloud.modal_jobs import RESULT, Jobs
 from adapters.modal_cloud.modal_messages import Relay
-from adapters.modal_cloud.modal_wire import from_wire
+from adapters.modal_cloud.modal_wire import outcome_from_wire
+from adapters.modal_cloud.remote_functions import SHARES
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
 from application.ports import ProgressReporter
+from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 
 
 @frozen
-class RemoteAnswers:
-    """Routed texts with decisions in the order of the prompts when only routing was asked for, else answers."""
+class RemoteDecisions:
+    """Routed texts with decisions, in the order of the prompts."""
 
-    decisions: tuple[tuple[str, RoutingDecision], ...] = ()
-    answers: tuple[Answer, ...] = ()
+    decisions: tuple[tuple[str, RoutingDecision], ...]
 
 
 @frozen
 class ModalAnswering:
-    """An :class:`application.answering.answer_file.AnswerStream` whose work the app's function ``infer`` does.
+    """An :class:`application.answering.answer_file.AnswerStream` whose work containers do.
 
     Attributes:
         jobs: calls the app.
         progress: shows here how far the container is.
-        ask: makes what the function takes.
+        ask: makes what the app's function takes.
+        shares: containers that answer at the same time, each its share of the prompts.
     """
 
     jobs: Jobs
     progress: ProgressReporter
     ask: Callable[[AnswerRequest], dict[str, Any]]
+    shares: int = 1
 
     def __call__(self, request: AnswerRequest) -> list[Answer]:
-        """Return one answer per prompt, in order; for errors see `stream`."""
-        found = dict(self.stream(request))
-        return [found[index] for index in range(len(request.prompts))]
+        """Return one answer per prompt, in order; raises the first error that stands in place of one."""
+        found, answers = dict(self.stream(request)), []
+        for index in range(len(request.prompts)):
+            outcome = found[index]
+            if isinstance(outcome, MoeRouterError):
+                raise outcome
+            answers.append(outcome)
+        return answers
 
-    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer]]:
-        """Yield ``(index, answer)`` as batches finish there; what a message lost comes with the result at the end.
+    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
+        """Yield ``(index, answer)``, or an error in place of one, as batches finish there.
 
-        What is done already is not sent, so that a decision of a run that goes on may differ in its last digit.
-        A container that is replaced starts over; an answer that is here already is not given again. Raises what the
-        local use case raises, and RemoteError.
+        What a message lost comes with the result at the end. What is done already is not sent, so that a decision of
+        a run that goes on may differ in its last digit. A container that is replaced answers what is missing; an
+        answer that is here already is not given again. Raises what the local use case raises, and RemoteError.
         """
         sent = [index for index in range(len(request.prompts)) if index not in request.done]
-        asked = evolve(request, prompts=tuple(request.prompts[index] for index in sent), done=frozenset())
+        asked = self.ask(evolve(request, prompts=tuple(request.prompts[index] for index in sent), done=frozenset()))
+        name = "infer" if self.shares == 1 else SHARES
         given: set[int] = set()
-        with Relay(self.progress) as relay, closing(self.jobs.follow("infer", self.ask(asked))) as messages:
+        with Relay(self.progress) as relay, closing(self.jobs.follow(name, asked)) as messages:
             for message in messages:
                 relay(message)
-                for index, answer in _answers(message):
+                for index, outcome in _outcomes(message):
                     if index not in given:
                         given.add(index)
-                        yield sent[index], answer
+                        yield sent[index], outcome
 
 
-def _answers(message: dict[str, Any]) -> Iterator[tuple[int, Answer]]:
+def _outcomes(message: dict[str, Any]) -> Iterator[tuple[int, Answer | MoeRouterError]]:
     kind = message.get("kind")
     if kind == "answer":
-        yield message["index"], from_wire(Answer, message)
+        yield message["index"], outcome_from_wire(message["outcome"])
     elif kind == RESULT:
-        yield from enumerate(from_wire(RemoteAnswers, message["result"]).answers)
+        yield from enumerate(map(outcome_from_wire, message["result"]["outcomes"]))

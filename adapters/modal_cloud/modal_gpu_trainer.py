@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 from attrs import frozen
@@ -19,6 +21,7 @@ def train_request(
     encode_shards: int = 1,
     commit_seconds: float = 10.0,
     encode_batch: int | None = None,
+    verify: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what the app's function ``train`` takes.
 
@@ -28,6 +31,8 @@ def train_request(
         encode_shards: containers that encode prompts at the same time before the head is trained; 1 for none.
         commit_seconds: least seconds between commits of checkpoints; a commit costs the run about a second.
         encode_batch: most prompts that are encoded at a time; None for what fits.
+        verify: the data set's ``folder`` there, to be checked before the run, and whether a fault of it is an error
+            (``strict``).
 
     Raises UsageError for shards without the feature cache, which is how their features reach the run.
     """
@@ -43,6 +48,8 @@ def train_request(
         "encode_shards": encode_shards,
         "commit_seconds": commit_seconds,
         "encode_batch": encode_batch,
+        "verify": dict(verify or {}),
+        "token": token_hex(8),
     }
 
 
@@ -60,6 +67,7 @@ class ModalGpuTrainer:
         encode_shards: see :func:`train_request`.
         commit_seconds: see :func:`train_request`.
         encode_batch: see :func:`train_request`.
+        verify: see :func:`train_request`.
     """
 
     jobs: Jobs
@@ -68,6 +76,7 @@ class ModalGpuTrainer:
     encode_shards: int = 1
     commit_seconds: float = 10.0
     encode_batch: int | None = None
+    verify: Mapping[str, Any] | None = None
 
     def train(self, job: TrainJob, observer: TrainingObserver) -> TrainReport:
         """Run the job to its end; see the port."""
@@ -83,4 +92,6 @@ class ModalGpuTrainer:
         return self.jobs.start("train", self._request(job))
 
     def _request(self, job: TrainJob) -> dict[str, Any]:
-        return train_request(job, self.tool_version, self.encode_shards, self.commit_seconds, self.encode_batch)
+        return train_request(
+            job, self.tool_version, self.encode_shards, self.commit_seconds, self.encode_batch, self.verify
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from typing import Any, Final, Protocol, TypeVar
@@ -16,9 +17,9 @@ from attrs import define, field, frozen
 from adapters.modal_cloud.call_options import NO_OPTIONS, CallOptions
 from adapters.modal_cloud.modal_connection import CONNECTION_ERRORS, ModalConnection, is_lost, redacted, translated
 from adapters.modal_cloud.modal_wire import BUG, raise_remote_error
+from adapters.modal_cloud.remote_functions import APP_NAME, deployed, with_options
 from domain.errors import InterruptedRunError, RemoteError
 
-APP_NAME: Final = "moe-router-train"
 RESULT: Final = "result"
 """Kind of the last message of a call that went well."""
 
@@ -112,7 +113,8 @@ class RunningAppJobs:
 
     def _spawn(self, name: str, request: dict[str, Any]) -> Any:
         try:
-            return self.options.applied(self.functions[name], None).spawn({**request, **self.options.as_request()})
+            function = with_options(name, self.functions[name], self.options)
+            return function.spawn({**request, **self.options.as_request()})
         except Exception as error:  # a secret that is not there, a kind of GPU that Modal does not know
             raise translated(error, f"starting {name}", self.environment) from error
 
@@ -228,7 +230,7 @@ class ModalJobs:
                 app_id = APP_NAME
                 self._compare(client)
             try:
-                yield self.options.applied(function, client), app_id
+                yield with_options(name, function, self.options, client), app_id
             except (modal.exception.Error, ValueError) as error:
                 raise self.connection.translated(error, f"starting {name}") from error
 
@@ -257,7 +259,7 @@ class ModalJobs:
             )
 
     def _deployed(self, client: modal.Client, name: str) -> Any | None:
-        function = modal.Function.from_name(APP_NAME, name, client=client)
+        function = deployed(name, client)
 
         async def look_up() -> Any | None:
             try:
@@ -432,20 +434,25 @@ class _Outage:
 
 @frozen
 class _Restarts:
-    """Counts starts of a run since it last got further."""
+    """Counts starts of a run, or of one share of it, since it last got further: in steps or in answers."""
 
     limit: int
-    _state: dict[str, int] = field(factory=lambda: {"starts": 0, "step": -1})
+    _starts: Counter[int] = field(factory=Counter)
+    _steps: list[int] = field(factory=lambda: [-1])
 
     def take(self, message: dict[str, Any]) -> None:
         """Take note of a message; raises RemoteError when the run never gets anywhere."""
-        if message.get("kind") == "event":
+        kind, share = message.get("kind"), message.get("share", 0)
+        if kind == "event":
             step = message.get("value", {}).get("step", -1)
-            if step > self._state["step"]:
-                self._state.update(starts=0, step=step)
-        elif message.get("kind") == "started":
-            self._state["starts"] += 1
-            if self._state["starts"] > self.limit:
+            if step > self._steps[-1]:
+                self._steps[-1] = step
+                self._starts.clear()
+        elif kind == "answer":
+            self._starts[share] = 0
+        elif kind in ("started", "share"):
+            self._starts[share] += 1
+            if self._starts[share] > self.limit:
                 raise PreemptionStormError(
                     f"the run was preempted or failed {self.limit} times without getting further",
                     hint="run it again later, or ask for another --gpu; it goes on from its last checkpoint",

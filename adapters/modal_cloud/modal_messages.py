@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen, mutable
 
 from adapters.modal_cloud.modal_wire import event_from_wire, event_to_wire, travels
 from application.ports import ProgressReporter, ProgressTask, TrainingObserver
 from domain.training import TrainingEvent
+
+SHARE_KINDS: Final = frozenset({"share", "answer"})
+"""What a container says that works on a share; the whole call's progress and end are another container's to tell."""
 
 
 @mutable
@@ -23,11 +26,13 @@ class Updates:
         queue: a ``modal.Queue``, or None when nobody listens.
         interval: least seconds between two batches.
         patience: seconds that a batch may wait for room in a full queue: nobody may be reading any more.
+        only: kinds of messages that are sent; None for all.
     """
 
     queue: Any | None
     interval: float = 0.5
     patience: float = 5.0
+    only: frozenset[str] | None = None
     _waiting: list[dict[str, Any]] = field(factory=list, init=False)
     _sent_at: float = field(default=float("-inf"), init=False)
 
@@ -35,8 +40,9 @@ class Updates:
         """Send a message soon, or with everything before it at once."""
         if self.queue is None:
             return
-        self._waiting.append(message)
-        if now or time.monotonic() - self._sent_at >= self.interval:
+        if self.only is None or message["kind"] in self.only:
+            self._waiting.append(message)
+        if self._waiting and (now or time.monotonic() - self._sent_at >= self.interval):
             messages, self._waiting = self._waiting, []
             with suppress(Exception):  # the network to a listener must never fail the run
                 self.queue.put_many(messages, timeout=self.patience)

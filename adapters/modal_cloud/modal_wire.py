@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar, get_args
 
 import cattrs
 
+from application.answering.answers import Answer
 from domain import errors
 from domain.errors import InterruptedRunError, MismatchError, MoeRouterError, RemoteError
 from domain.training import Calibrated, FeaturesReady, TrainingEvent, ValidationScored
 
 T = TypeVar("T")
 
-WIRE_VERSION: Final = 4
+WIRE_VERSION: Final = 5
 """Grows when what travels changes its meaning."""
 
 
@@ -87,10 +88,25 @@ def bug_to_wire(error: Exception) -> dict[str, Any]:
 
 def raise_remote_error(result: dict[str, Any]) -> None:
     """Raise the error that a result of :func:`error_to_wire` or :func:`bug_to_wire` holds; else do nothing."""
-    if "error" not in result:
-        return
+    if "error" in result:
+        raise error_from_wire(result)
+
+
+def error_from_wire(result: dict[str, Any]) -> MoeRouterError:
+    """Return the error that a result of :func:`error_to_wire` or :func:`bug_to_wire` holds."""
     kind = RemoteError if result["error"] == BUG else getattr(errors, str(result["error"]), MoeRouterError)
     details: dict[str, Any] = {"where": result["where"], "hint": result["hint"]}
     if issubclass(kind, InterruptedRunError):
         details["signal_number"] = result["signal_number"]
-    raise kind(result["what"], **details)
+    error: MoeRouterError = kind(result["what"], **details)
+    return error
+
+
+def outcome_to_wire(outcome: Answer | MoeRouterError) -> dict[str, Any]:
+    """Return an answer, or the error that stands in place of one."""
+    return error_to_wire(outcome) if isinstance(outcome, MoeRouterError) else to_wire(outcome)
+
+
+def outcome_from_wire(message: dict[str, Any]) -> Answer | MoeRouterError:
+    """Return the outcome of :func:`outcome_to_wire`."""
+    return error_from_wire(message) if "error" in message else from_wire(Answer, message)

@@ -25,6 +25,7 @@ from entrypoints.cli.options import (
     limit_options,
     max_batch_option,
     router_option,
+    shards_option,
 )
 from entrypoints.reports.printing import print_json
 
@@ -53,7 +54,7 @@ CHUNK = 16
 @limit_options
 @click.option("--allow-errors", is_flag=True, help="With --output: end well although rows could not be answered.")
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
-@backend_options(max_batch_option)
+@backend_options(max_batch_option, shards_option)
 @json_option
 @click.pass_obj
 def command(

@@ -169,6 +169,9 @@ encode_batch_option: Final[Decorator] = click.option(
 max_batch_option: Final[Decorator] = click.option(
     "--max-batch", type=int, metavar="N", help="Answer at most N prompts at a time.  [default: what fits]"
 )
+shards_option: Final[Decorator] = click.option(
+    "--shards", type=int, default=1, help="With --backend modal: containers that answer at the same time."
+)
 
 
 volume_option: Final[Decorator] = click.option(

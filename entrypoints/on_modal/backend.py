@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
@@ -50,12 +51,12 @@ class ModalBackend:
         """Train in a container, or wait for the run that was asked for by its id."""
         if self.where.attach is not None:
             return self._trainer().attach(self.where.attach)
-        return self._trainer().train(self._job(request), observer)
+        return self._trainer(request).train(self._job(request), observer)
 
     def start(self, request: Training) -> StartedRun:
         """Start a run in a container and leave it to itself."""
         job = self._job(request)
-        started = self._trainer().start(job)
+        started = self._trainer(request).start(job)
         follow = f"modal app logs {started.app_id}"
         return StartedRun(started.call_id, started.app_id, job.router_out, follow, self.fetch_command(job.router_out))
 
@@ -102,10 +103,10 @@ class ModalBackend:
 
     def route(self, questions: Questions) -> Sequence[tuple[str, RoutingDecision]]:
         """Route in a container."""
-        from adapters.modal_cloud.modal_answering import RemoteAnswers
+        from adapters.modal_cloud.modal_answering import RemoteDecisions
 
         self.check(questions)
-        return self._call("infer", self._placed(questions), RemoteAnswers, route_only=True).decisions
+        return self._call("infer", self._placed(questions), RemoteDecisions, route_only=True).decisions
 
     def answering(self, questions: Questions) -> ModalAnswering:
         """Return answering in a container, which loads everything when it is asked."""
@@ -115,15 +116,15 @@ class ModalBackend:
         def ask(request: AnswerRequest) -> dict[str, Any]:
             asked = evolve(questions, prompts=request.prompts, options=request.options)
             self.check(asked)
-            return self._request(to_wire(self._placed(asked)))
+            return self._request({**to_wire(self._placed(asked)), "shares": self.where.shards})
 
-        return ModalAnswering(self.app.modal_jobs(self.where), self.app.progress, ask)
+        return ModalAnswering(self.app.modal_jobs(self.where), self.app.progress, ask, self.where.shards)
 
     def setting(self, questions: Questions) -> str:
         """Return a hash over the paths and options; what lies at the paths is not looked at."""
         return setting("modal", evolve(questions, prompts=()))
 
-    def _trainer(self) -> ModalGpuTrainer:
+    def _trainer(self, request: Training | None = None) -> ModalGpuTrainer:
         from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
 
         return ModalGpuTrainer(
@@ -133,7 +134,14 @@ class ModalBackend:
             self.where.encode_shards,
             self.app.settings.commit_seconds,
             self.where.encode_batch,
+            None if request is None else self._verification(request),
         )
+
+    def _verification(self, request: Training) -> dict[str, Any]:
+        """Return which data set is to be checked: files that are named one by one are none."""
+        data, default = request.data, self.places.dataset
+        folder = data.dataset_dir or (default if data.data_path is None and data.eval_data_path is None else None)
+        return {"folder": folder and str(read_path(folder, "the data set")), "strict": request.verify}
 
     def _job(self, request: Training) -> TrainJob:
         asked = evolve(
@@ -155,7 +163,13 @@ class ModalBackend:
         return from_wire(report, result)
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {**request, "encode_batch": self.where.encode_batch, "max_batch": self.where.max_batch}
+        return {
+            **request,
+            "encode_batch": self.where.encode_batch,
+            "max_batch": self.where.max_batch,
+            "commit_seconds": self.app.settings.commit_seconds,
+            "token": token_hex(8),
+        }
 
     @staticmethod
     def _placed(questions: Questions) -> Questions:

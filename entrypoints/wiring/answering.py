@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
     from application.answering.answer_file import AnswerFileReport, AnswerStream
     from application.answering.answer_prompts import AnswerPrompts
-    from application.answering.check_lora_adapters import LoraCheck
+    from application.answering.check_lora_adapters import CheckLoraAdapters, LoraCheck
     from application.ports import (
         TrainedRouter,
     )
@@ -27,14 +27,19 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
 class AnsweringParts(RoutingParts):
     """Answering through LoRA adapters, checking them, and fine-tuning small ones."""
 
-    def check_lora_adapters(self, base: LoadedBase, folders: Mapping[str, Path]) -> tuple[LoraCheck, PeftEngine]:
-        """Prove LoRA adapters (folders by name); return the findings, and an engine that holds the sound ones."""
+    def lora_host(self, base: LoadedBase) -> tuple[CheckLoraAdapters, PeftEngine]:
+        """Return an engine on a base model, and the check that puts sound LoRA adapters into it."""
         from adapters.lora.lora_inspection import SafetensorsLoraInspector
         from adapters.lora.peft_engine import PeftEngine
         from application.answering.check_lora_adapters import CheckLoraAdapters
 
         engine = PeftEngine(base, max_batch=self.max_batch)
-        return CheckLoraAdapters(SafetensorsLoraInspector(base), engine)(folders), engine
+        return CheckLoraAdapters(SafetensorsLoraInspector(base), engine), engine
+
+    def check_lora_adapters(self, base: LoadedBase, folders: Mapping[str, Path]) -> tuple[LoraCheck, PeftEngine]:
+        """Prove LoRA adapters (folders by name); return the findings, and an engine that holds the sound ones."""
+        check, engine = self.lora_host(base)
+        return check(folders), engine
 
     def answer_prompts(
         self,

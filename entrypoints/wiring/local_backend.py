@@ -44,22 +44,22 @@ class LocalBackend:
         """Train here; a target that cannot be written is an error before seconds of imports."""
         job = request.job(self.places)
         self.app.routers.check_target(job.router_out)
-        self._verify(request, observer)
+        if request.data.dataset_dir is not None:
+            self.verify(request.data.dataset_dir, observer, strict=request.verify)
         return self.app.train_router(self.app.interruption).train(job, observer)
 
-    def _verify(self, request: Training, observer: TrainingObserver) -> None:
+    def verify(self, folder: Path, observer: TrainingObserver, *, strict: bool) -> None:
         """Refuse, or warn of, a data set of ours that `verify` rejects; other rows are taken as they are."""
         from domain.training import Noted
 
-        folder = request.data.dataset_dir
         try:
-            ours = folder is not None and "schema_version" in self.app.datasets.read_metadata(folder)
+            ours = "schema_version" in self.app.datasets.read_metadata(folder)
         except MissingFileError:
             ours = False
-        if folder is None or not ours or (report := self.app.verify_dataset()(folder)).passed:
+        if not ours or (report := self.app.verify_dataset()(folder)).passed:
             return
         failed = "; ".join(f"{one.name}: {one.detail}" for one in report.checks if one.outcome == "failed")
-        if request.verify:
+        if strict:
             raise DataRejectedError(
                 f"the data set cannot be trusted ({failed})",
                 where=folder,

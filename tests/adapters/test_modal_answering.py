@@ -10,16 +10,17 @@ import pytest
 
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.modal_cloud.modal_answering import ModalAnswering, RemoteAnswers
+from adapters.modal_cloud.modal_answering import ModalAnswering
 from adapters.modal_cloud.modal_jobs import RESULT
-from adapters.modal_cloud.modal_wire import from_wire, to_wire
+from adapters.modal_cloud.modal_wire import from_wire, outcome_to_wire, to_wire
+from adapters.modal_cloud.remote_functions import SHARES
 from application.answering.answer_file import AnswerFile, AnswerFileRequest
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer, Prompt
 from application.ports.answer_files import PromptRow
 from domain.answers import GenerationOptions
 from domain.chats import as_chat
-from domain.errors import RemoteError
+from domain.errors import MoeRouterError, RemoteError, TooLongError
 
 SOURCE = Path("prompts")
 ANSWERS = tuple(Answer(None, None, "why", f"answer {i}", 1, "stop") for i in range(3))
@@ -27,21 +28,23 @@ STARTED = {"kind": "started", "container": "ta-1"}
 
 
 def arrived(index: int) -> dict[str, Any]:
-    return {"kind": "answer", "index": index, **to_wire(ANSWERS[index])}
+    return {"kind": "answer", "index": index, "outcome": to_wire(ANSWERS[index])}
 
 
-def result(*answers: Answer) -> dict[str, Any]:
-    return {"kind": RESULT, "result": to_wire(RemoteAnswers(answers=answers))}
+def result(*outcomes: Answer | MoeRouterError) -> dict[str, Any]:
+    return {"kind": RESULT, "result": {"outcomes": [outcome_to_wire(each) for each in outcomes]}}
 
 
 class Jobs:
     """Gives these messages, and raises an error among them."""
 
+    name = "infer"
+
     def __init__(self, *messages: dict[str, Any] | Exception) -> None:
         self.messages, self.asked = messages, list[AnswerRequest]()
 
     def follow(self, name: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        assert name == "infer"
+        assert name == self.name
         self.asked.append(from_wire(AnswerRequest, request))
         for message in self.messages:
             if isinstance(message, Exception):
@@ -80,3 +83,22 @@ def test_what_came_before_the_connection_was_lost_is_kept_and_the_rest_is_asked_
     answer_file(log, again)
     assert len(again.asked[0].prompts) == 2
     assert sorted(log.finished()) == ["0", "1", "2"]
+
+
+def test_a_prompt_without_an_answer_is_an_error_in_its_place_and_touches_no_other() -> None:
+    error = TooLongError("a prompt of 9 tokens is too long", where="prompt 'x'", hint="shorten it")
+    log, too_long = InMemoryAnswerLog(), {"kind": "answer", "index": 1, "outcome": outcome_to_wire(error)}
+    answer_file(log, Jobs(STARTED, arrived(0), too_long, result(ANSWERS[0], error, ANSWERS[2])))
+    assert sorted(log.finished()) == ["0", "2"]
+    assert {name: str(each) for name, each in log.errors.items()} == {"1": str(error)}
+    jobs: Any = Jobs(STARTED, result(ANSWERS[0], error, ANSWERS[2]))
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire)
+    with pytest.raises(TooLongError, match="a prompt of 9 tokens is too long"):
+        answering(AnswerRequest((Prompt(as_chat("prompt")),) * 3))
+
+
+def test_shares_are_another_function_of_the_app() -> None:
+    jobs: Any = Jobs({"kind": "share", "share": 1}, arrived(1), arrived(0), arrived(2), result(*ANSWERS))
+    jobs.name = SHARES
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire, shares=2)
+    assert sorted(answering.stream(AnswerRequest((Prompt(as_chat("prompt")),) * 3))) == list(enumerate(ANSWERS))

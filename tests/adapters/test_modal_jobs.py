@@ -5,8 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from types import SimpleNamespace
 
+import modal
+import modal.exception
 import pytest
 from attrs import evolve
 from grpclib import GRPCError, Status
@@ -21,6 +25,7 @@ from adapters.modal_cloud.modal_messages import Relay
 from domain.errors import DataRejectedError, RemoteError
 from tests import modal_probe_app as probe
 from tests.modal_fake.server import LATE, LOSE, Fault
+from tests.modal_fake.web import PROXY_TOKEN
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_an_app_that_is_not_deployed_runs_for_the_call_and_is_stopped(modal_fake
     assert capfd.readouterr().out == ""  # what modal prints belongs to stderr
     assert result["token"] == "hf-fake"
     (bound,) = modal_fake.requests("FunctionBindParams")
-    assert bound.function_options.resources.gpu_config.gpu_type == "H100"
+    assert not bound.function_options.resources.gpu_config.gpu_type  # the function that leaves the GPU to others
 
 
 def test_an_interrupted_caller_cancels_the_call(modal_fake, jobs):
@@ -204,8 +209,51 @@ def test_a_deployed_app_of_other_code_is_used_but_said_to_be_one_and_can_be_repl
     assert not [line for line in notes if "other code" in line]
 
 
+def test_a_class_keeps_what_its_container_holds_from_call_to_call_until_it_has_waited_long_enough(
+    modal_fake, jobs, deployment
+):
+    def infer(jobs, value):
+        return jobs.run("infer", {"value": value}, lambda message: None)["calls"]
+
+    assert [infer(jobs, 1), infer(jobs, 2)] == [1, 2]
+    (container,) = modal_fake.containers.of("Engine.*")
+    assert container.idle_seconds == 60
+    modal_fake.run(modal_fake.containers.let_idle_time_pass())
+    assert infer(jobs, 3) == 1
+    assert infer(evolve(jobs, options=CallOptions("A10")), 4) == 1  # in a container of another kind
+    (bound,) = modal_fake.requests("FunctionBindParams")
+    assert bound.function_options.resources.gpu_config.gpu_type == "A10"
+
+
+def test_containers_see_what_their_image_holds_and_nothing_else_of_this_machine(jobs, deployment):
+    asked = ("attrs", "cattrs", "modal", "domain", "tests", "torch", "starlette", "pytest", "benchmarks")
+    result = jobs.run("infer", {"value": 1, "modules": asked}, lambda message: None)
+    assert result["installed"] == ["attrs", "cattrs", "modal", "domain", "tests"]
+
+
+def test_a_web_address_with_proxy_tokens_opens_with_both_and_shares_the_container_with_calls(
+    modal_fake, jobs, deployment
+):
+    before = jobs.run("infer", {"value": 1}, lambda message: None)["calls"]
+    url = next(each.web_urls["web"] for each in modal_fake.functions.of_app(deployment) if each.web_urls)
+    for headers in ({}, {"Modal-Key": PROXY_TOKEN[0]}, {"Modal-Key": PROXY_TOKEN[0], "Modal-Secret": "guess"}):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+    token = dict(zip(("Modal-Key", "Modal-Secret"), PROXY_TOKEN, strict=True))
+    with urllib.request.urlopen(urllib.request.Request(url, headers=token), timeout=60) as answer:
+        assert int(answer.read()) == before + 1
+
+
+def test_an_image_that_asks_for_what_no_index_has_cannot_be_built(modal_fake):
+    app = modal.App("unbuildable", include_source=False)
+    for wrong in ("torch==99.0", "numpy<1", "no-such-package"):
+        app.function(image=modal.Image.debian_slim().uv_pip_install(wrong), name="f", serialized=True)(lambda: 1)
+        with pytest.raises(modal.exception.Error, match=f"No solution found .*{wrong}"), app.run():
+            pass
+
+
 def test_the_fake_is_as_strict_as_modal_about_open_files_and_kinds_of_gpu(modal_fake, jobs, deployment):
     with pytest.raises(RemoteError, match="there are open files preventing the operation"):
         run(jobs, "open")
     with pytest.raises(RemoteError, match="unknown GPU type L5"):
-        run(evolve(jobs, options=CallOptions(gpu="L5")), "work")
+        evolve(jobs, options=CallOptions(gpu="L5")).run("infer", {"value": 1}, lambda message: None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.modal_cloud.modal_answering import RemoteAnswers
+from adapters.modal_cloud.modal_answering import RemoteDecisions
 from adapters.modal_cloud.modal_wire import (
     WIRE_VERSION,
     error_to_wire,
@@ -52,7 +52,8 @@ VALUES = [
     TrainReport(Path("/output/r"), router_card(), 3, StopReason.EPOCHS, float("inf"), 0.5, 2, None, {"head": 1.5}),
     Questions(Path("r"), (Prompt(as_chat("hello")),), loras={"x": Path("/checkpoints/x")}),
     Evaluation(Path("r"), out_of_scope=Path("/data/o.jsonl")),
-    RemoteAnswers((("text", DECISION),), (Answer(DECISION, None, "why", "text", 3, "stop"),)),
+    RemoteDecisions((("text", DECISION),)),
+    Answer(DECISION, None, "why", "text", 3, "stop"),
 ]
 EVENTS = [
     RunStarted(TrainOptions(), 1, 2, "base", None, DEFAULT_LABELS),

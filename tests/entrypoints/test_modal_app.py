@@ -104,7 +104,10 @@ def test_the_guides_lines_before_training_and_after_it(modal_fake, volumes, trai
 
 
 def test_modal_run_trains_a_router(trained):
-    assert [ROUTER in files for files in trained["at_the_end"]] == [True]  # committed before the caller hears of it
+    assert [ROUTER in files for files in trained["at_the_end"]] == [
+        True,
+        True,
+    ]  # committed before the caller hears of it
     assert "Train samples: 24" in trained["stdout"]
     assert re.search(r"Step +2: eval_loss=\d", trained["stdout"])
     assert "TensorBoard logs: /output/tensorboard/router_" in trained["stdout"]
@@ -117,16 +120,19 @@ def test_modal_run_trains_a_router(trained):
 
 def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     created = {r.function.function_name: r.function for name, r in trained["calls"] if name == "FunctionCreate"}
-    train = created["train"]
+    train = created["fit"]
     assert train.resources.gpu_config.gpu_type == "L4"
     assert train.timeout_secs == 24 * 3600
     assert (train.retry_policy.retries, train.retry_policy.initial_delay_ms) == (3, 0)
     assert train.single_use_containers
     assert train.resources.memory_mb == 32 * 1024
     assert train.resources.milli_cpu == 4000
-    for name in ("evaluate", "infer"):
-        assert (created[name].timeout_secs, created[name].retry_policy.retries) == (2 * 3600, 1), name
-    assert not created["fetch"].resources.gpu_config.gpu_type
+    engine = created["Engine.*"]
+    assert (engine.timeout_secs, engine.retry_policy.retries) == (2 * 3600, 1)
+    assert (engine.autoscaler_settings.scaledown_window, engine.single_use_containers) == (300, False)
+    assert set(engine.method_definitions) == {"evaluate", "infer"}
+    for name in ("train", "infer_in_shares"):  # what needs no GPU does not hold one
+        assert not created[name].resources.gpu_config.gpu_type, name
     mounts = {m.mount_path: m for m in train.volume_mounts}
     assert set(mounts) == {"/datasets", "/checkpoints", "/data", "/output", "/cache"}
     assert (mounts["/datasets"].sub_path, mounts["/datasets"].read_only) == ("datasets", True)
@@ -164,7 +170,7 @@ def test_a_preempted_run_goes_on_and_ends_with_the_uninterrupted_result(
     with Preemption(modal_fake, number, checkpoint, nth) as preemption:
         result = run("entrypoints", "train", "--backend", "modal", *FLAGS, MOE_ROUTER_COMMIT_SECONDS="1e-9")
     assert result.returncode == 0, result.stderr
-    assert preemption.started == 2
+    assert preemption.started == 3  # train, and fit twice
     assert result.stdout.startswith("✅ Router head saved to /output/router-head.safetensors")
     assert result.stderr.count("Router Training Configuration") == 2
     same_router(saved_router(volumes), trained["router"])
@@ -229,7 +235,7 @@ def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_
         return {path for path in volumes.named("moe-router-cache").files if path.endswith(".safetensors")}
 
     def on_output(container):
-        if container.function.metadata.function_name != "fetch":
+        if container.function.metadata.function_name != "train":
             encoded.append((container.function.metadata.function_name, features()))
 
     monkeypatch.setattr(modal_fake.containers, "on_output", on_output)
@@ -239,7 +245,7 @@ def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_
     before = modal_fake.containers.started
     result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", "--gpu", "A10", *FLAGS)
     assert result.returncode == 0, result.stderr
-    assert modal_fake.containers.started == before + 4  # fetch, encode twice, train
+    assert modal_fake.containers.started == before + 4  # train, encode twice, fit
     assert len(modal_fake.requests("AppCreate")) == created
     logged = run("modal", "app", "logs", "moe-router-train")  # by name, and although somebody listened
     (bound,) = [each for each in modal_fake.requests("FunctionBindParams") if each.function_id == encode_id]
@@ -247,7 +253,7 @@ def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_
     assert result.stderr.count("Train samples: 24") == logged.stdout.count("Train samples: 24") == 1
     same_router(saved_router(volumes), trained["router"])
     (one, first), (two, both), (last, at_the_end) = encoded
-    assert (one, two, last) == ("encode", "encode", "train")
+    assert (one, two, last) == ("encode", "encode", "fit")
     assert set() < first < both  # each has had something to do
     assert at_the_end == both  # the run found all features on the volume
 
@@ -320,6 +326,40 @@ def test_a_file_is_answered_on_modal_from_a_folder_of_adapters_and_goes_on_where
     assert output.read_bytes() == before
 
 
+def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one_is_preempted(
+    modal_fake, deployment, trained_volumes, loras, answered_here, monkeypatch, tmp_path
+):
+    trained_volumes.named("moe-lora-checkpoints").change(loras[1])
+    command = ["entrypoints", "infer", "--backend", "modal", "--max-new-tokens", "6"]
+    before = modal_fake.containers.started
+    asked = [word for text in PROMPTS for word in ("--prompt", text)]
+    for _ in range(2):
+        result = run(*command, *asked, "--json")
+        assert result.returncode == 0, result.stderr
+        same_answers(json.loads(result.stdout)["prompts"], answered_here)
+    assert (
+        run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1").returncode == 0
+    )
+    assert modal_fake.containers.started == before + 1
+    assert len(trained_volumes.named("moe-router-cache").history) <= 2  # a warm answer writes nothing
+
+    def preempt(container, volume):
+        if not preempted and any("/calls/" in path and path.endswith("/0.jsonl") for path in volume.files):
+            preempted.append(container)
+            container.preempt(signal.SIGKILL)
+
+    preempted, source, output = [], tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    source.write_text("".join(json.dumps({"id": text[:4], "prompt": text}) + "\n" for text in PROMPTS))
+    monkeypatch.setattr(modal_fake.containers, "limit", 2)
+    monkeypatch.setattr(modal_fake.containers, "on_commit", preempt)
+    shards = ["--shards", "2", "--input", str(source), "--output", str(output)]
+    result = run(*command, *shards, MOE_ROUTER_COMMIT_SECONDS="1e-9")
+    assert (result.returncode, len(preempted)) == (0, 1), result.stderr
+    rows = {row["prompt"]: row for row in map(json.loads, output.read_text().splitlines())}
+    same_answers([rows[prompt] for prompt in PROMPTS], answered_here)
+    assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
+
+
 def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(modal_fake, volumes):
     result = run("entrypoints", "train", "--backend", "modal", "--detach", *FLAGS)
     assert result.returncode == 0, result.stderr
@@ -327,15 +367,14 @@ def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(mo
     follow = [sys.executable, "-m", *re.findall(rf"modal app logs {app_id}", result.stdout)[0].split(), "-f"]
     output = volumes.named("routing-output")
     with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=PLACE["cwd"]) as following:
-        while ROUTER not in output.files:
-            assert not modal_fake.functions.calls[call_id].outputs or ROUTER in output.files
+        while not modal_fake.functions.calls[call_id].outputs:
             time.sleep(0.05)
         modal_fake.run(modal_fake.apps.stop(app_id))
         followed = following.communicate(timeout=60)[0]
     assert from_bytes(output.files[ROUTER])
     logged = run("modal", "app", "logs", app_id)
     assert logged.returncode == following.returncode == 0, logged.stderr
-    for log in (followed, logged.stdout):
-        assert "Train samples: 24" in log
-        assert re.search(r"Step +2: eval_loss=\d", log)
-        assert "⏹️  Stopping: " in log
+    assert "Train samples: 24" in logged.stdout
+    assert re.search(r"Step +2: eval_loss=\d", logged.stdout)
+    assert "⏹️  Stopping: " in logged.stdout
+    assert set(followed.splitlines()) <= set(logged.stdout.splitlines())  # from where it began to listen

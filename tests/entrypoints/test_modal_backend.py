@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from adapters.modal_cloud.modal_messages import Updates
-from adapters.modal_cloud.modal_wire import from_wire
+from adapters.modal_cloud.modal_wire import WIRE_VERSION, from_wire
 from application.answering.answers import Prompt
 from application.ports import TrainJob
 from domain.chats import as_chat
@@ -116,7 +116,9 @@ def test_a_kind_of_gpu_that_modal_does_not_have_is_known_at_once_and_a_list_is_a
     assert (gpu_choice("L4, A10:2 ,L40S"), gpu_choice("H100")) == (["L4", "A10:2", "L40S"], "H100")
 
 
-@pytest.mark.parametrize("options", [{"hours": 25.0}, {"hours": 0.0}, {"encode_batch": 0}, {"max_batch": -1}])
+@pytest.mark.parametrize(
+    "options", [{"hours": 25.0}, {"hours": 0.0}, {"encode_batch": 0}, {"max_batch": -1}, {"shards": 0}]
+)
 def test_numbers_that_make_no_sense_are_refused(options):
     with pytest.raises(UsageError, match=next(iter(options)).replace("_", "-")):
         Where("modal", **options)
@@ -134,7 +136,7 @@ def answered(name, request, monkeypatch, error):
 
 
 def test_bugs_and_full_memory_travel_as_values_since_modal_repeats_what_is_raised(monkeypatch, capsys):
-    request = {"version": 4, "value": {"router": "/output/r"}}
+    request = {"version": WIRE_VERSION, "value": {"router": "/output/r"}}
     bug = answered("evaluate", request, monkeypatch, ZeroDivisionError("by zero"))
     assert (bug["error"], bug["what"]) == ("bug", "ZeroDivisionError: by zero")
     assert "Traceback" in capsys.readouterr().err

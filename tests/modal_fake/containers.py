@@ -46,6 +46,14 @@ class Containers:
         """Return the live containers of the functions of this name."""
         return [each for each in self._live if each.function.metadata.function_name == name]
 
+    async def let_idle_time_pass(self) -> None:
+        """End the containers that have nothing to do, as after their ``scaledown_window``."""
+        idle = [each for each in self._live if not each.running and each.function.queue.empty()]
+        for container in idle:
+            await container.function.queue.put(None)
+        for container in idle:
+            await container.finished
+
     async def cancel(self, call: Call, *, kill: bool) -> None:
         """End a call's inputs: the runtime raises in the function (by SIGUSR1), or the container is killed."""
         for container in list(self._live):
@@ -88,7 +96,10 @@ class Containers:
         return pb.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)
 
     async def FunctionGetInputs(self, request: Any, container: Container) -> Any:
-        item = await container.function.queue.get()
+        try:
+            item = await asyncio.wait_for(container.function.queue.get(), container.idle_seconds)
+        except TimeoutError:
+            item = None
         if item is None:
             return pb.FunctionGetInputsResponse(inputs=[pb.FunctionGetInputsItem(kill_switch=True)])
         self.on_input(container)
@@ -124,10 +135,14 @@ class Containers:
     async def TaskResult(self, request: Any, container: Container) -> Any:
         """An import error or a failed start: every waiting input fails with it."""
         container.result = request.result
+        await self.fail_waiting(container, request.result)
+        return Empty()
+
+    async def fail_waiting(self, container: Container, result: Any) -> None:
+        """Let every input that waits for a container of this function fail."""
         while not container.function.queue.empty():
             if item := container.function.queue.get_nowait():
                 failed = pb.FunctionGetOutputsItem(
-                    result=request.result, idx=item[1].index, input_id=item[1].id, data_format=pb.DATA_FORMAT_PICKLE
+                    result=result, idx=item[1].index, input_id=item[1].id, data_format=pb.DATA_FORMAT_PICKLE
                 )
                 await self._fake.functions.deliver(item[0], item[1], failed)
-        return Empty()

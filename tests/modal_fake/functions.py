@@ -50,7 +50,7 @@ class Functions:
     async def FunctionPrecreate(self, request: Any, container: Any) -> Any:
         function = self._declare(request)
         function.declared = request
-        await self._serve(function, request.webhook_config)
+        await self._serve(function)
         return pb.FunctionPrecreateResponse(function_id=function.id, handle_metadata=function.metadata)
 
     async def FunctionCreate(self, request: Any, container: Any) -> Any:
@@ -60,8 +60,10 @@ class Functions:
         ranked = [request.function] if whole else [each.function for each in request.function_data.ranked_functions]
         for each in ranked:
             _check_gpu(each.resources.gpu_config.gpu_type)
-        await self._serve(function, function.definition.webhook_config)
+        await self._serve(function)
         function.definition.web_url = function.web_url
+        for name, method in function.definition.method_definitions.items():
+            method.web_url = function.web_urls.get(name, "")
         return pb.FunctionCreateResponse(
             function_id=function.id,
             function=function.definition,
@@ -73,9 +75,11 @@ class Functions:
         function_id = request.existing_function_id or new_id("fu")
         return self._by_id.setdefault(function_id, Function(function_id, request.app_id))
 
-    async def _serve(self, function: Function, webhook: Any) -> None:
-        if webhook.type and not function.web_url:
-            function.web_url = await self._fake.serve_http(WebEndpoint(self._fake, function).routes())
+    async def _serve(self, function: Function) -> None:
+        for method, webhook in function.webhooks.items():
+            if method not in function.web_urls:
+                endpoint = WebEndpoint(self._fake, function, method, webhook)
+                function.web_urls[method] = await self._fake.serve_http(endpoint.routes())
 
     def _data(self, function: Function) -> Any:
         definition = function.definition
@@ -85,6 +89,10 @@ class Functions:
             web_url=function.web_url,
             timeout_secs=definition.timeout_secs,
             webhook_config=definition.webhook_config,
+            is_class=definition.is_class,
+            class_parameter_info=definition.class_parameter_info,
+            method_definitions=definition.method_definitions,
+            method_definitions_set=definition.method_definitions_set,
             ranked_functions=[pb.FunctionData.RankedFunction(rank=0, function=definition)],
         )
 
@@ -112,6 +120,20 @@ class Functions:
         variant = Function(new_id("fu"), base.app_id, definition, base.declared, variant_of=base.id)
         self._by_id[variant.id] = variant
         return pb.FunctionBindParamsResponse(bound_function_id=variant.id, handle_metadata=variant.metadata)
+
+    # Classes: names for the service functions that run their methods
+
+    async def ClassCreate(self, request: Any, container: Any) -> Any:
+        class_id = request.existing_class_id or new_id("cs")
+        return pb.ClassCreateResponse(class_id=class_id, handle_metadata=pb.ClassHandleMetadata())
+
+    async def ClassGet(self, request: Any, container: Any) -> Any:
+        app = self._fake.apps.deployed(request.app_name)
+        if app is None or request.object_tag not in app.class_ids:
+            raise GRPCError(Status.NOT_FOUND, f"App '{request.app_name}' has no class '{request.object_tag}'")
+        return pb.ClassGetResponse(
+            class_id=app.class_ids[request.object_tag], handle_metadata=pb.ClassHandleMetadata()
+        )
 
     # Calls
 

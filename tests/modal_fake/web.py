@@ -11,7 +11,7 @@ from modal_proto import api_pb2 as pb
 
 from tests.modal_fake.blobs import new_id
 
-PROXY_KEY = "wk-fake"
+PROXY_TOKEN = ("wk-fake", "ws-fake")
 
 
 def _pairs(headers: Any) -> Iterator[tuple[bytes, bytes]]:
@@ -20,11 +20,13 @@ def _pairs(headers: Any) -> Iterator[tuple[bytes, bytes]]:
 
 
 class WebEndpoint:
-    """Serves one function's web address, one call per request."""
+    """Serves one web address of a function or of a class's method, one call per request."""
 
-    def __init__(self, fake: Any, function: Any) -> None:
+    def __init__(self, fake: Any, function: Any, method: str, webhook: Any) -> None:
         self._fake = fake
         self._function = function
+        self._method = method
+        self._webhook = webhook
 
     def routes(self) -> list[aiohttp.web.RouteDef]:
         return [aiohttp.web.route("*", "/{tail:.*}", self._handle)]
@@ -32,15 +34,15 @@ class WebEndpoint:
     async def _handle(self, request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
         from tests.modal_fake.calls import Call, Input
 
-        webhook = self._function.definition.webhook_config
-        if webhook.requires_proxy_auth and request.headers.get("Modal-Key") != PROXY_KEY:
+        token = (request.headers.get("Modal-Key"), request.headers.get("Modal-Secret"))
+        if self._webhook.requires_proxy_auth and token != PROXY_TOKEN:
             return aiohttp.web.Response(status=401, text="modal-http: missing credentials for proxy authorization")
         call = Call(new_id("fc"), self._function)
         self._fake.functions.calls[call.id] = call
         body = pb.Asgi(http_request=pb.Asgi.HttpRequest(body=await request.read(), more_body=False))
         call.data_in.append(pb.DataChunk(data_format=pb.DATA_FORMAT_ASGI, index=1, data=body.SerializeToString()))
         arguments = pickle.dumps(((self._scope(request),), {}))
-        message = pb.FunctionInput(args=arguments, data_format=pb.DATA_FORMAT_PICKLE)
+        message = pb.FunctionInput(args=arguments, data_format=pb.DATA_FORMAT_PICKLE, method_name=self._method)
         await self._fake.functions.enqueue(call, Input(new_id("in"), 0, message))
         return await self._respond(call, request)
 

@@ -1,0 +1,298 @@
+"""What containers do when they are replaced, share work, or keep what they have loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from adapters.modal_cloud.answer_journal import AnswerJournal
+from adapters.modal_cloud.modal_wire import outcome_from_wire, to_wire
+from adapters.modal_cloud.started_calls import StartedCalls
+from application.answering.answers import Answer, Prompt
+from application.answering.check_lora_adapters import LoraCheck, LoraDiagnosis
+from domain.answers import Finish
+from domain.chats import as_chat, routing_text
+from domain.errors import RemoteError, TooLongError
+from entrypoints.backend import Questions
+from entrypoints.on_modal import worker
+from entrypoints.on_modal.warm import Warm
+
+ANSWERS = [Answer(None, None, "why", f"answer {index}", 1, Finish.STOP) for index in range(5)]
+TOO_LONG = TooLongError("too long", where="prompt 'x'")
+
+
+@define
+class Answering:
+    """Answers prompts by their number, as far as it comes."""
+
+    until: int = 99
+    error_at: int = 99
+    done: list[frozenset[int]] = field(factory=list)
+
+    def stream(self, request):
+        self.done.append(request.done)
+        for index, prompt in enumerate(request.prompts):
+            if index in request.done:
+                continue
+            number = int(routing_text(prompt.chat))
+            if index >= self.until:
+                raise SystemExit(130)  # as a signal unwinds
+            yield index, TOO_LONG if number == self.error_at else ANSWERS[number]
+
+
+@pytest.fixture
+def answering(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path))
+    monkeypatch.setattr(worker.ContainerBackend, "answering", lambda self, asked: stand_in)
+    monkeypatch.setattr(worker.ContainerApplication, "trained_on", lambda self, router: None)
+    stand_in = Answering()
+    return stand_in
+
+
+def request(count, **more):
+    prompts = tuple(Prompt(as_chat(str(number))) for number in range(count))
+    asked = {**to_wire(Questions(Path("/output/r"), prompts)), "token": "t", "commit_seconds": 0.0}
+    return json.loads(json.dumps({**asked, **more}))
+
+
+class Queue:
+    def __init__(self):
+        self.messages = []
+
+    def put_many(self, messages, timeout):
+        self.messages += messages
+
+
+def infer(asked, queue=None):
+    return worker.Worker(queue, worker.Volumes(())).infer(asked)
+
+
+def outcomes(result):
+    return [outcome_from_wire(each) for each in result["outcomes"]]
+
+
+def test_a_container_in_anothers_place_answers_only_what_is_missing(answering, tmp_path):
+    answering.until = 3
+    with pytest.raises(SystemExit):
+        infer(request(5))
+    answering.until = 99
+    assert outcomes(infer(request(5))) == ANSWERS
+    assert answering.done == [frozenset(), frozenset({0, 1, 2})]
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_answers_that_come_soon_are_not_written(answering, tmp_path, monkeypatch):
+    monkeypatch.setattr(AnswerJournal, "write", lambda self: pytest.fail("written"))
+    assert outcomes(infer(request(5, commit_seconds=60.0))) == ANSWERS
+
+
+def test_a_line_that_was_cut_off_is_answered_again(tmp_path):
+    journal = AnswerJournal(tmp_path / "calls" / "0.jsonl", lambda: None, 0.0)
+    for index in (0, 1):
+        journal.keep(index, ANSWERS[index])
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-5])
+    assert journal.read() == {0: ANSWERS[0]}
+    journal.keep(1, ANSWERS[1])
+    assert journal.path.read_bytes() == whole
+
+
+def test_a_prompt_without_an_answer_touches_no_other(answering):
+    answering.error_at, queue = 1, Queue()
+    result = outcomes(infer(request(3), queue))
+    assert [str(each) for each in result] == [str(ANSWERS[0]), str(TOO_LONG), str(ANSWERS[2])]
+    sent = [message for message in queue.messages if message["kind"] == "answer"]
+    assert [str(outcome_from_wire(each["outcome"])) for each in sent] == [str(each) for each in result]
+
+
+@define(slots=False)
+class CallsHere:
+    """Calls that this process does when their result is waited for; ids are numbers as texts."""
+
+    queue: Queue = field(factory=Queue)
+    started: list[dict[str, Any]] = field(factory=list)
+    cancelled: list[str] = field(factory=list)
+    fails: str | None = None
+
+    def start(self, asked):
+        self.started.append(asked)
+        return str(len(self.started) - 1)
+
+    def wait(self, call_id):
+        if call_id == self.fails:
+            raise RemoteError("lost")
+        return infer(self.started[int(call_id)], self.queue)
+
+    def cancel(self, call_id):
+        self.cancelled.append(call_id)
+
+
+def test_shares_answer_in_containers_of_their_own_and_tell_of_places_in_the_whole(answering):
+    answering.error_at, calls = 4, CallsHere()
+    result = worker.Worker(None, worker.Volumes(())).infer_in_shares(request(5, shares=2), calls)
+    assert [str(each) for each in outcomes(result)] == [*map(str, ANSWERS[:4]), str(TOO_LONG)]
+    assert [len(each["value"]["prompts"]) for each in calls.started] == [3, 2]
+    kinds = {message["kind"] for message in calls.queue.messages}
+    assert kinds == {"share", "answer"}  # not "finished": others are still at work
+    told = {each["index"]: each["outcome"] for each in calls.queue.messages if each["kind"] == "answer"}
+    assert [told[index] for index in range(5)] == result["outcomes"]
+
+
+def test_more_shards_than_prompts_are_as_many_as_there_are_prompts(answering):
+    calls = CallsHere()
+    worker.Worker(None, worker.Volumes(())).infer_in_shares(request(2, shares=9), calls)
+    assert len(calls.started) == 2
+
+
+def test_a_container_in_the_place_of_the_one_that_shared_the_work_waits_for_the_same_calls(tmp_path):
+    calls, results = CallsHere(), []
+    calls.wait = lambda call_id: {"value": call_id}
+    started = StartedCalls(calls, tmp_path / "calls.json", lambda: None)
+
+    def interrupted(number, result):
+        raise SystemExit(130)
+
+    with pytest.raises(SystemExit):
+        started([{}, {}], interrupted)
+    started([{}, {}], lambda number, result: results.append(result))
+    assert (len(calls.started), results, calls.cancelled) == (2, [{"value": "0"}, {"value": "1"}], [])
+
+
+def test_when_one_share_fails_the_others_are_cancelled(tmp_path):
+    calls = CallsHere(fails="1")
+    calls.start, ids = lambda asked: ids.pop(), ["2", "1", "0"]
+    calls.wait = lambda call_id: CallsHere.wait(calls, call_id) if call_id == "1" else {}
+    with pytest.raises(RemoteError, match="lost"):
+        StartedCalls(calls, None, lambda: None)([{}, {}, {}], lambda number, result: None)
+    assert calls.cancelled == ["0", "1", "2"]
+
+
+# What stays loaded
+
+
+@define
+class Base:
+    blocks: tuple[int, ...]
+    is_whole: bool
+
+
+class Host:
+    """Stands in for the check and for the engine at the same time."""
+
+    def __init__(self):
+        self.adapters, self.checks, self.is_usable = (), [], True
+
+    def __call__(self, folders):
+        self.checks.append(sorted(folders))
+        self.adapters = tuple(folders)
+        return LoraCheck("base", tuple(LoraDiagnosis(name, path, None, ()) for name, path in folders.items()))
+
+    def unload(self, name):
+        self.adapters = tuple(each for each in self.adapters if each != name)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    made = {name: tmp_path / name for name in ("base", "a", "b")}
+    for folder in made.values():
+        folder.mkdir()
+        (folder / "weights").write_text("one")
+    return made
+
+
+def loaded(warm, name, max_layer, base):
+    """Ask for a base model; return whether it had to be loaded."""
+    loads = []
+    warm.base(name, max_layer, lambda: loads.append(base) or base)
+    return bool(loads)
+
+
+def test_a_base_model_stays_while_its_files_are_the_same_and_it_is_deep_enough(folders):
+    warm, name = Warm(), str(folders["base"])
+    cut, whole = Base((1, 2, 3), False), Base((1,) * 9, True)
+    assert [loaded(warm, name, depth, cut) for depth in (3, 3, 2, 0)] == [True, False, False, False]
+    assert loaded(warm, name, 4, whole)
+    assert not any(loaded(warm, name, depth, whole) for depth in (None, 9, 3, len))
+    (folders["base"] / "weights").write_text("another")
+    assert loaded(warm, name, None, whole)
+    assert loaded(warm, "hub/other", None, whole)
+    warm.clear()
+    assert warm.is_empty
+    assert loaded(warm, "hub/other", None, cut)
+    assert loaded(warm, "hub/other", None, whole)  # what was cut cannot answer
+
+
+def test_lora_adapters_stay_while_their_files_are_the_same(folders):
+    warm, host = Warm(), Host()
+    warm.base("x", None, lambda: Base((1,), True))
+    both = {name: folders[name] for name in ("a", "b")}
+    for asked in (both, {"a": folders["a"]}, both):
+        check, engine = warm.loras(asked, lambda: (host, host))
+        assert [each.name for each in check.diagnoses] == list(asked)
+    assert (host.checks, engine.adapters) == ([["a", "b"]], ("a", "b"))
+    (folders["a"] / "weights").write_text("another")
+    warm.loras({"a": folders["a"]}, lambda: pytest.fail("a second engine on the same base model"))
+    assert (host.checks[1:], host.adapters) == ([["a"]], ("a",))
+
+
+def test_a_base_model_that_a_lora_adapter_has_changed_is_not_kept(folders):
+    warm, host = Warm(), Host()
+    warm.base("x", None, lambda: Base((1,), True))
+    host.is_usable = False
+    warm.loras({"a": folders["a"]}, lambda: (host, host))
+    assert warm.is_empty
+
+
+class Volumes:
+    """A volume that cannot be reloaded while weights are read from its files."""
+
+    def __init__(self, warm):
+        self.warm, self.reloads = warm, 0
+
+    def reload(self):
+        if not self.warm.is_empty:
+            raise RuntimeError("there are open files preventing the operation")
+        self.reloads += 1
+
+    def commit(self):
+        pass
+
+
+def test_what_keeps_a_volume_from_being_reloaded_is_let_go(answering):
+    warm = Warm()
+    warm.base("x", None, lambda: Base((1,), True))
+    volume = Volumes(warm)
+    assert outcomes(worker.Worker(None, worker.Volumes((volume,)), warm).infer(request(1))) == ANSWERS[:1]
+    assert (warm.is_empty, volume.reloads) == (True, 1)
+
+
+# A data set is checked where it lies
+
+
+def test_a_data_set_that_cannot_be_trusted_is_refused_before_a_gpu_is_asked_for(answering, tmp_path, monkeypatch):
+    from adapters.modal_cloud.modal_gpu_trainer import train_request
+    from application.ports import TrainJob
+    from domain.training import TrainOptions
+    from tests.publishing_world import dataset_files, write_dataset
+
+    monkeypatch.setattr(worker.ContainerApplication, "fetch_base", lambda self, name: None)
+    files = dataset_files("new")
+    files["metadata.json"] = json.dumps({**json.loads(files["metadata.json"]), "schema_version": 1}).encode()
+    folder, calls = write_dataset(tmp_path / "data", files), CallsHere()
+    calls.wait = lambda call_id: {"done": True}
+    job = TrainJob(folder / "train.jsonl", folder / "val.jsonl", None, Path("/output/r"), None, TrainOptions())
+    strict = train_request(job, "1", verify={"folder": str(folder), "strict": True})
+
+    def train(asked):
+        return worker.Worker(None, worker.Volumes(())).train(asked, calls, calls)
+
+    (folder / "train.jsonl").write_bytes(b"{}")
+    refused = train(strict)
+    assert (refused["error"], len(calls.started)) == ("DataRejectedError", 0)
+    assert "cannot be trusted" in refused["what"]
+    assert train({**strict, "verify": {"folder": str(folder), "strict": False}}) == {"done": True}
+    assert len(calls.started) == 1

@@ -59,7 +59,10 @@ def lora_files(base_model, folder):
 
 
 def installed(folder):
-    """Build the wheel and unpack it into a folder, as pip would; return the folder."""
+    """Build the wheel and unpack it into a folder, as pip would; return the folder.
+
+    It keeps a few of the packaged texts that belong to no adapter, so that training is quick.
+    """
     source, wheels = folder / "source", folder / "wheels"
     source.mkdir()
     wheels.mkdir()
@@ -72,6 +75,9 @@ def installed(folder):
     (wheel,) = wheels.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
+    for name, texts in (("background", "PHRASES"), ("generic", "PROMPTS")):
+        with (folder / "site" / "adapters" / "companions" / f"{name}.py").open("a") as module:
+            module.write(f'{texts} = "\\n".join({texts}.splitlines()[:12])\n')
     return folder / "site"
 
 

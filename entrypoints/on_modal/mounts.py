@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Final
 
 import modal
@@ -18,7 +17,7 @@ _WRITTEN: Final = ("/output", "/cache")
 class Mounts:
     """Volumes by the path at which a container sees them; those that it writes are not read-only."""
 
-    at: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]
+    at: dict[str, modal.Volume]
 
     @classmethod
     def of(cls, data_volume: str) -> Mounts:

@@ -17,10 +17,13 @@ GPUS: Final = (
 
 def call_options(where: Where) -> CallOptions:
     """Return the options of a call; raises UsageError for a kind of GPU that Modal does not have."""
-    for kind in (where.gpu or "").split(","):
-        name, _, count = kind.strip().partition(":")
-        if kind.strip() and (name.upper() not in GPUS or (count and not count.isdecimal())):
-            raise UsageError(
-                f"Modal has no GPU {kind.strip()!r}", hint=f"it has {', '.join(GPUS)}; L4:2 asks for two"
-            )
-    return CallOptions(where.gpu, where.hf_secret, where.hours)
+    return CallOptions(where.gpu and checked_gpu(where.gpu), where.hf_secret, where.hours)
+
+
+def checked_gpu(kinds: str) -> str:
+    """Return kinds of GPU, separated by commas; raises UsageError for one that Modal does not have."""
+    for kind in filter(None, map(str.strip, kinds.split(","))):
+        name, _, count = kind.partition(":")
+        if name.upper() not in GPUS or (count and not count.isdecimal()):
+            raise UsageError(f"Modal has no GPU {kind!r}", hint=f"it has {', '.join(GPUS)}; L4:2 asks for two")
+    return kinds

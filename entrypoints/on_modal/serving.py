@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from entrypoints.on_modal.worker import ContainerApplication
-    from entrypoints.serving.errors import ApiError
     from entrypoints.serving.serving import Serving
 
 KEY: Final = "MOE_ROUTER_API_KEY"
@@ -82,6 +81,9 @@ def open_endpoint(app: ContainerApplication, settings: EndpointSettings, key: st
 
     A container that cannot start would be started again and again, so that what is wrong is said to those who ask.
     """
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
     from entrypoints.serving.app import serving_app
     from entrypoints.serving.errors import ApiError
 
@@ -89,18 +91,8 @@ def open_endpoint(app: ContainerApplication, settings: EndpointSettings, key: st
         serving = _serving(app, settings, key)
     except MoeRouterError as error:
         structlog.get_logger().error("endpoint.not_loaded", problem=str(error))
-        return refusing(ApiError(503, str(error), code="not_ready"))
+        return Starlette(routes=[Mount("/", ApiError(503, str(error), code="not_ready").response())])
     return AfterLoading(serving_app(serving), serving)
-
-
-def refusing(error: ApiError) -> ASGIApp:
-    """Return an application that answers every request with an error."""
-
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await error.response()(scope, receive, send)
-
-    return refuse
 
 
 def _serving(app: ContainerApplication, settings: EndpointSettings, key: str | None) -> Serving:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -358,6 +360,46 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
     rows = {row["prompt"]: row for row in map(json.loads, output.read_text().splitlines())}
     same_answers([rows[prompt] for prompt in PROMPTS], answered_here)
     assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
+
+
+def test_modal_deploy_serves_the_router_to_whoever_has_the_key(
+    modal_fake, trained_volumes, loras, answered_here, tmp_path
+):
+    trained_volumes.named("moe-lora-checkpoints").change(loras[1])
+    modal_fake.apps.add_secret("key", {"MOE_ROUTER_API_KEY": "right"})
+    deploy = ["modal", "deploy", "-m", "entrypoints.modal_serve"]
+    result = run(*deploy, MOE_ROUTER_KEY_SECRET="key")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (endpoint,) = [each for each in modal_fake.functions.named("Endpoint.*") if each.definition]
+    assert endpoint.definition.resources.gpu_config.gpu_type == "L4"
+    assert not endpoint.webhooks["web"].requires_proxy_auth
+    url = endpoint.web_urls["web"]
+
+    def ask(path, body=None, key="right"):
+        asking = urllib.request.Request(url + path, body and json.dumps(body).encode())
+        asking.add_header("authorization", f"Bearer {key}")
+        asking.add_header("content-type", "application/json")
+        with urllib.request.urlopen(asking, timeout=200) as answer:
+            return answer.read().decode()
+
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        ask("/v1/models", key="wrong")
+    assert {"auto", *WORDS} <= {each["id"] for each in json.loads(ask("/v1/models"))["data"]}
+    for prompt, here in answered_here.items():
+        body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], "max_tokens": 6}
+        answer = json.loads(ask("/v1/chat/completions", body))
+        assert answer["choices"][0]["message"]["content"] == here["answer"]
+        assert (answer["routing"]["adapter"] or None) == here["adapter"]
+        events = ask("/v1/chat/completions", {**body, "stream": True}).split("\n\n")
+        assert events[-2:] == ["data: [DONE]", ""]
+    app_id = modal_fake.apps.deployed("moe-router-serve").id
+    modal_fake.run(modal_fake.apps.stop(app_id))
+    again = run(*deploy)
+    assert again.returncode == 0, again.stderr
+    assert modal_fake.functions.named("Endpoint.*")[-1].webhooks["web"].requires_proxy_auth  # never without any key
+    wrong = run(*deploy, MOE_ROUTER_MODAL_GPU="L5")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert wrong.stderr.startswith("moe-router: Modal has no GPU 'L5'")
 
 
 def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(modal_fake, volumes):

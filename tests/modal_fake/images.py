@@ -15,7 +15,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-TOOLS = frozenset({"pip", "setuptools", "uv", "wheel"})
+TOOLS = frozenset({"pip", "setuptools", "uv", "vllm", "wheel"})
+"""Packages that the index has in any version, and that need nothing here."""
+
 OURS = canonicalize_name("moe-lora-router")
 
 

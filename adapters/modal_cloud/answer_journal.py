@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import orjson
 from attrs import define, field
 
 from adapters.modal_cloud.modal_wire import from_wire, to_wire
@@ -43,12 +43,13 @@ class AnswerJournal:
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
             self.path.write_bytes(whole)
-        lines = map(orjson.loads, whole.splitlines())
+        lines = map(json.loads, whole.splitlines())
         return {line["index"]: from_wire(Answer, line["answer"]) for line in lines}
 
     def keep(self, index: int, answer: Answer) -> None:
         """Add one answer."""
-        self._waiting.append(orjson.dumps({"index": index, "answer": to_wire(answer)}) + b"\n")
+        line = json.dumps({"index": index, "answer": to_wire(answer)})  # not orjson, which has no infinite numbers
+        self._waiting.append(line.encode() + b"\n")
         if time.monotonic() - self._written_at >= self.every:
             self.write()
 

@@ -268,6 +268,7 @@ class Worker:
                 outcomes.update(zip(shares[number], result["outcomes"], strict=True))
 
             StartedCalls(infer, folder / "calls.json", app.volumes.commit)(requests, take)
+            app.volumes.reload()  # what the shares have written
             clear_journals(folder)
             return {"outcomes": [outcomes[index] for index in range(len(prompts))]}
 

@@ -191,7 +191,7 @@ def test_a_cancelled_call_runs_what_it_has_to_clear_away(modal_fake, jobs, deplo
     messages = jobs.follow("train", {"do": "hang"})
     assert next(messages)["kind"] == "started"
     messages.close()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     while "ended" not in modal_fake.volumes.named("probe-output").files:
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -17,11 +17,15 @@ from application.answering.check_lora_adapters import LoraCheck, LoraDiagnosis
 from domain.answers import Finish
 from domain.chats import as_chat, routing_text
 from domain.errors import RemoteError, TooLongError
+from domain.routing import AbstentionThresholds, Reason, RoutingDecision
 from entrypoints.backend import Questions
 from entrypoints.on_modal import worker
 from entrypoints.on_modal.warm import Warm
 
-ANSWERS = [Answer(None, None, "why", f"answer {index}", 1, Finish.STOP) for index in range(5)]
+DECISION = RoutingDecision(
+    None, Reason.LOW_CONFIDENCE, "calendar", 0.5, None, 0.5, 0.9, AbstentionThresholds(0.6, float("inf"))
+)
+ANSWERS = [Answer(DECISION, None, "why", f"answer {index}", 1, Finish.STOP) for index in range(5)]
 TOO_LONG = TooLongError("too long", where="prompt 'x'")
 
 

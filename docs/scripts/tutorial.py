@@ -1,8 +1,9 @@
 """Run every command of docs/tutorial.md, in order, and write what it printed below it.
 
-``python docs/scripts/tutorial.py [FOLDER]`` works in FOLDER (else in a new one) and takes a few minutes. A block of
-commands (```` ```sh ````) followed by a block of output (```` ```text ````) gets the output anew, shortened in the
-middle. A command that ends in ``&`` runs until the page is through.
+``python docs/scripts/tutorial.py [FOLDER [N]]`` works in FOLDER (else in a new one), from block N on (else from the
+first, 1), and takes a few minutes. A block of commands (```` ```sh ````) followed by a block of output
+(```` ```text ````) gets the output anew, shortened in the middle; the page is written after each of them. A command
+that ends in ``&`` runs until the page is through.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def wait_until_ready() -> None:
 def main() -> None:
     """Rewrite the page."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="tutorial-")).resolve()
+    first = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -73,8 +75,15 @@ def main() -> None:
             return block[0]
         return f"```sh\n{commands}```\n\n```text\n{shortened(done.stdout).replace(str(folder) + '/', '')}```\n"
 
+    page, at = PAGE.read_text("utf-8"), 0
     try:
-        PAGE.write_text(BLOCK.sub(run, PAGE.read_text("utf-8")), "utf-8")
+        for number in range(1, len(BLOCK.findall(page)) + 1):
+            block = BLOCK.search(page, at)
+            assert block is not None  # they were counted
+            new = run(block) if number >= first else block[0]
+            page = page[: block.start()] + new + page[block.end() :]
+            at = block.start() + len(new)
+            PAGE.write_text(page, "utf-8")
     finally:
         for process in running:
             process.terminate()

@@ -13,7 +13,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli.config_file import SETTINGS, ConfigFile, sources
 from entrypoints.cli.options import json_option
 from entrypoints.reports.printing import print_json
-from entrypoints.settings import Settings
+from entrypoints.settings import Settings, Variable
 
 Row = tuple[str, Any, str]
 
@@ -61,7 +61,7 @@ def _settings(app: Application, config: ConfigFile) -> Iterator[Row]:
     """Yield what has an environment variable and no flag."""
     by_variable = {each.metadata["variable"]: each.name for each in fields(Settings)}
     for key, variable in SETTINGS.items():
-        value = getattr(app.settings, by_variable[variable])
+        value = app.cache_dir if variable is Variable.CACHE else getattr(app.settings, by_variable[variable])
         if (variable in app.environment) and app.environment[variable] != config.environment.get(variable):
             yield key, value, f"environment, {variable}"
         else:

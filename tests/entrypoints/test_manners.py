@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from domain.early_stopping import Verdict
+from domain.training import Evaluated
 from entrypoints.bootstrap import Application
 from entrypoints.cli import COMMANDS, main
-from entrypoints.reports.training import loss
+from entrypoints.reports.training import TrainingLines, loss
 
 
 @pytest.fixture
@@ -172,6 +174,19 @@ def test_a_command_ends_with_the_next_step_unless_a_program_reads_it(run):
     assert (code, err.splitlines()[-1]) == (0, "Next: moe-router verify 'my data'")
     assert run("verify", "my data")[2] == "Next: moe-router train --dataset-dir 'my data'\n"
     assert run("verify", "my data", "--json")[2] == ""
+
+
+def test_training_tells_of_what_is_new_and_of_nothing_else():
+    lines = []
+    observer = TrainingLines(lines.append)
+    for step, verdict in enumerate(
+        (Verdict.IMPROVED, Verdict.WAITING, Verdict.WAITING, Verdict.IMPROVED, Verdict.WAITING)
+    ):
+        observer.on_event(Evaluated(20 * step, 1, 0.1, 0.9, 0.00002, 0.9, 1e-4, verdict))
+    assert lines == [
+        "Step     0: eval_loss=2.0e-05 eval_acc=0.9000 | start, before the first step",
+        "Step    60: eval_loss=2.0e-05 eval_acc=0.9000 | ✓ improved",
+    ]
 
 
 def test_small_losses_are_not_shown_as_zeros():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,10 +13,7 @@ from entrypoints.on_modal.places import DATASETS_FOLDER
 from entrypoints.settings import Variable
 
 if TYPE_CHECKING:
-    from application.publishing.publish_dataset import PublishPlan, PublishReport, Transfer
     from entrypoints.bootstrap import Application
-
-RULE = "=" * 60
 
 
 @click.command("publish")
@@ -48,13 +45,18 @@ def command(
     by running it again. Readers of the volume see the old content or the new, never a mix.
     """
     from application.publishing.publish_dataset import PublishRequest
+    from entrypoints.reports import publication
+    from entrypoints.reports.printing import print_json
 
     request = PublishRequest(dataset_dir, remote_dir, latest, force, answers)
     plan = app.plan_publication()(request)
     if not as_json:
-        click.echo("\n".join(_header(plan, volume)))
+        click.echo(publication.header(plan, volume))
     if dry_run:
-        click.echo(_as_json(plan, volume, None) if as_json else "\n".join(_preview(plan, volume)))
+        if as_json:
+            print_json(publication.as_values(plan, volume, None))
+        else:
+            click.echo(publication.preview(plan, volume))
         return
     if (volume, remote_dir) != (app.settings.data_volume, DATASETS_FOLDER):
         click.echo(
@@ -63,81 +65,9 @@ def command(
             err=True,
         )
     report = app.publish_dataset(volume, create=create_volume)(plan)
-    click.echo(_as_json(plan, volume, report) if as_json else "\n".join(_outcome(report, volume)))
+    if as_json:
+        print_json(publication.as_values(plan, volume, report))
+    else:
+        click.echo(publication.as_text(report, volume))
     folder = None if latest else f"/datasets/{plan.dataset}"
     next_step("train", "--backend", "modal", *option("--dataset-dir", folder))
-
-
-def _header(plan: PublishPlan, volume: str) -> list[str]:
-    lines = [
-        RULE,
-        f"Uploading Dataset: {plan.dataset}",
-        RULE,
-        f"Local directory:  {plan.local_dir}",
-        f"Modal volume:     {volume}",
-        f"Remote path:      {plan.remote}/",
-        f"Files to upload:  {len(plan.files)}",
-    ]
-    if plan.latest:
-        lines.append(f"Also replaces:    {plan.latest}/")
-    return [*lines, RULE, ""]
-
-
-def _preview(plan: PublishPlan, volume: str) -> list[str]:
-    folders = [plan.remote, *([plan.latest] if plan.latest else [])]
-    lines = [
-        f"Would upload {file.name} -> {volume}:{folder}/{file.name} ({file.size} bytes)"
-        for folder in folders
-        for file in plan.files
-    ]
-    return [*lines, "", "Dry run: nothing was uploaded"]
-
-
-def _outcome(report: PublishReport, volume: str) -> list[str]:
-    plan = report.plan
-    lines = _transfers(report.files, f"{volume}:{plan.remote}")
-    if plan.latest and report.latest is not None:
-        lines += _transfers(report.latest, f"{volume}:{plan.latest}")
-    done = f"Uploaded {report.uploaded} file(s) to {volume}:{plan.remote}/"
-    if present := sum(kind == "already there" for kind in report.files.values()):
-        done += f"; {present} already there"
-    lines += [RULE, "✓ Upload complete!", f"  {done}"]
-    if plan.latest:
-        lines.append(f"  {plan.latest}/ now holds {plan.dataset}")
-    return [*lines, RULE]
-
-
-def _transfers(transfers: dict[str, Transfer], folder: str) -> list[str]:
-    from application.publishing.publish_dataset import Transfer
-
-    lines = []
-    for name, kind in transfers.items():
-        if kind is Transfer.REMOVED:
-            lines += [f"Removing {folder}/{name}", "  ✓ Success (the new data set has none)", ""]
-            continue
-        detail = {Transfer.PRESENT: " (already there, same content)", Transfer.REPLACED: " (replaced)"}.get(kind, "")
-        lines += [f"Uploading {name} -> {folder}/{name}", f"  ✓ Success{detail}", ""]
-    return lines
-
-
-def _as_json(plan: PublishPlan, volume: str, report: PublishReport | None) -> str:
-    import orjson
-
-    content: dict[str, Any] = {
-        "dataset": plan.dataset,
-        "local_dir": str(plan.local_dir),
-        "volume": volume,
-        "remote_dir": plan.remote,
-        "latest_dir": plan.latest,
-        "dry_run": report is None,
-        "files": [
-            {
-                "name": file.name,
-                "size": file.size,
-                "sha256": file.sha256,
-                "outcome": "planned" if report is None else str(report.files[file.name]),
-            }
-            for file in plan.files
-        ],
-    }
-    return orjson.dumps(content).decode()

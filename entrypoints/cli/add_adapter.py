@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from domain.labels import check_adapter_name
 from entrypoints.bootstrap import Application
-from entrypoints.cli.grow_options import grow, grow_options
+from entrypoints.cli.grow_options import Growth, grow, grow_options
 from entrypoints.cli.source_options import make_sources, source_options
 from entrypoints.version import tool_version
 
@@ -30,7 +29,7 @@ def command(
     columns: tuple[str, ...],
     dataset_info: Path | None,
     line_limit: int,
-    **options: Any,
+    growth: Growth,
 ) -> None:
     """Teach a router one adapter more, NAME, and report what that does to the others.
 
@@ -41,6 +40,5 @@ def command(
     (new,) = make_sources(
         {check_adapter_name(name): given}, columns=columns, dataset_info=dataset_info, line_limit=line_limit
     )
-    dataset_dir = options["dataset_dir"]
     add = app.add_to_dataset()
-    grow(app, lambda out: add(dataset_dir, new, output_dir=out, tool_version=tool_version()), **options)
+    grow(app, growth, lambda out: add(growth.dataset_dir, new, output_dir=out, tool_version=tool_version()))

@@ -5,22 +5,52 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final
 
 import click
+from attrs import frozen
 
 from application.datasets.grow_dataset import GrownDataset
 from domain.errors import InterruptedRunError, TargetExistsError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step
-from entrypoints.cli.options import base_model_option
+from entrypoints.cli.options import base_model_option, grouped, json_option
 from entrypoints.reports.growth import as_text, as_values
 from entrypoints.reports.printing import print_json
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
 
-_OPTIONS = (
+
+@frozen
+class Growth:
+    """What the options of both commands say.
+
+    Attributes:
+        router: the router that grows.
+        dataset_dir: folder of the old data set.
+        output_dir: folder of the new one, or None for one beside the old.
+        router_out: file of the new router, or None for one beside the old.
+        base_model: hub id or folder, or None for the router's own.
+        log_dir: folder for metrics, or None for none.
+        out_of_scope: file of prompts that belong to no adapter, or None.
+        no_cache: whether to leave the feature cache alone.
+        as_json: whether to print JSON.
+    """
+
+    router: Path
+    dataset_dir: Path
+    output_dir: Path | None
+    router_out: Path | None
+    base_model: str | None
+    log_dir: Path | None
+    out_of_scope: Path | None
+    no_cache: bool
+    as_json: bool
+
+
+grow_options: Final = grouped(
+    "growth",
+    Growth,
     click.option("--router", type=_PATH, required=True, metavar="FILE", help="The router that was trained so far."),
     click.option("--dataset-dir", type=_PATH, required=True, metavar="DIR", help="The data set it was trained on."),
     click.option(
@@ -44,63 +74,36 @@ _OPTIONS = (
         help="Prompts for no adapter, to fit abstention to; a router file does not keep them.",
     ),
     click.option("--no-cache", is_flag=True, help="Encode the old prompts again."),
-    click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object."),
+    json_option,
 )
 
 
-def grow_options(command: Command) -> Command:
-    """Add the shared options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
-def grow(
-    app: Application,
-    make_dataset: Callable[[Path | None], GrownDataset],
-    *,
-    router: Path,
-    dataset_dir: Path,
-    output_dir: Path | None,
-    router_out: Path | None,
-    base_model: str | None,
-    log_dir: Path | None,
-    out_of_scope: Path | None,
-    no_cache: bool,
-    as_json: bool,
-) -> None:
-    """Check the old router, make the new data set, retrain, print the comparison.
-
-    Args:
-        app: the composition root.
-        make_dataset: makes the new data set in the folder that it is given.
-        router: see the options, like all that follow.
-        dataset_dir: folder of the old data set.
-        output_dir: folder of the new one.
-        router_out: file of the new router.
-        base_model: hub id or folder.
-        log_dir: folder for metrics.
-        out_of_scope: file of prompts that belong to no adapter.
-        no_cache: whether to leave the feature cache alone.
-        as_json: whether to print JSON.
-    """
+def grow(app: Application, growth: Growth, make_dataset: Callable[[Path | None], GrownDataset]) -> None:
+    """Check the old router, make the new data set (in the folder that the maker gets), retrain, compare."""
     from application.training.grow_router import GrowRouterRequest
     from entrypoints.reports.training import TrainingLines
 
-    target = router_out or router.with_name(f"{router.stem}-grown.safetensors")
+    target = growth.router_out or growth.router.with_name(f"{growth.router.stem}-grown.safetensors")
     if target.exists():
         raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
     app.routers.check_target(target)
-    app.datasets.read_metadata(dataset_dir)  # says what is wrong with a folder that is not a data set
-    use_case = app.grow_router(base_model, use_cache=not no_cache)
-    use_case.check(router, dataset_dir)  # before anything slow, and before anything is written
-    if out_of_scope is not None and str(out_of_scope) != "-":  # standard input can be read once only
-        app.prompt_reader.read_prompts(out_of_scope)
-    grown = make_dataset(output_dir)
+    app.datasets.read_metadata(growth.dataset_dir)  # says what is wrong with a folder that is not a data set
+    use_case = app.grow_router(growth.base_model, use_cache=not growth.no_cache)
+    use_case.check(growth.router, growth.dataset_dir)  # before anything slow, and before anything is written
+    if growth.out_of_scope is not None and str(growth.out_of_scope) != "-":  # standard input can be read once only
+        app.prompt_reader.read_prompts(growth.out_of_scope)
+    grown = make_dataset(growth.output_dir)
     if grown.reused:
         click.echo(f"note: going on with the data set {grown.path}, which an earlier run made", err=True)
     request = GrowRouterRequest(
-        router, dataset_dir, grown, target, base_model, log_dir, not no_cache, out_of_scope=out_of_scope
+        growth.router,
+        growth.dataset_dir,
+        grown,
+        target,
+        base_model=growth.base_model,
+        log_dir=growth.log_dir,
+        use_cache=not growth.no_cache,
+        out_of_scope=growth.out_of_scope,
     )
     try:
         with app.interruption():
@@ -115,7 +118,7 @@ def grow(
             hint=f"score it with: {score}",
             signal_number=error.signal_number,
         ) from error
-    if as_json:
+    if growth.as_json:
         print_json(as_values(report))
     else:
         click.echo(as_text(report))

@@ -32,7 +32,7 @@ from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, T
 PROBE_PROMPT = "Answer the request in one line."
 
 Stopped = Callable[[Sequence[AnswerRow]], Sequence[bool]]
-"""Hears of every token of a batch; says which rows nobody waits for any more."""
+"""Called with every token of a batch; says which rows nobody waits for any more."""
 
 
 @define(eq=False)
@@ -171,7 +171,7 @@ class PeftEngine:
 
         Args:
             rows: the rows; one with images, or of a LoRA adapter that does not mix, only with its like.
-            stopped: hears of every token.
+            stopped: called with every token.
         """
         inputs = {**self._padded([row.ids for row in rows]), **(rows[0].beside if len(rows) == 1 else {})}
         settings = {

@@ -1,4 +1,4 @@
-"""Who hears of a training run, and what they are told beside its steps."""
+"""The observers of a training run, and the events that open it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Audience:
     open_logs: ExitStack
 
     def emit(self, event: TrainingEvent) -> None:
-        """Tell everybody."""
+        """Pass an event to every observer."""
         for observer in self.observers:
             observer.on_event(event)
 

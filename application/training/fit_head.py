@@ -49,7 +49,7 @@ class HeadFitting:
     Attributes:
         heads: trains them.
         interruption: tells of signals.
-        emit: hears every event.
+        emit: takes every event.
     """
 
     heads: HeadTrainer

@@ -107,7 +107,7 @@ class TrainingLoop:
         options: how to train.
         plan: which rows when.
         val_labels: label of each validation row.
-        emit: hears every event.
+        emit: takes every event.
         save: called after every evaluation, and when a signal came.
         signal: returns the number of the signal that came, or None.
     """

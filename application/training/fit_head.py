@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from attrs import evolve, frozen
 
 from application.ports import HeadEvaluation, HeadProblem, HeadSession, HeadTrainer, Interruption, LabelledTexts
-from application.training.resumable import RunCheckpoints, SavedHead
+from application.training.run_checkpoints import RunCheckpoints, SavedHead
 from application.training.training_loop import LoopState, StepPlan, TrainingLoop
 from domain.features import Matrix
 from domain.split import stratified_folds

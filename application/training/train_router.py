@@ -36,7 +36,7 @@ from application.training.audience import Audience, announce, describe
 from application.training.choose_features import choose_features, require_candidates
 from application.training.fit_head import Emit, FittedHead, HeadFitting
 from application.training.head_problems import HeadProblems, head_problems
-from application.training.resumable import RunCheckpoints, checkpoint_folder, job_key
+from application.training.run_checkpoints import RunCheckpoints, checkpoint_folder, job_key
 from application.training.training_data import Companions, TrainingData, read_training_data
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
 from domain.feature_choice import deepest_layer

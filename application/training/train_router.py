@@ -32,11 +32,11 @@ from application.ports import (
     TrainReport,
 )
 from application.training.assemble_router import RouterAssembly
-from application.training.audience import Audience, announce, describe
 from application.training.choose_features import choose_features, require_candidates
 from application.training.fit_head import Emit, FittedHead, HeadFitting
 from application.training.head_problems import HeadProblems, head_problems
 from application.training.run_checkpoints import RunCheckpoints, checkpoint_folder, job_key
+from application.training.run_observers import RunObservers, announce, describe
 from application.training.training_data import Companions, TrainingData, read_training_data
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
 from domain.feature_choice import deepest_layer
@@ -105,7 +105,7 @@ class TrainRouter:
         require_candidates(extractor, job.options)
         kept = RunCheckpoints(self.checkpoints, checkpoint_folder(job.router_out), job_key(job, data, extractor.base))
         with ExitStack() as open_logs:
-            return self._run(job, data, extractor, kept, Audience([observer], open_logs), watch)
+            return self._run(job, data, extractor, kept, RunObservers([observer], open_logs), watch)
 
     def _run(
         self,
@@ -113,27 +113,27 @@ class TrainRouter:
         data: TrainingData,
         extractor: FeatureExtractor,
         kept: RunCheckpoints,
-        audience: Audience,
+        observers: RunObservers,
         watch: _Stopwatch,
     ) -> TrainReport:
         earlier = kept.load_features(extractor.base)
         saved = kept.load_head() if earlier else None
         run_name = earlier[1] if earlier else _run_name(self.clock.now(), data.dataset, extractor.base.name)
-        log_dir = audience.open(self.metrics, job.log_dir, run_name, from_step=saved.state.step + 1 if saved else 0)
+        log_dir = observers.open(self.metrics, job.log_dir, run_name, from_step=saved.state.step + 1 if saved else 0)
         replaced = self.routers.replaced_by(job.router_out)
-        announce(job, data, extractor.base.name, log_dir, replaced, audience.emit)
+        announce(job, data, extractor.base.name, log_dir, replaced, observers.emit)
         if earlier:
             chosen = earlier[0]
         else:
             with watch.phase("features"):
-                chosen = choose_features(extractor, self.probe, data, job.options, audience.emit)
+                chosen = choose_features(extractor, self.probe, data, job.options, observers.emit)
             kept.save_features(chosen, run_name)
-        describe(chosen, data, audience.emit)
+        describe(chosen, data, observers.emit)
         with watch.phase("head"):
-            problems = head_problems(data, chosen, self.heads, job.options.seed, audience.emit)
-            fitting = HeadFitting(self.heads, self.interruption, audience.emit)
+            problems = head_problems(data, chosen, self.heads, job.options.seed, observers.emit)
+            fitting = HeadFitting(self.heads, self.interruption, observers.emit)
             fitted = fitting(problems.for_training(), job.options, kept, saved)
-        return self._finish(job, data, problems, fitted, kept, audience.emit, watch, log_dir)
+        return self._finish(job, data, problems, fitted, kept, observers.emit, watch, log_dir)
 
     def _finish(
         self,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from application.ports import TrainJob
-from application.training.audience import announce
+from application.training.run_observers import announce
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
 from domain.training import Noted, TrainingEvent, TrainOptions

@@ -22,7 +22,7 @@ UNBALANCED: Final = 4
 
 
 @frozen(eq=False)
-class Audience:
+class RunObservers:
     """The observers of one run.
 
     Attributes:

@@ -31,10 +31,10 @@ from application.ports import (
     TrainJob,
     TrainReport,
 )
-from application.training.assemble_router import RouterAssembly
 from application.training.choose_features import choose_features, require_candidates
 from application.training.fit_head import Emit, FittedHead, HeadFitting
 from application.training.head_problems import HeadProblems, head_problems
+from application.training.router_assembly import RouterAssembly
 from application.training.run_checkpoints import RunCheckpoints, checkpoint_folder, job_key
 from application.training.run_observers import RunObservers, announce, describe
 from application.training.training_data import Companions, TrainingData, read_training_data

@@ -74,8 +74,6 @@ def _grams(text: str) -> frozenset[str]:
 
 
 def _alike(left: frozenset[str], right: frozenset[str]) -> bool:
-    if not left or not right:
-        return left == right
     if min(len(left), len(right)) <= ALIKE * max(len(left), len(right)):
         return False
     shared = len(left & right)

@@ -14,9 +14,9 @@ from attrs import frozen
 
 from adapters.router.bank_fitting import main_directions, rounded, spread
 from adapters.router.lexical import Lexicon
-from adapters.router.numpy_probe import PENALTIES, scaling
 from adapters.router.ridge import (
     MAX_EXACT_ROWS,
+    PENALTIES,
     balanced_rows,
     best_scale,
     leave_one_out,
@@ -25,7 +25,7 @@ from adapters.router.ridge import (
     solve,
     targets,
 )
-from adapters.router.router_heads import cosine_kernel, unit_rows
+from adapters.router.router_heads import cosine_kernel, scaling, unit_rows
 from application.ports import HeadProblem
 
 GAMMAS = (0.5, 1.0, 2.0)

@@ -7,20 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from attrs import frozen
 
-from adapters.router.ridge import MAX_EXACT_ROWS, balanced_rows, leave_one_out, one_thread
-from adapters.router.router_heads import cosine_kernel, unit_rows
+from adapters.router.ridge import MAX_EXACT_ROWS, PENALTIES, balanced_rows, leave_one_out, one_thread
+from adapters.router.router_heads import cosine_kernel, scaling, unit_rows
 from application.ports import ProbeScore
 from domain.features import Matrix
-
-PENALTIES = (0.003, 0.01, 0.03, 0.1)
-
-
-def scaling(features: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (F,) of each feature; a feature that never varies gets 1."""
-    rows = np.asarray(features, np.float64)
-    mean, scale = rows.mean(axis=0), rows.std(axis=0)
-    floor = 1e-6 * max(float(scale.max(initial=0.0)), 1e-30)
-    return mean.astype(np.float32), np.where(scale > floor, scale, 1.0).astype(np.float32)
 
 
 @frozen

@@ -18,6 +18,9 @@ from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
 
+PENALTIES = (0.003, 0.01, 0.03, 0.1)
+"""Ridge penalties that leave-one-out chooses among."""
+
 LOGIT_SCALES = np.geomspace(1.0, 64.0, 25)
 """Factors that turn regression outputs (about 0 to 1) into logits."""
 

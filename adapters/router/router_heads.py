@@ -123,6 +123,14 @@ def head_kind(kind: str) -> HeadKind:
     return HEADS[kind]
 
 
+def scaling(features: Any) -> tuple[Array, Array]:
+    """Return mean and standard deviation (F,) of each feature; a feature that never varies gets 1."""
+    rows = np.asarray(features, np.float64)
+    mean, scale = rows.mean(axis=0), rows.std(axis=0)
+    floor = 1e-6 * max(float(scale.max(initial=0.0)), 1e-30)
+    return mean.astype(np.float32), np.where(scale > floor, scale, 1.0).astype(np.float32)
+
+
 def standardise(tensors: Mapping[str, Any], features: Any) -> Array:
     """Return features (n, F) centred on ``feature.mean`` and divided by ``feature.scale``, as float32."""
     return np.asarray(

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -146,18 +145,14 @@ def test_bad_credentials_are_one_line(modal_fake, dataset, token, message):
     one_line(moe_router("publish", dataset, **environment), 5, message)
 
 
-def test_an_unreachable_server_is_one_line_within_seconds(modal_fake, dataset):
-    start = time.monotonic()
+def test_an_unreachable_server_is_one_line(modal_fake, dataset):
     one_line(moe_router("publish", dataset, MODAL_SERVER_URL="http://127.0.0.1:1"), 5, "Connection refused")
-    assert time.monotonic() - start < 5
 
 
-def test_a_silent_server_is_one_line_within_seconds(modal_fake, dataset):
+def test_a_silent_server_is_one_line(modal_fake, dataset):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        start = time.monotonic()
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         one_line(moe_router("publish", dataset, MODAL_SERVER_URL=address), 5, "did not answer")
-        assert time.monotonic() - start < 5 + 2  # process start on a busy machine aside
 
 
 def test_a_missing_volume_and_a_missing_data_set_are_one_line_each(modal_fake, dataset, tmp_path):

@@ -162,7 +162,7 @@ RESUMED = {"infer --output": answered, "feature cache": None}
 @pytest.mark.parametrize("name", COMMANDS)
 def test_complete_or_absent_and_a_second_run_succeeds(tmp_path: Path, name: str, mode: Mode) -> None:
     command, seen = COMMANDS[name], Counter[Ended]()
-    for at in places(sampled=37 if name == "train" else 11):
+    for at in places(sampled=61 if name == "train" else 13):
         folder = tmp_path / str(at)
         folder.mkdir()
         command.prepare(folder)

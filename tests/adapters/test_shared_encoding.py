@@ -13,7 +13,7 @@ from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.in_memory.prompts import InMemoryPromptReader
 from application.ports import FeatureExtractor
-from application.training.encode_prompts import EncodeShare
+from application.training.encode_share import EncodeShare
 from application.training.training_data import read_training_data
 from domain.errors import MissingFileError, UsageError
 from domain.feature_choice import distinct_taps, feature_candidates

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from application.training.encode_prompts import balanced_shares
+from application.training.encode_share import balanced_shares
 
 SIZES = st.lists(st.integers(1, 20_000), max_size=60)
 

@@ -57,7 +57,7 @@ from entrypoints.settings import DataFiles, Training
 from entrypoints.version import tool_version
 
 if TYPE_CHECKING:
-    from adapters.lora.async_engine import AsyncAnswerEngine
+    from application.answering.answer_queue import AsyncAnswerEngine
 
 __all__ = [
     "Answer",
@@ -205,8 +205,8 @@ async def open_answering(
     """
     import asyncio
 
-    from adapters.lora.async_engine import AsyncAnswerEngine
     from adapters.lora.lora_files import lora_folders
+    from application.answering.answer_queue import AsyncAnswerEngine
 
     app = app or Application()
     if isinstance(loras, Mapping):

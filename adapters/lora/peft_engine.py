@@ -41,7 +41,8 @@ class PeftEngine:
 
     The LoRA layers are put into the base model that was given, so that one copy serves routing (which bypasses
     them, see :mod:`adapters.base_model.peft_bypass`) and generation. Rows of a batch are padded on the left. Holds
-    ``base.lock`` while the model runs; use :class:`adapters.lora.async_engine.AsyncAnswerEngine` with many callers.
+    ``base.lock`` while the model runs; use
+    :class:`application.answering.answer_queue.AsyncAnswerEngine` with many callers.
 
     Attributes:
         base: the base model; carries the LoRA layers from here on. Of its own settings for generation only the end

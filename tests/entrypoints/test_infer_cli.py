@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
-from adapters.lora.async_engine import AsyncAnswerEngine
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
+from application.answering.answer_queue import AsyncAnswerEngine
 from application.answering.answers import Answer
 from domain.errors import (
     DataRejectedError,

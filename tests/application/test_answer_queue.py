@@ -14,10 +14,10 @@ import pytest
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.in_memory.answers import InMemoryAnswerEngine
-from adapters.lora.async_engine import AsyncAnswerEngine
 from adapters.lora.peft_engine import PeftEngine
 from adapters.router.numpy_scorer import NumpyRouterScorer
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answer_queue import AsyncAnswerEngine
 from application.answering.answers import Answer, Prompt
 from application.routing.route_prompts import RoutePrompts
 from domain.answers import AnswerPolicy, GenerationOptions

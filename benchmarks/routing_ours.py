@@ -16,7 +16,8 @@ from routing_peers import Rows, Scored
 from application.ports import TrainReport
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.routing import RoutingDecision
-from domain.training import TrainingEvent, TrainOptions
+from domain.training import TrainOptions
+from domain.training_events import TrainingEvent
 from entrypoints.backend import Where
 from entrypoints.bootstrap import Application
 from entrypoints.settings import DataFiles, Training

@@ -50,7 +50,8 @@ from domain.errors import (
 )
 from domain.router import RouterCard
 from domain.routing import ROUTERS_OWN, OtherLimits, RoutingDecision
-from domain.training import TrainingEvent, TrainOptions
+from domain.training import TrainOptions
+from domain.training_events import TrainingEvent
 from entrypoints.backend import Evaluation, Where
 from entrypoints.bootstrap import Application
 from entrypoints.settings import DataFiles, Training

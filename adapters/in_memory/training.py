@@ -21,7 +21,7 @@ from application.ports import (
 )
 from domain.errors import StorageError, UsageError
 from domain.features import Matrix
-from domain.training import TrainingEvent
+from domain.training_events import TrainingEvent
 
 _MOMENTUM = 0.9
 

@@ -22,7 +22,8 @@ from domain.features import Matrix
 from domain.labels import LabelMap
 from domain.printable import inline
 from domain.router import RouterCard
-from domain.training import (
+from domain.training import TrainOptions
+from domain.training_events import (
     Calibrated,
     Evaluated,
     FeaturesReady,
@@ -30,7 +31,6 @@ from domain.training import (
     RunStarted,
     RunStopped,
     TrainingEvent,
-    TrainOptions,
     ValidationScored,
 )
 

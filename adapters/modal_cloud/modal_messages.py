@@ -12,7 +12,7 @@ from attrs import field, frozen, mutable
 
 from adapters.modal_cloud.modal_wire import event_from_wire, event_to_wire, travels
 from application.ports import ProgressReporter, ProgressTask, TrainingObserver
-from domain.training import TrainingEvent
+from domain.training_events import TrainingEvent
 
 SHARE_KINDS: Final = frozenset({"share", "answer"})
 """What a container says that works on a share; the whole call's progress and end are another container's to tell."""

@@ -15,7 +15,7 @@ import cattrs
 from application.answering.answers import Answer
 from domain import errors
 from domain.errors import InterruptedRunError, MismatchError, MoeRouterError, RemoteError
-from domain.training import Calibrated, FeaturesReady, TrainingEvent, ValidationScored
+from domain.training_events import Calibrated, FeaturesReady, TrainingEvent, ValidationScored
 
 T = TypeVar("T")
 

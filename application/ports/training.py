@@ -11,7 +11,8 @@ from attrs import frozen
 
 from application.ports.features import FeatureExtractor
 from domain.router import RouterCard
-from domain.training import StopReason, TrainingEvent, TrainOptions
+from domain.training import StopReason, TrainOptions
+from domain.training_events import TrainingEvent
 from domain.turns import TurnChoice
 
 
@@ -51,7 +52,7 @@ class TrainReport:
         card: the router's description.
         steps: training steps done.
         stop_reason: why it stopped.
-        best_loss: evaluation loss of the head that was kept, nats; see :class:`domain.training.RunStopped`.
+        best_loss: evaluation loss of the head that was kept, nats; see :class:`domain.training_events.RunStopped`.
         best_accuracy: evaluation accuracy of that head, 0 to 1.
         best_step: training steps that it had seen.
         log_dir: folder with this run's metrics, or None.

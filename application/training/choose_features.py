@@ -10,7 +10,8 @@ from application.ports import FeatureExtractor, FeatureProbe
 from application.training.training_data import TrainingData
 from domain.feature_choice import FeatureChoice, distinct_taps, feature_candidates
 from domain.features import FeatureSpec, FeatureTap, Matrix
-from domain.training import CandidateScored, TrainingEvent, TrainOptions
+from domain.training import TrainOptions
+from domain.training_events import CandidateScored, TrainingEvent
 
 
 @frozen(eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from attrs import evolve, frozen
 
@@ -12,15 +12,14 @@ from application.training.run_checkpoints import RunCheckpoints, SavedHead
 from application.training.training_loop import LoopState, StepPlan, TrainingLoop
 from domain.features import Matrix
 from domain.split import stratified_folds
-from domain.training import CandidateScored, Noted, TrainingEvent, TrainOptions
+from domain.training import TrainOptions
+from domain.training_events import CandidateScored, Emit, Noted
 
 FOLDS = 3
 """Folds of the cross-validation that chooses the kind of head."""
 
 FOLD_ROWS = 600
 """Training rows in it, at most: enough to tell heads apart, and a few seconds of work."""
-
-Emit = Callable[[TrainingEvent], None]
 
 
 @frozen(eq=False)

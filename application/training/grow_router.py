@@ -20,7 +20,8 @@ from application.ports import (
 from application.routing.evaluate_router import EvaluateReport, require_same_labels
 from domain.errors import MismatchError
 from domain.split import Split
-from domain.training import Noted, TrainOptions
+from domain.training import TrainOptions
+from domain.training_events import Noted
 
 
 @frozen

@@ -17,7 +17,7 @@ from application.ports import HeadProblem, HeadSession, HeadTrainer, KnownTexts,
 from application.training.choose_features import ChosenFeatures
 from application.training.training_data import TrainingData
 from application.training.training_prompts import FOLDS, PromptRow, TrainingPrompts
-from domain.training import Noted, TrainingEvent
+from domain.training_events import Noted, TrainingEvent
 
 _T = TypeVar("_T")
 

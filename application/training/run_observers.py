@@ -12,10 +12,9 @@ from attrs import frozen
 
 from application.ports import MetricsLog, TrainingObserver, TrainJob
 from application.training.choose_features import ChosenFeatures
-from application.training.fit_head import Emit
 from application.training.training_data import TrainingData
 from domain.errors import StorageError
-from domain.training import FeaturesReady, Noted, RunStarted, TrainingEvent
+from domain.training_events import Emit, FeaturesReady, Noted, RunStarted, TrainingEvent
 
 UNBALANCED: Final = 4
 """Adapters are unbalanced when one has more than so many times the rows of another."""

@@ -32,7 +32,7 @@ from application.ports import (
     TrainReport,
 )
 from application.training.choose_features import choose_features, require_candidates
-from application.training.fit_head import Emit, FittedHead, HeadFitting
+from application.training.fit_head import FittedHead, HeadFitting
 from application.training.head_problems import HeadProblems, head_problems
 from application.training.router_assembly import RouterAssembly
 from application.training.run_checkpoints import RunCheckpoints, checkpoint_folder, job_key
@@ -40,7 +40,8 @@ from application.training.run_observers import RunObservers, announce, describe
 from application.training.training_data import Companions, TrainingData, read_training_data
 from domain.errors import InterruptedRunError, TrainingDivergedError, UsageError
 from domain.feature_choice import deepest_layer
-from domain.training import Calibrated, Noted, RunStopped, StopReason
+from domain.training import StopReason
+from domain.training_events import Calibrated, Emit, Noted, RunStopped
 
 
 @frozen

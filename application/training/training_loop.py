@@ -15,15 +15,8 @@ from attrs import evolve, frozen
 from application.ports import HeadSession
 from domain.early_stopping import EarlyStopState, Verdict
 from domain.features import Matrix
-from domain.training import (
-    Evaluated,
-    LearningRateReduced,
-    StopReason,
-    TrainingEvent,
-    TrainOptions,
-    ValidationScored,
-    epoch_order,
-)
+from domain.training import StopReason, TrainOptions, epoch_order
+from domain.training_events import Evaluated, LearningRateReduced, TrainingEvent, ValidationScored
 
 
 @frozen

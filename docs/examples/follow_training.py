@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from domain.training import Evaluated, RunStopped
+from domain.training_events import Evaluated, RunStopped
 from entrypoints.api import TrainingEvent, TrainOptions, train
 
 

@@ -9,16 +9,15 @@ from attrs import asdict, field, mutable
 
 from application.ports import TrainReport
 from domain.early_stopping import Verdict
-from domain.training import (
+from domain.training import StopReason, TrainOptions
+from domain.training_events import (
     CandidateScored,
     Evaluated,
     LearningRateReduced,
     Noted,
     RunStarted,
     RunStopped,
-    StopReason,
     TrainingEvent,
-    TrainOptions,
 )
 
 _RULE = "=" * 60

@@ -50,7 +50,7 @@ class LocalBackend:
 
     def verify(self, folder: Path, observer: TrainingObserver, *, strict: bool) -> None:
         """Refuse, or warn of, a data set of ours that `verify` rejects; other rows are taken as they are."""
-        from domain.training import Noted
+        from domain.training_events import Noted
 
         try:
             ours = "schema_version" in self.app.datasets.read_metadata(folder)

@@ -23,16 +23,8 @@ from domain.errors import DataRejectedError, InterruptedRunError, MismatchError
 from domain.features import Pooling
 from domain.labels import DEFAULT_LABELS
 from domain.routing import AbstentionThresholds, NearestPrompt, Reason, RoutingDecision
-from domain.training import (
-    CandidateScored,
-    Evaluated,
-    LearningRateReduced,
-    Noted,
-    RunStarted,
-    RunStopped,
-    StopReason,
-    TrainOptions,
-)
+from domain.training import StopReason, TrainOptions
+from domain.training_events import CandidateScored, Evaluated, LearningRateReduced, Noted, RunStarted, RunStopped
 from entrypoints.backend import Evaluation, Questions
 from tests.router_world import router_card
 

@@ -15,7 +15,8 @@ from domain.early_stopping import Verdict
 from domain.errors import StorageError
 from domain.features import Pooling
 from domain.labels import LabelMap
-from domain.training import (
+from domain.training import StopReason, TrainOptions
+from domain.training_events import (
     Calibrated,
     Evaluated,
     FeaturesReady,
@@ -23,8 +24,6 @@ from domain.training import (
     Noted,
     RunStarted,
     RunStopped,
-    StopReason,
-    TrainOptions,
     ValidationScored,
 )
 from tests.router_world import router_card
@@ -162,7 +161,7 @@ import subprocess
 import sys
 from pathlib import Path
 from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog
-from domain.training import Noted
+from domain.training_events import (Noted)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 with TensorboardMetricsLog().open(Path({str(tmp_path / "run")!r})) as observer:
     for _ in range(20):

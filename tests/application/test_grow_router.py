@@ -16,7 +16,7 @@ from application.routing.evaluate_router import EvaluateRequest, EvaluateRouter
 from application.routing.route_prompts import RoutePrompts
 from application.training.grow_router import GrowRouter, GrowRouterRequest
 from domain.errors import MismatchError
-from domain.training import Noted
+from domain.training_events import Noted
 from tests.dataset_world import NAMES, generate, path_of, row
 from tests.training_world import JOB, WORDS, world
 

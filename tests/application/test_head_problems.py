@@ -16,7 +16,7 @@ from application.training.head_problems import HeadProblems, with_telling_pieces
 from application.training.training_prompts import FOLDS, training_prompts
 from domain.features import BaseModel, FeatureSpec
 from domain.samples import RoutingSample
-from domain.training import Noted
+from domain.training_events import Noted
 from tests.training_world import COMPANIONS, rows
 
 OTHER_WORDS = (

@@ -8,7 +8,8 @@ from application.ports import TrainJob
 from application.training.run_observers import announce
 from domain.labels import LabelMap
 from domain.samples import RoutingSample
-from domain.training import Noted, TrainingEvent, TrainOptions
+from domain.training import TrainOptions
+from domain.training_events import Noted, TrainingEvent
 
 JOB = TrainJob(Path("t"), Path("v"), None, Path("r"), None, TrainOptions())
 

@@ -31,7 +31,8 @@ from domain.errors import (
 )
 from domain.features import Pooling
 from domain.samples import RoutingSample
-from domain.training import (
+from domain.training import StopReason, epoch_order
+from domain.training_events import (
     CandidateScored,
     Evaluated,
     FeaturesReady,
@@ -39,9 +40,7 @@ from domain.training import (
     Noted,
     RunStarted,
     RunStopped,
-    StopReason,
     ValidationScored,
-    epoch_order,
 )
 from tests.training_world import COMPANIONS, JOB, OPTIONS, TRAIN, VAL, rows, same_tensors, world
 

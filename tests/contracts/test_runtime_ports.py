@@ -21,7 +21,8 @@ from adapters.rich_progress import RichProgressReporter
 from adapters.system_clock import SystemClock
 from domain.early_stopping import Verdict
 from domain.labels import LabelMap
-from domain.training import Evaluated, LearningRateReduced, Noted, RunStarted, RunStopped, StopReason, TrainOptions
+from domain.training import StopReason, TrainOptions
+from domain.training_events import Evaluated, LearningRateReduced, Noted, RunStarted, RunStopped
 from entrypoints.signals import ProcessInterruption
 
 EVENTS = (

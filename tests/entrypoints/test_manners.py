@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain.early_stopping import Verdict
-from domain.training import Evaluated
+from domain.training_events import Evaluated
 from entrypoints.bootstrap import Application
 from entrypoints.cli import COMMANDS, main
 from entrypoints.reports.training import TrainingLines, loss

@@ -10,7 +10,7 @@ FROM python:3.11-slim
 # PyPI's torch brings CUDA's libraries along. With --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu the image
 # is some gigabytes smaller.
 ARG TORCH_INDEX=
-COPY constraints.txt /wheels/
+COPY entrypoints/on_modal/constraints.txt /wheels/
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} -c /wheels/constraints.txt \
         "$(ls /wheels/*.whl)[serve]" \

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 BLOCK = re.compile(r"```sh\n(?P<commands>.*?)```\n(?:\n```text\n(?P<output>.*?)```\n)?", re.DOTALL)
-HEAD, TAIL = 22, 10
+HEAD, TAIL = 12, 26
 READY = "http://127.0.0.1:8765/ready"
 
 

@@ -17,7 +17,7 @@ PROMPT = "Hi! Could you find me a hotel in Porto for three nights? Thanks"
 
 def page(browser: Browser, url: str) -> None:
     """Ask the page something and wait for the decision and the answer."""
-    browser.call("window/rect", width=1180, height=900)
+    browser.call("window/rect", width=1180, height=1250)
     browser.call("url", url=url)
     browser.wait("document.getElementById('model').options.length > 1", 60)
     browser.run("document.getElementById('prompt').value = arguments[0]", PROMPT)

@@ -101,8 +101,6 @@ def routing_text(chat: Sequence[Message], turn: TurnChoice = TurnChoice.LAST) ->
         raise DataRejectedError("the prompt is not UTF-8 text", hint="write it in UTF-8, for example in a file")
     if not text:
         raise DataRejectedError("the prompt has no text to route on", hint="give a user turn with text")
-    if any("\ud800" <= one <= "\udfff" for one in text):
-        raise DataRejectedError("the prompt is not text: it holds bytes that are not UTF-8", hint="give it in UTF-8")
     return text
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from domain.chats import ROLES, Chat, Message, first_present, parse_turns
-from domain.conversations import Layout, RowFormat, turns_of
+from domain.chats import ROLES, Chat, Message, first_present, parse_turns, with_system
+from domain.conversations import Layout, Rejection, RowFormat, extract_prompt, turns_of
 from domain.errors import DataRejectedError
 from domain.marked_text import marked_exchanges
 from domain.turns import TurnChoice, plain_text, strip_media
@@ -53,6 +53,25 @@ def reference_answer(row: Any, fmt: RowFormat, turn: TurnChoice) -> tuple[Chat, 
     except DataRejectedError:
         return None
     return None if beside is None else (chat[: start + 1], beside)
+
+
+def whole_conversation(row: Any, fmt: RowFormat) -> Chat:
+    """Return all that a row says, the answers in columns of their own included, without media placeholders.
+
+    Args:
+        row: a parsed row.
+        fmt: where it keeps its conversation.
+
+    Raises:
+        DataRejectedError: the row has no conversation.
+    """
+    if isinstance(problem := extract_prompt(row, fmt), Rejection):
+        raise DataRejectedError(problem.detail)
+    chat = tuple(one for one in _conversation(row, fmt) if one.role != "assistant" or _says_something(one))
+    beside = _answer_beside(row, fmt) if chat[-1].role != "assistant" else None
+    system = row.get("system")
+    led = with_system(chat, system if isinstance(system, str) and system.strip() else None)
+    return led if beside is None else (*led, beside)
 
 
 def _conversation(row: dict[str, Any], fmt: RowFormat) -> Chat:

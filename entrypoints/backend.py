@@ -159,6 +159,14 @@ class Answering(AnswerStream, Protocol):
         ...
 
 
+class Deciding(Protocol):
+    """Routes prompts."""
+
+    def __call__(self, prompts: Sequence[Prompt], /) -> Sequence[tuple[str, RoutingDecision]]:
+        """Return for each prompt the text that was routed, and the decision."""
+        ...
+
+
 class Backend(Protocol):
     """Somewhere that trains, scores and answers; every method raises what the local use case raises."""
 
@@ -191,8 +199,13 @@ class Backend(Protocol):
         """Raise what is wrong with questions, as far as it can be told before anything slow."""
         ...
 
-    def route(self, questions: Questions) -> Sequence[tuple[str, RoutingDecision]]:
-        """Return for each prompt the text that was routed, and the decision; no LoRA adapter is loaded."""
+    @property
+    def least_at_a_time(self) -> int:
+        """Prompts of a file that one call should hold at least, because every call loads everything again."""
+        ...
+
+    def deciding(self, questions: Questions) -> Deciding:
+        """Return what routes prompts, loaded; those in `questions` are ignored, and so are the LoRA adapters."""
         ...
 
     def answering(self, questions: Questions) -> Answering:

@@ -16,7 +16,9 @@ from adapters.datasets.source_streams import SourceFile
 from application.ports.datasets import Origin
 from domain.errors import DataRejectedError
 
-_ROWS = 1024  # of a Parquet file, decoded at a time
+_BYTES = 16 << 20  # of a Parquet file, decoded at a time, as far as its row groups tell their size
+_LEAST, _MOST = 64, 8192  # rows decoded at a time
+_VALUES = 256  # rows turned into Python values at a time
 
 Batches = Iterator[tuple[int, Callable[[], Iterator[Any]]]]
 """Pieces of a file: the number of rows of each, and what reads it as record batches."""
@@ -80,8 +82,10 @@ class ArrowRows:
                     while index is not None and index < begin + batch.num_rows:
                         places.append(index - begin)
                         index = next(wanted, None)
-                    for place, row in zip(places, batch.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
-                        yield begin + place + 1, (row,)
+                    for start in range(0, len(places), _VALUES):
+                        some = places[start : start + _VALUES]
+                        rows = batch.take(pa.array(some, pa.int64())).to_pylist()
+                        yield from ((begin + place + 1, (row,)) for place, row in zip(some, rows, strict=True))
                     begin += batch.num_rows
                     if index is None or index >= first + size:
                         break
@@ -104,11 +108,14 @@ class ArrowRows:
         table = pq.ParquetFile(self._source)
         wanted = self._names(table.schema_arrow)
         for number in range(table.num_row_groups):
+            group = table.metadata.row_group(number)
+            size = group.total_byte_size // max(group.num_rows, 1)
+            rows = max(_LEAST, min(_MOST, _BYTES // max(size, 1)))
 
-            def read(group: int = number) -> Iterator[Any]:
-                yield from table.iter_batches(_ROWS, row_groups=[group], columns=wanted, use_threads=False)
+            def read(number: int = number, rows: int = rows) -> Iterator[Any]:
+                yield from table.iter_batches(rows, row_groups=[number], columns=wanted, use_threads=False)
 
-            yield table.metadata.row_group(number).num_rows, read
+            yield group.num_rows, read
 
     def _whole(self, batch: Any) -> Batches:
         names = self._names(batch.schema)

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from adapters.files.figures import save_figure
 from adapters.metrics.inline_svg import inline_svg
 from application.datasets.inspect_dataset import InspectReport
-from domain.errors import StorageError
 from domain.printable import printable, shown
 
 _BLUE = "#31688e"
@@ -54,10 +54,7 @@ def _draw(report: InspectReport, path: Path) -> None:
         axes.set_title(f"{adapter.name}: telling words")
         axes.set_xlabel("log-odds against the others (z-score)")
     figure.suptitle(f"Routing data set {printable(report.path.name)}")
-    try:
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise StorageError(f"cannot write: {error.strerror or error}", where=path) from error
+    save_figure(figure, path, dpi=110)
 
 
 def _lengths(axes: Any, report: InspectReport) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from adapters.datasets.as_they_come import as_they_come, in_chunks
 from application.answering.answers import Prompt
 from application.ports.answer_files import PromptRow
 from domain.chats import Chat, as_chat, first_present, parse_turns, routing_text
@@ -34,27 +35,36 @@ class PromptFileReader:
 
     def read_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> list[str]:
         """Read one file, or standard input for ``-``; see the port for the contract."""
-        return list(self.stream_prompts(path, turn))
-
-    def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
-        """Read one file, or standard input for ``-``, line by line; see the port for the contract."""
-        return (routing_text(row.prompt.chat, turn) for row in self.stream_prompt_rows(path))
-
-    def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:
-        """Yield the rows of one file, or of standard input for ``-``, each as soon as its line is there."""
+        prompts = []
         for row in _rows(path):
             if row.problem is not None:
-                raise DataRejectedError(row.problem.what, where=f"{path}:{row.line}", hint=row.problem.hint)
-            yield row
+                raise _at(row, path)
+            prompts.append(routing_text(row.prompt.chat, turn))
+        return prompts
 
-    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
-        """Read one file; see the port for the contract."""
-        rows: dict[str, PromptRow] = {}
+    def can_be_read_again(self, path: Path) -> bool:
+        """Tell a file from a pipe; see the port for the contract."""
+        if str(path) != "-" and (path.is_dir() or not path.exists()):
+            raise _missing(path)
+        return path.is_file()
+
+    def require_a_prompt(self, path: Path) -> None:
+        """Raise what is wrong with the first row unless a row of the file is a prompt."""
+        first = None
         for row in _rows(path):
-            if row.id in rows:
-                raise DataRejectedError(f"id {row.id!r} comes twice", where=f"{path}:{row.line}")
-            rows[row.id] = row
-        return list(rows.values())
+            if row.problem is None:
+                return
+            first = first or _at(row, path)
+        if first is not None:
+            raise first
+
+    def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:
+        """Read one file, or standard input for ``-``; see the port for the contract."""
+        return _rows(path)
+
+    def group_prompt_rows(self, path: Path, size: int) -> Iterator[list[PromptRow]]:
+        """Read one file, or standard input for ``-``, in groups; see the port for the contract."""
+        return (in_chunks if path.is_file() else as_they_come)(_rows(path), size)
 
 
 def _rows(path: Path) -> Iterator[PromptRow]:
@@ -94,12 +104,20 @@ def _lines(path: Path) -> Iterator[bytes]:
             first = file.readline(LINE_LIMIT + 2).removeprefix(b"\xef\xbb\xbf")
             yield from chain([first], iter(partial(file.readline, LINE_LIMIT + 2), b""))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
-        raise MissingFileError(what, where=path) from None
+        raise _missing(path) from None
     except OSError as error:
         if isinstance(error, MoeRouterError):  # of whoever used the line
             raise
         raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+
+
+def _at(row: PromptRow, path: Path) -> DataRejectedError:
+    assert row.problem is not None
+    return DataRejectedError(row.problem.what, where=f"{path}:{row.line}", hint=row.problem.hint)
+
+
+def _missing(path: Path) -> MissingFileError:
+    return MissingFileError("is a folder, not a file" if path.is_dir() else "no such file", where=path)
 
 
 def _parsed(raw: bytes, strict: bool) -> Any:

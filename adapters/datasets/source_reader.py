@@ -60,6 +60,17 @@ class FileSourceReader:
                 file.file.check_unchanged()
 
     @contextmanager
+    def read_whole(
+        self, source: Source
+    ) -> Iterator[tuple[Source, Iterator[tuple[int, tuple[Any] | Rejection, Origin]]]]:
+        """Give the source with its rows' format, and every row with all its columns, in file order."""
+        with self._rows(source) as (known, files):
+            for file in files:
+                file.columns = None
+            with closing(_parsed(files)) as rows:
+                yield known, rows
+
+    @contextmanager
     def _rows(self, source: Source) -> Iterator[tuple[Source, list[RowFile]]]:
         """Open the source's files and tell in which format their rows are."""
         with ExitStack() as stack:
@@ -114,6 +125,12 @@ def _advice(files: Sequence[RowFile], row_format: RowFormat, head: Sequence[Any]
     if first is None:
         return "the file holds nothing but blank lines" if not parsed else "rows must be objects"
     return f"read as {_packed(files[0])}, which it seems not to be: JSON, CSV, TSV, Parquet and Arrow are read"
+
+
+def _parsed(files: Sequence[RowFile]) -> Generator[tuple[int, tuple[Any] | Rejection, Origin]]:
+    for file in files:
+        with reading(file.origin.path), closing(file.read_all()) as rows:
+            yield from ((number, row, file.origin) for number, row in rows if row is not None)
 
 
 def _parse_all(source: Source, files: Sequence[RowFile]) -> Generator[ParsedLine]:

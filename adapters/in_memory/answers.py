@@ -12,7 +12,7 @@ from typing import TypeVar
 from attrs import define, field
 
 from application.answering.answers import Answer
-from application.ports.answer_files import PromptRow
+from application.ports.answer_files import PromptRow, fingerprint
 from application.ports.answering import AnswerPiece, Generation, GenerationRequest, LoraDistances
 from domain.answers import Finish, GenerationOptions
 from domain.chats import routing_text, with_system
@@ -128,19 +128,23 @@ class InMemoryPromptRowReader:
 
     files: Mapping[Path, Sequence[PromptRow]]
 
-    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
-        """Return the rows; see the port for the contract."""
+    def can_be_read_again(self, path: Path) -> bool:
+        """Return True for what is there; see the port for the contract."""
         if path not in self.files:
             raise MissingFileError("no such file", where=path)
-        rows = {row.id: row for row in self.files[path]}
-        if not rows:
+        return True
+
+    def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:
+        """Yield the rows; see the port for the contract."""
+        self.can_be_read_again(path)
+        if not self.files[path]:
             raise DataRejectedError("holds no prompts", where=path)
-        if len(rows) < len(self.files[path]):
-            ids = [row.id for row in self.files[path]]
-            raise DataRejectedError(
-                f"id {next(each for each in ids if ids.count(each) > 1)!r} comes twice", where=path
-            )
-        return list(rows.values())
+        yield from self.files[path]
+
+    def group_prompt_rows(self, path: Path, size: int) -> Iterator[list[PromptRow]]:
+        """Yield the rows in groups; see the port for the contract."""
+        rows = list(self.stream_prompt_rows(path))
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 @define
@@ -150,10 +154,12 @@ class InMemoryAnswerLog:
     Attributes:
         answers: prompt and answer by id, in the order in which they came.
         errors: why rows have no answer, by id.
+        resumable: see the port.
     """
 
     answers: dict[str, tuple[str, Answer]] = field(factory=dict)
     errors: dict[str, MoeRouterError] = field(factory=dict)
+    resumable: bool = True
     _held: bool = field(default=False, init=False)
 
     def check(self) -> None:
@@ -170,9 +176,9 @@ class InMemoryAnswerLog:
         finally:
             self._held = False
 
-    def finished(self) -> Mapping[str, str]:
-        """Return the prompts that are answered, by id."""
-        return {row_id: text for row_id, (text, _) in self.answers.items()}
+    def finished(self) -> Mapping[bytes, bytes]:
+        """Return what stands for the prompts that are answered; see the port for the contract."""
+        return {fingerprint(row_id): fingerprint(text) for row_id, (text, _) in self.answers.items()}
 
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Keep one answer."""

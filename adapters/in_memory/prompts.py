@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from attrs import define, field
@@ -28,7 +27,3 @@ class InMemoryPromptReader:
         if not self.files[path]:
             raise DataRejectedError("holds no prompts", where=path)
         return list(self.files[path])
-
-    def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
-        """Yield the prompts under `path`."""
-        yield from self.read_prompts(path, turn)

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import asdict
 
 from application.answering.answers import Answer
+from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 
 
@@ -22,6 +23,11 @@ def answer_object(answer: Answer) -> dict[str, Any]:
         "weights": answer.weights,
         "decision": None if answer.decision is None else decision_object(answer.decision),
     }
+
+
+def error_object(row_id: str, line: int, error: MoeRouterError) -> dict[str, Any]:
+    """Return why a row of a file has no answer as plain values."""
+    return {"id": row_id, "line": line, "error": error.what, "hint": error.hint}
 
 
 def decision_object(decision: RoutingDecision) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ from attrs import frozen
 
 from adapters.files.locks import locked_file
 from adapters.files.writable import check_writable
-from adapters.lora.answer_json import answer_object
+from adapters.lora.answer_json import answer_object, error_object
 from application.answering.answers import Answer
+from application.ports.answer_files import fingerprint
 from domain.errors import DataRejectedError, MoeRouterError, StorageError, TargetExistsError, UsageError
+
+LINE_LIMIT = 256 * 1024 * 1024
+"""Bytes of a line at most: a prompt of the greatest length, escaped, and its answer are far below."""
+
+_BEGINNING = b'{"id":'
 
 
 @frozen
@@ -59,41 +66,57 @@ class JsonlAnswerLog:
                 raise TargetExistsError("another run is answering into it", where=self.path, hint=hint)
             yield
 
-    def finished(self) -> Mapping[str, str]:
+    @property
+    def resumable(self) -> bool:
+        """A file keeps its answers."""
+        return True
+
+    def finished(self) -> Mapping[bytes, bytes]:
         """Read the answers that are there; see the port for the contract."""
+        found: dict[bytes, bytes] = {}
+        whole, torn = 0, b""
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                for number, line in enumerate(iter(partial(file.readline, LINE_LIMIT), b""), start=1):
+                    if not line.endswith(b"\n"):
+                        torn = line
+                        break
+                    whole += len(line)
+                    found.update(self._finished(line, number))
         except FileNotFoundError:
             return {}
         except OSError as error:
+            if isinstance(error, MoeRouterError):
+                raise
             raise StorageError(f"cannot read: {error.strerror}", where=self.path) from error
-        whole = content.rfind(b"\n") + 1
-        found = {}
-        for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
-            try:
-                row: Any = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                row = None
-            if isinstance(row, dict) and {"id", "error", "line"} <= row.keys():
-                continue
-            if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
-                raise DataRejectedError(
-                    "is not an answer of this program; nothing was changed",
-                    where=f"{self.path}:{number}",
-                    hint="write to another --output",
-                )
-            if row.get("setting", "") != self.setting:
-                raise DataRejectedError(
-                    "was answered with another router, other LoRA adapters or other options; nothing was changed",
-                    where=f"{self.path}:{number}",
-                    hint="write to another --output, or answer with what was used then",
-                )
-            found[str(row["id"])] = str(row["prompt"])
-        if whole < len(content):
-            if not content[whole:].startswith(b'{"id":'):
+        if torn:
+            ours = torn.startswith(_BEGINNING) or (whole > 0 and _BEGINNING.startswith(torn))
+            if not ours or len(torn) >= LINE_LIMIT:
                 raise DataRejectedError("is not a file of answers; nothing was changed", where=self.path)
             os.truncate(self.path, whole)
         return found
+
+    def _finished(self, line: bytes, number: int) -> dict[bytes, bytes]:
+        """Return what one line says is finished: an answer, or nothing for a row that had none."""
+        try:
+            row: Any = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            row = None
+        if isinstance(row, dict) and {"id", "error", "line"} <= row.keys():
+            return {}
+        if not isinstance(row, dict) or not {"id", "prompt", "answer"} <= row.keys():
+            raise DataRejectedError(
+                "is not an answer of this program; nothing was changed",
+                where=f"{self.path}:{number}",
+                hint="write to another --output",
+            )
+        if row.get("setting", "") != self.setting:
+            raise DataRejectedError(
+                "was answered with another router, other LoRA adapters or other options; nothing was changed",
+                where=f"{self.path}:{number}",
+                hint="write to another --output, or answer with what was used then",
+            )
+        return {fingerprint(str(row["id"])): fingerprint(str(row["prompt"]))}
 
     def append(self, row_id: str, text: str, answer: Answer) -> None:
         """Append one line with one write."""
@@ -101,7 +124,7 @@ class JsonlAnswerLog:
 
     def append_error(self, row_id: str, line: int, error: MoeRouterError) -> None:
         """Append one line that says why a row has no answer."""
-        self._append({"id": row_id, "line": line, "error": error.what, "hint": error.hint})
+        self._append(error_object(row_id, line, error))
 
     def _append(self, row: dict[str, Any]) -> None:
         if self.setting:

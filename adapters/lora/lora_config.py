@@ -34,6 +34,14 @@ _USED = {
     *("peft_type", "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "layers_to_transform"),
     *("exclude_modules", "modules_to_save", "use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"),
 }
+_REFUSED = {
+    "alora_invocation_tokens": "it is an activated LoRA: it acts only after its invocation tokens, which prompts "
+    "here do not bring",
+    "target_parameters": "it changes single parameters, as of experts (target_parameters); peft holds several LoRA "
+    "adapters of this kind only when all change the same ones",
+    "layer_replication": "it repeats blocks of the base model, which all share",
+}
+"""Keys that are known, with the reason why they refuse a configuration that uses them."""
 
 
 @frozen
@@ -145,6 +153,8 @@ def _notes(config: dict[str, Any]) -> tuple[str, ...]:
     unknown = [key for key in config if key not in _USED | _HARMLESS]
     for key in unknown:
         value = config[key]
+        if value and key in _REFUSED:
+            raise ValueError(_REFUSED[key])
         if value is True or (value and not isinstance(value, str | int | float)):
             raise ValueError(f"it uses {key[:60]}, which this version does not know how to follow")
     ignored = [key[:60] for key in unknown if config[key] not in (None, False, [], {})]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from adapters.files.figures import save_figure
 from adapters.metrics.inline_svg import inline_svg
 from application.routing.evaluate_router import EvaluateReport
-from domain.errors import StorageError
 
 _BLUE, _RED, _GREY = "#31688e", "#c44e52", "#888888"
 
@@ -29,11 +29,7 @@ def plot_evaluation(report: EvaluateReport, folder: Path) -> list[Path]:
         figure = Figure(figsize=(max(5.5, side), max(4.5, 0.85 * side)), layout="constrained")
         draw(figure.add_subplot(), report)
         paths.append(folder / f"{name}.png")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(paths[-1], dpi=120, format="png")
-        except OSError as error:
-            raise StorageError(f"cannot write: {error.strerror or error}", where=paths[-1]) from error
+        save_figure(figure, paths[-1], dpi=120)
     return paths
 
 

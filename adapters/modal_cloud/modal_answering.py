@@ -12,7 +12,7 @@ from adapters.modal_cloud.modal_jobs import RESULT, Jobs
 from adapters.modal_cloud.modal_messages import Relay
 from adapters.modal_cloud.modal_wire import outcome_from_wire
 from adapters.modal_cloud.remote_functions import SHARES
-from application.answering.answer_prompts import AnswerRequest
+from application.answering.answer_prompts import AnswerRequest, all_answered
 from application.answering.answers import Answer
 from application.ports import ProgressReporter
 from domain.errors import MoeRouterError
@@ -44,13 +44,7 @@ class ModalAnswering:
 
     def __call__(self, request: AnswerRequest) -> list[Answer]:
         """Return one answer per prompt, in order; raises the first error that stands in place of one."""
-        found, answers = dict(self.stream(request)), []
-        for index in range(len(request.prompts)):
-            outcome = found[index]
-            if isinstance(outcome, MoeRouterError):
-                raise outcome
-            answers.append(outcome)
-        return answers
+        return all_answered(self.stream(request))
 
     def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
         """Yield ``(index, answer)``, or an error in place of one, as batches finish there.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from attrs import field, frozen
 
@@ -51,6 +52,16 @@ class _Routed:
     speaker: Speaker
 
 
+def all_answered(outcomes: Iterable[tuple[int, Answer | MoeRouterError]]) -> list[Answer]:
+    """Return the answers in the order of their prompts; raises the first error that stands in place of one."""
+    answers = []
+    for _, outcome in sorted(outcomes, key=itemgetter(0)):
+        if isinstance(outcome, MoeRouterError):
+            raise outcome
+        answers.append(outcome)
+    return answers
+
+
 @frozen(eq=False)
 class AnswerPrompts:
     """Answers prompts; never with the bare base model unless the answer says so.
@@ -69,14 +80,7 @@ class AnswerPrompts:
 
     def __call__(self, request: AnswerRequest) -> list[Answer]:
         """Return one answer per prompt, in order; raises the first error that stands in place of one."""
-        found = dict(self.stream(request))
-        answers = []
-        for index in range(len(request.prompts)):
-            answer = found[index]
-            if isinstance(answer, MoeRouterError):
-                raise answer
-            answers.append(answer)
-        return answers
+        return all_answered(self.stream(request))
 
     def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
         """Yield ``(index, answer)`` as mixed batches finish, in any order within `GROUP` prompts routed together.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -31,24 +32,43 @@ class PromptRow:
 
 
 class PromptRowReader(Protocol):
-    """Reads a file of prompts to answer."""
+    """Reads prompts to answer, without holding more of them than it is asked for."""
 
-    def read_prompt_rows(self, path: Path) -> list[PromptRow]:
-        """Return the rows in file order, at least one, their ids unique; those that are not prompts say why.
+    def can_be_read_again(self, path: Path) -> bool:
+        """Tell a file from a pipe, whose rows come once; raises MissingFileError when there is neither."""
+        ...
+
+    def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:
+        """Yield the rows in order, at least one, each as soon as it is there; those that are not prompts say why.
 
         Raises:
             MissingFileError: no such file.
-            DataRejectedError: an id comes twice; the message names file and line.
+            DataRejectedError: there is no row, or one of them is too long to be read over.
+            StorageError: the file system refused.
         """
         ...
 
+    def group_prompt_rows(self, path: Path, size: int) -> Iterator[list[PromptRow]]:
+        """Yield the same rows `size` at a time; those of a pipe as many as have come, at most `size`."""
+        ...
+
+
+def fingerprint(text: str) -> bytes:
+    """Return 16 bytes that stand for a text: what is kept of a row that was seen, however long it is."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
 
 class AnswerLog(Protocol):
-    """Keeps answers as they come, so that an interrupted run goes on where it stopped.
+    """Takes answers as they come.
 
-    The contract: an answer that `append` returned from is in `finished` of every later log on the same place,
-    whatever happens to the process; half an answer never is.
+    The contract where it is `resumable`: an answer that `append` returned from is in `finished` of every later log on
+    the same place, whatever happens to the process; half an answer never is.
     """
+
+    @property
+    def resumable(self) -> bool:
+        """Whether answers are found again by their ids. Else they are to come in the order of their prompts."""
+        ...
 
     def check(self) -> None:
         """Raise UsageError when no answer can be kept here; changes nothing. For asking before long work."""
@@ -63,8 +83,8 @@ class AnswerLog(Protocol):
         """
         ...
 
-    def finished(self) -> Mapping[str, str]:
-        """Return the prompt's routing text of every answer that is kept, by its id.
+    def finished(self) -> Mapping[bytes, bytes]:
+        """Return the `fingerprint` of every kept answer's routing text, by that of its id.
 
         Raises:
             DataRejectedError: it is not a file of answers, or something else answered; nothing was changed.

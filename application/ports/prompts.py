@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from domain.turns import TurnChoice
 
 
 class PromptReader(Protocol):
-    """Reads a file of prompts: to route them, or to say what belongs to no adapter."""
+    """Reads a file of prompts that belong to no adapter."""
 
     def read_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> list[str]:
         """Return the prompts in file order, at least one; ``-`` reads standard input.
@@ -22,12 +21,5 @@ class PromptReader(Protocol):
             MissingFileError: no such file.
             DataRejectedError: a line gives no prompt; the message names the file and the line.
             StorageError: the file system refused.
-        """
-        ...
-
-    def stream_prompts(self, path: Path, turn: TurnChoice = TurnChoice.LAST) -> Iterator[str]:
-        """Yield what `read_prompts` returns, each as soon as its line is there; raises what it raises, but later.
-
-        Memory depends on the longest line that is allowed, not on the file.
         """
         ...

@@ -64,6 +64,8 @@ class Choice:
         limits: the limits that applied.
         milliseconds: time that deciding took.
         error: what failed, for ROUTER_ERROR.
+        weights: hash of the weights of the LoRA adapter that answers, as the doctor shows it; None where it is not
+            known.
     """
 
     adapter: str | None
@@ -77,6 +79,7 @@ class Choice:
     limits: AbstentionThresholds = field(factory=AbstentionThresholds)
     milliseconds: float = 0.0
     error: str | None = None
+    weights: str | None = None
 
     @property
     def nobody(self) -> bool:

@@ -18,7 +18,8 @@ from application.ports import (
     TrainReport,
 )
 from application.routing.evaluate_router import EvaluateReport, require_same_labels
-from domain.errors import MismatchError
+from application.training.training_data import rows_sha256
+from domain.errors import MismatchError, TargetExistsError
 from domain.split import Split
 from domain.training import TrainOptions
 from domain.training_events import Noted
@@ -70,7 +71,8 @@ class GrowRouterReport:
 
     Attributes:
         grown: the data set that it was trained on.
-        training: the training run.
+        router_path: where the new router lies.
+        training: the training run; None when an earlier run, cut off later, had trained this very router.
         before: the old router on the old data set's held-out prompts.
         after: the new router on the new data set's held-out prompts.
         changes: per adapter, in label order, adapters that left last.
@@ -78,7 +80,8 @@ class GrowRouterReport:
     """
 
     grown: GrownDataset
-    training: TrainReport
+    router_path: Path
+    training: TrainReport | None
     before: EvaluateReport
     after: EvaluateReport
     changes: tuple[AdapterChange, ...]
@@ -102,9 +105,10 @@ class GrowRouter:
     score: Callable[[TrainedRouter, Path], EvaluateReport]
 
     def __call__(self, request: GrowRouterRequest, observer: TrainingObserver) -> GrowRouterReport:
-        """Train and compare.
+        """Train, unless an earlier run of the same request has, and compare.
 
         Raises:
+            TargetExistsError: another router lies where the new one goes.
             MismatchError: the router was not trained on the old data set's labels.
             MissingFileError, RouterFileError, DataRejectedError: an input cannot be used.
         """
@@ -117,13 +121,15 @@ class GrowRouter:
                     "adapter (give the file of these prompts again)"
                 )
             )
-        training = self.trainer.train(_job(request, old), observer)
-        new = self.routers.load(training.router_path)
+        job = _job(request, old)
+        training = None if self._is_trained(job, request.grown) else self.trainer.train(job, observer)
+        path = request.router_out if training is None else training.router_path
+        new = self.routers.load(path)
         held_out = f"{Split.EVAL if request.grown.counts[Split.EVAL] else Split.VAL}.jsonl"
         before = self.score(old, request.old_dataset / held_out)
         after = self.score(new, request.grown.path / held_out)
         examples = (old.card.n_out_of_scope, new.card.n_out_of_scope)
-        return GrowRouterReport(request.grown, training, before, after, _changes(before, after), examples)
+        return GrowRouterReport(request.grown, path, training, before, after, _changes(before, after), examples)
 
     def check(self, router: Path, old_dataset: Path) -> TrainedRouter:
         """Return the old router; raises MismatchError unless it knows the data set's adapters by the same labels."""
@@ -137,6 +143,20 @@ class GrowRouter:
                 error.what, where=path, hint=f"the router was trained on a data set named {old.card.dataset}"
             ) from error
         return old
+
+    def _is_trained(self, job: TrainJob, grown: GrownDataset) -> bool:
+        if not grown.reused or not self.routers.replaced_by(job.router_out):
+            return False
+        card = self.routers.load(job.router_out).card
+        features, options = card.features, job.options
+        rows = rows_sha256(*(self.rows.read_rows(path) for path in (job.train_path, job.val_path)))
+        made: tuple[object, ...] = (card.labels, card.dataset_sha256, card.head, card.seed, card.target_error)
+        made += (features.layers, features.pooling, features.max_tokens, card.turn, card.n_out_of_scope > 0)
+        wanted: tuple[object, ...] = (grown.labels, rows, options.head, options.seed, options.target_error)
+        wanted += (options.layers, options.pooling, options.max_tokens, job.turn, job.out_of_scope_path is not None)
+        if made != wanted:
+            raise TargetExistsError("already exists", where=job.router_out, hint="name another file")
+        return True
 
 
 def _job(request: GrowRouterRequest, old: TrainedRouter) -> TrainJob:

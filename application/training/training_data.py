@@ -93,7 +93,7 @@ def read_training_data(
         val=tuple(val),
         out_of_scope=out_of_scope,
         dataset=job.train_path.absolute().parent.name,
-        sha256=_sha256(train, val),
+        sha256=rows_sha256(train, val),
         warnings=_warnings(labels, train, val, contradicted),
         turn=turn,
         prompts=training_prompts(train, val, out_of_scope, packaged, companions.background, job.options.seed),
@@ -167,7 +167,8 @@ def _warnings(
     return tuple(warnings)
 
 
-def _sha256(*parts: Sequence[RoutingSample]) -> str:
+def rows_sha256(*parts: Sequence[RoutingSample]) -> str:
+    """Return the hash that a router's card has of its training and validation rows."""
     digest = hashlib.sha256()
     for rows in parts:
         digest.update(f"{len(rows)}\n".encode())

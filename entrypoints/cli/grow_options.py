@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ import click
 from attrs import frozen
 
 from application.datasets.grow_dataset import GrownDataset
-from domain.errors import InterruptedRunError, TargetExistsError
+from domain.errors import MoeRouterError, TargetExistsError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step
 from entrypoints.cli.options import base_model_option, grouped, json_option
@@ -84,15 +83,20 @@ def grow(app: Application, growth: Growth, make_dataset: Callable[[Path | None],
     from entrypoints.reports.training import TrainingLines
 
     target = growth.router_out or growth.router.with_name(f"{growth.router.stem}-grown.safetensors")
+    taken = TargetExistsError("already exists", where=target, hint="name another file with --router-out")
+    output_dir = growth.output_dir
     if target.exists():
-        raise TargetExistsError("already exists", where=target, hint="name another file with --router-out")
+        output_dir = _earlier_dataset(app, target, output_dir or growth.dataset_dir, taken)
     app.routers.check_target(target)
     app.datasets.read_metadata(growth.dataset_dir)  # says what is wrong with a folder that is not a data set
     use_case = app.grow_router(growth.base_model, use_cache=not growth.no_cache)
     use_case.check(growth.router, growth.dataset_dir)  # before anything slow, and before anything is written
     if growth.out_of_scope is not None and str(growth.out_of_scope) != "-":  # standard input can be read once only
         app.prompt_reader.read_prompts(growth.out_of_scope)
-    grown = make_dataset(growth.output_dir)
+    try:
+        grown = make_dataset(output_dir)
+    except TargetExistsError as error:
+        raise (taken if target.exists() else error) from error
     if grown.reused:
         click.echo(f"note: going on with the data set {grown.path}, which an earlier run made", err=True)
     request = GrowRouterRequest(
@@ -105,21 +109,22 @@ def grow(app: Application, growth: Growth, make_dataset: Callable[[Path | None],
         use_cache=not growth.no_cache,
         out_of_scope=growth.out_of_scope,
     )
-    try:
-        with app.interruption():
-            report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
-    except InterruptedRunError as error:
-        if not target.exists():
-            raise  # the same command goes on: it finds the data set, and the checkpoint
-        score = shlex.join(["moe-router", "evaluate", "--dataset-dir", str(grown.path), "--router", str(target)])
-        raise InterruptedRunError(
-            "interrupted before the comparison; the new data set and router are complete",
-            where=target,
-            hint=f"score it with: {score}",
-            signal_number=error.signal_number,
-        ) from error
+    with app.interruption():
+        report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
     if growth.as_json:
         print_json(as_values(report))
     else:
         click.echo(as_text(report))
     next_step("evaluate", "--dataset-dir", grown.path, "--router", target)
+
+
+def _earlier_dataset(app: Application, router: Path, beside: Path, taken: TargetExistsError) -> Path:
+    """Return the folder that a run which was cut off after training `router` made; raises `taken` where none is."""
+    try:
+        name = app.routers.load(router).card.dataset
+    except MoeRouterError:
+        raise taken from None
+    folder = beside if beside.name == name else beside.parent / name
+    if not folder.is_dir():
+        raise taken
+    return folder

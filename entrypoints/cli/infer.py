@@ -13,7 +13,6 @@ from domain.errors import DataRejectedError, UsageError
 from domain.routing import OtherLimits
 from entrypoints.backend import Backend, Questions, Where
 from entrypoints.bootstrap import Application
-from entrypoints.cli.as_they_come import as_they_come
 from entrypoints.cli.lora_options import lora_options
 from entrypoints.cli.next_step import lora_words, next_step, option
 from entrypoints.cli.options import (
@@ -29,13 +28,15 @@ from entrypoints.cli.options import (
 )
 from entrypoints.reports.printing import print_json
 
-CHUNK = 16
-"""Prompts that are answered together when they come through a pipe."""
+CHUNK = 64
+"""Prompts that are answered together, and shown, at a time when their answers are printed."""
 
 
 @click.command("infer")
 @click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt to answer; repeatable.")
-@click.option("--input", "source", type=PATH, help="JSONL file of prompts: id, prompt (or messages), images.")
+@click.option(
+    "--input", "source", type=PATH, help="JSONL file of prompts: id, prompt (or messages), images; - reads stdin."
+)
 @click.option("--output", type=PATH, help="JSONL file for the answers to --input; an interrupted run goes on there.")
 @router_option
 @lora_options
@@ -52,7 +53,7 @@ CHUNK = 16
     "--disable", "disabled", multiple=True, metavar="NAME", help="An adapter that is not to answer; repeatable."
 )
 @limit_options
-@click.option("--allow-errors", is_flag=True, help="With --output: end well although rows could not be answered.")
+@click.option("--allow-errors", is_flag=True, help="With --input: end well although rows could not be answered.")
 @click.option("--route-only", is_flag=True, help="Print the decisions; load no LoRA adapter and answer nothing.")
 @backend_options(max_batch_option, shards_option)
 @json_option
@@ -82,9 +83,12 @@ def command(
     The router reads the base model's own states; one copy of the base model routes and answers. Every LoRA adapter
     is checked first (as `doctor` does), so that no answer silently comes from the bare base model.
 
+    Of --input no more is held than is answered at a time, and what comes through a pipe is answered while it is open.
+    A row without an answer is shown with the reason, among the answers and at the end; all others are answered.
+
     With --backend modal, --router, --lora and --lora-dir name paths of the containers (/output, /checkpoints); LoRA
-    adapters are looked for in /checkpoints. --input and --output stay here. What comes through a pipe is answered
-    while it is open, unless --json or --route-only is given.
+    adapters are looked for in /checkpoints. --input and --output stay here. --json prints one object per prompt and
+    line; with --output it prints what was done.
     """
     _check(texts, source, output, images, route_only)
     backend = app.backend(where)
@@ -100,12 +104,19 @@ def command(
     )
     hint = f"finished answers are kept in {output}; run the same command to go on" if output else None
     with app.interruption(hint=hint):
-        if source is not None and output is not None:
-            _answer_file(app, backend, questions, source, output, allow_errors=allow_errors, as_json=as_json)
-        elif source is not None and not (source.is_file() or route_only or as_json):
-            _answer_as_they_come(backend, questions, source)
+        if source is not None:
+            _answer_rows(
+                app,
+                backend,
+                questions,
+                source,
+                output,
+                route_only=route_only,
+                allow_errors=allow_errors,
+                as_json=as_json,
+            )
         else:
-            questions = evolve(questions, prompts=_prompts(texts, source, images))
+            questions = evolve(questions, prompts=_prompts(texts, images))
             (_route if route_only else _answer)(backend, questions, as_json=as_json)
     if where.name == "local":
         next_step("serve", *option("--router", router), *lora_words(lora_dir, loras))
@@ -126,96 +137,70 @@ def _check(
         raise UsageError("--route-only writes no answers", hint="leave --output out; --json prints the decisions")
 
 
-def _prompts(texts: tuple[str, ...], source: Path | None, images: tuple[Path, ...]) -> tuple[Prompt, ...]:
-    from adapters.datasets.prompt_files import PromptFileReader
+def _prompts(texts: tuple[str, ...], images: tuple[Path, ...]) -> tuple[Prompt, ...]:
     from domain.chats import as_chat, routing_text
 
-    if source is not None:
-        rows = PromptFileReader().read_prompt_rows(source)
-        for row in rows:
-            if row.problem is not None:
-                raise DataRejectedError(row.problem.what, where=f"{source}:{row.line}", hint=row.problem.hint)
-        return tuple(row.prompt for row in rows)
     prompts = tuple(Prompt(as_chat(text), images) for text in texts)
     for prompt in prompts:
         routing_text(prompt.chat)  # an empty prompt is an error before any model loads
     return prompts
 
 
-def _texts(questions: Questions) -> list[str]:
-    from domain.chats import routing_text
-
-    return [routing_text(prompt.chat) for prompt in questions.prompts]
-
-
 def _route(backend: Backend, questions: Questions, *, as_json: bool) -> None:
-    from entrypoints.reports.answers import decisions_as_text, decisions_as_values
+    from entrypoints.reports.answers import decision_line, decision_text
 
-    routed = backend.route(questions)
-    texts, decisions = [text for text, _ in routed], [decision for _, decision in routed]
-    if as_json:
-        print_json(decisions_as_values(questions.router, texts, decisions))
-    else:
-        click.echo(decisions_as_text(texts, decisions))
+    many = len(questions.prompts) > 1
+    for text, decision in backend.deciding(questions)(questions.prompts):
+        click.echo(decision_line(text, decision) if as_json else decision_text(text if many else None, decision))
 
 
 def _answer(backend: Backend, questions: Questions, *, as_json: bool) -> None:
     from application.answering.answer_prompts import AnswerRequest
-    from entrypoints.reports.answers import answers_as_text, answers_as_values
+    from domain.chats import routing_text
+    from entrypoints.reports.answers import answer_line, answer_text
 
     backend.check(questions)
     answers = backend.answering(questions)(AnswerRequest(questions.prompts, questions.options, questions.policy))
-    texts = _texts(questions)
-    if as_json:
-        print_json(answers_as_values(questions.router, texts, answers))
-    else:
-        click.echo(answers_as_text(texts, answers))
+    many = len(answers) > 1
+    for prompt, answer in zip(questions.prompts, answers, strict=True):
+        text = routing_text(prompt.chat)
+        click.echo(answer_line(text, answer) if as_json else answer_text(text if many else None, answer))
 
 
-def _answer_as_they_come(backend: Backend, questions: Questions, source: Path) -> None:
-    """Answer what comes through a pipe while it is open."""
-    from adapters.datasets.prompt_files import PromptFileReader
-    from application.answering.answer_prompts import AnswerRequest
-    from entrypoints.reports.answers import answers_as_text
-
-    backend.check(questions)
-    answering = backend.answering(questions)
-    for rows in as_they_come(PromptFileReader().stream_prompt_rows(source), CHUNK):
-        asked = evolve(questions, prompts=tuple(row.prompt for row in rows))
-        answers = answering(AnswerRequest(asked.prompts, questions.options, questions.policy))
-        click.echo(answers_as_text(_texts(asked), answers, one_of_many=True))
-
-
-def _answer_file(
+def _answer_rows(
     app: Application,
     backend: Backend,
     questions: Questions,
     source: Path,
-    output: Path,
+    output: Path | None,
     *,
+    route_only: bool,
     allow_errors: bool,
     as_json: bool,
 ) -> None:
+    from application.answering.answer_file import AnswerFileRequest
+    from application.answering.answer_prompts import GROUP
     from entrypoints.reports.answers import failure_lines, file_as_text, file_as_values
+    from entrypoints.reports.printed_answers import DecisionStream, PrintedAnswers
 
     backend.check(questions)
-    report = app.answer_file(
-        lambda: backend.answering(questions),
-        source,
-        output,
-        questions.options,
-        backend.setting(questions),
-        questions.policy,
+    log = (
+        PrintedAnswers(as_json, route_only) if output is None else app.answer_log(output, backend.setting(questions))
     )
-    if as_json:
-        print_json(file_as_values(report, output))
-    else:
-        click.echo(file_as_text(report, output))
+    group = max(backend.least_at_a_time, CHUNK if output is None else GROUP)
+    report = app.answer_file(
+        lambda: DecisionStream(backend.deciding(questions)) if route_only else backend.answering(questions), log
+    )(AnswerFileRequest(source, questions.options, questions.policy, group))
+    if output is not None:
+        if as_json:
+            print_json(file_as_values(report, output))
+        else:
+            click.echo(file_as_text(report, output))
     for line in failure_lines(report, source):
         click.echo(line, err=True)
-    if report.failed and not allow_errors:
+    if report.n_failed and not allow_errors:
         raise DataRejectedError(
-            f"{len(report.failed)} of {report.total} prompts have no answer; all others have",
+            f"{report.n_failed} of {report.total} prompts have no answer; all others have",
             where=source,
             hint="the lines above say why; mend them and run again, or let it pass with --allow-errors",
         )

@@ -10,15 +10,19 @@ from time import perf_counter
 import click
 from attrs import evolve
 
+from adapters.datasets.as_they_come import in_chunks
+from adapters.datasets.prompt_files import PromptFileReader
+from application.answering.answers import Prompt
+from application.ports import TrainedRouter
+from application.ports.answer_files import PromptRow
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.chats import as_chat, routing_text
-from domain.errors import UsageError
-from domain.routing import OtherLimits, RoutingDecision
-from domain.turns import TurnChoice
+from domain.errors import DataRejectedError, UsageError
+from domain.routing import OtherLimits
 from entrypoints.bootstrap import Application
-from entrypoints.cli.as_they_come import as_they_come, in_chunks
 from entrypoints.cli.next_step import next_step, option
 from entrypoints.cli.options import base_model_option, limit_options, router_option
+from entrypoints.reports.answers import error_line, error_text
 from entrypoints.reports.decisions import decision_as_json, decision_as_text
 from entrypoints.settings import HERE
 
@@ -38,6 +42,7 @@ CHUNK = 64
 )
 @click.option("--disable", "disabled", metavar="NAME", multiple=True, help="An adapter that must not be chosen.")
 @limit_options
+@click.option("--allow-errors", is_flag=True, help="End well although rows could not be routed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per prompt and line.")
 @click.pass_obj
 def command(
@@ -49,24 +54,35 @@ def command(
     nearest: int,
     disabled: tuple[str, ...],
     limits: OtherLimits,
+    allow_errors: bool,
     as_json: bool,
 ) -> None:
     """Decide which adapter should answer each prompt, and explain why. Loads no LoRA adapter.
 
     Prompts come from --prompt, from a file (JSON lines, or one prompt a line), or from standard input. What comes
-    through a pipe is decided line by line, while the pipe is still open.
+    through a pipe is decided line by line, while the pipe is still open. A row that is not a prompt is shown with the
+    reason; all others are decided.
     """
     _check(prompts, source)
     path = router or HERE.router
     loaded = app.routers.load(path)
-    wanted = _prompts(app, prompts, source, loaded.card.turn)
+    wanted = _prompts(prompts, source or Path("-"))
     for name in disabled:
         loaded.card.labels.label_of(name)
     route = app.route_prompts(loaded, base_model=app.read_with(path, base_model))
-    show = decision_as_json if as_json else decision_as_text
     asked = RouteRequest((), nearest, frozenset(disabled), limits.over(loaded.card.thresholds))
-    for prompt, decision, milliseconds in _routed(route, wanted, asked):
-        click.echo(show(prompt, decision, loaded.sha256 or "", milliseconds))
+    total = failed = 0
+    for rows in wanted:
+        total += len(rows)
+        failed += sum(row.problem is not None for row in rows)
+        for shown in _shown(route, rows, asked, loaded, source or Path("-"), as_json=as_json):
+            click.echo(shown)
+    if failed and not allow_errors:
+        raise DataRejectedError(
+            f"{failed} of {total} prompts have no decision; all others have",
+            where=source,
+            hint="the lines above say why; mend them and run again, or let it pass with --allow-errors",
+        )
     next_step("infer", *option("--router", router), "--lora-dir", "LORAS", "--prompt", "…")
 
 
@@ -79,27 +95,40 @@ def _check(prompts: tuple[str, ...], source: Path | None) -> None:
         raise UsageError("nothing to route", hint="give --prompt TEXT or --input FILE, or pipe prompts in")
 
 
-def _prompts(
-    app: Application, prompts: tuple[str, ...], source: Path | None, turn: TurnChoice
-) -> Iterator[list[str]]:
-    """Return the prompts in lists; those of a pipe as they come, those of a file after all of them were checked."""
+def _prompts(prompts: tuple[str, ...], path: Path) -> Iterator[list[PromptRow]]:
+    """Return the prompts in lists; those of a pipe as they come."""
     if prompts:
-        return in_chunks([routing_text(as_chat(prompt), turn) for prompt in prompts], CHUNK)
-    path = source or Path("-")
-    lines = app.prompt_reader.stream_prompts(path, turn)
-    if not path.is_file():
-        return as_they_come(lines, CHUNK)
-    for _ in lines:
-        pass
-    return in_chunks(app.prompt_reader.stream_prompts(path, turn), CHUNK)
+        chats = [as_chat(prompt) for prompt in prompts]
+        for chat in chats:
+            routing_text(chat)
+        return in_chunks([PromptRow(str(n), Prompt(chat), n) for n, chat in enumerate(chats, start=1)], CHUNK)
+    reader = PromptFileReader()
+    if reader.can_be_read_again(path):
+        reader.require_a_prompt(path)
+    return reader.group_prompt_rows(path, CHUNK)
 
 
-def _routed(
-    route: RoutePrompts, prompts: Iterator[list[str]], asked: RouteRequest
-) -> Iterator[tuple[str, RoutingDecision, float]]:
-    """Yield each prompt with its decision and the milliseconds it took (its share of its batch's time)."""
-    for chunk in prompts:
-        begun = perf_counter()
-        decisions = route(evolve(asked, prompts=tuple(chunk)))
-        milliseconds = (perf_counter() - begun) * 1000 / len(chunk)
-        yield from ((prompt, decision, milliseconds) for prompt, decision in zip(chunk, decisions, strict=True))
+def _shown(
+    route: RoutePrompts,
+    rows: list[PromptRow],
+    asked: RouteRequest,
+    router: TrainedRouter,
+    path: Path,
+    *,
+    as_json: bool,
+) -> Iterator[str]:
+    """Yield what is printed of each row: its decision with its share of the milliseconds, or why it has none."""
+    good = [row for row in rows if row.problem is None]
+    begun = perf_counter()
+    texts = tuple(routing_text(row.prompt.chat, router.card.turn) for row in good)
+    decisions = iter(route(evolve(asked, prompts=texts)) if good else ())
+    milliseconds = (perf_counter() - begun) * 1000 / max(len(good), 1)
+    routed = zip(texts, decisions, strict=True)
+    show, show_error = (decision_as_json, error_line) if as_json else (decision_as_text, error_text)
+    for row in rows:
+        if row.problem is None:
+            text, decision = next(routed)
+            yield show(text, decision, router.sha256 or "", milliseconds)
+        else:
+            click.echo(f"{path}:{row.line}: id {row.id!r}: {row.problem.what}", err=True)
+            yield show_error(row.id, row.line, row.problem)

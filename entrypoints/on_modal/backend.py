@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, frozen
 
 from domain.errors import MissingFileError, UsageError
-from entrypoints.backend import Evaluation, Questions, StartedRun, Where, setting
+from entrypoints.backend import Deciding, Evaluation, Questions, StartedRun, Where, setting
 from entrypoints.on_modal.places import OUTPUT, ROUTER_WITH_TORCH_FILE, THERE, read_path, written_path
 from entrypoints.on_modal.wiring import ModalParts
 from entrypoints.settings import DataFiles, Places, Training
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here
     from adapters.modal_cloud.modal_answering import ModalAnswering
     from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
     from application.answering.answer_prompts import AnswerRequest
+    from application.answering.answers import Prompt
     from application.ports import TrainingObserver, TrainJob, TrainReport
     from application.routing.evaluate_router import EvaluateReport
     from domain.routing import RoutingDecision
@@ -41,11 +42,13 @@ class ModalBackend:
         app: knows how to call Modal.
         where: the options of the command line.
         places: where things are in a container.
+        least_at_a_time: see the protocol.
     """
 
     app: ModalParts
     where: Where
     places: Places = THERE
+    least_at_a_time: int = 4096
 
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
         """Train in a container, or wait for the run that was asked for by its id."""
@@ -101,12 +104,16 @@ class ModalBackend:
                 "images cannot be sent to Modal", hint="answer prompts with images here, with --backend local"
             )
 
-    def route(self, questions: Questions) -> Sequence[tuple[str, RoutingDecision]]:
-        """Route in a container."""
+    def deciding(self, questions: Questions) -> Deciding:
+        """Return routing in a container, which loads everything when it is asked."""
         from adapters.modal_cloud.modal_answering import RemoteDecisions
 
-        self.check(questions)
-        return self._call("infer", self._placed(questions), RemoteDecisions, route_only=True).decisions
+        def decide(prompts: Sequence[Prompt]) -> Sequence[tuple[str, RoutingDecision]]:
+            asked = evolve(questions, prompts=tuple(prompts))
+            self.check(asked)
+            return self._call("infer", self._placed(asked), RemoteDecisions, route_only=True).decisions
+
+        return decide
 
     def answering(self, questions: Questions) -> ModalAnswering:
         """Return answering in a container, which loads everything when it is asked."""

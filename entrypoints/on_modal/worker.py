@@ -220,7 +220,7 @@ class Worker:
         def work(app: ContainerApplication) -> dict[str, Any]:
             asked, here = from_wire(Questions, request), ContainerBackend(app)
             if request.get("route_only"):
-                return to_wire(RemoteDecisions(tuple(here.route(asked))))
+                return to_wire(RemoteDecisions(tuple(here.deciding(asked)(asked.prompts))))
             share, folder = request.get("share"), app.call_folder(request)
             positions = request.get("positions") or range(len(asked.prompts))
             about = {} if share is None else {"share": share}

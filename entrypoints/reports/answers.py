@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.lora.answer_json import answer_object, decision_object
+import orjson
+
+from adapters.lora.answer_json import answer_object, decision_object, error_object
 from application.answering.answer_file import AnswerFileReport
 from application.answering.answers import Answer
 from domain.answers import explain
+from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 
 
@@ -36,32 +38,42 @@ def _router_line(answer: Answer) -> str:
     return f"[router] selected adapter={chosen}; {speaker}: {answer.fallback})"
 
 
-def decisions_as_values(router: Path, texts: Sequence[str], decisions: Sequence[RoutingDecision]) -> dict[str, Any]:
-    """Return decisions about prompts as plain values."""
-    rows = [{"prompt": text, **decision_object(each)} for text, each in zip(texts, decisions, strict=True)]
-    return {"router": str(router), "decisions": rows}
+def decision_line(text: str, decision: RoutingDecision, **more: Any) -> str:
+    """Return a decision about a prompt as one line of JSON, after `more` fields."""
+    return _line({**more, "prompt": text, **decision_object(decision)})
 
 
-def decisions_as_text(texts: Sequence[str], decisions: Sequence[RoutingDecision]) -> str:
-    """Return decisions as lines: each prompt, unless there is one only, and the adapter."""
-    return _under_prompts(texts, [(selected_line(each),) for each in decisions])
+def decision_text(text: str | None, decision: RoutingDecision) -> str:
+    """Return a decision as lines: the prompt, unless it is None, and the adapter."""
+    return _under_prompt(text, selected_line(decision))
 
 
-def answers_as_values(router: Path, texts: Sequence[str], answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return answers to prompts as plain values."""
-    rows = [{"prompt": text, **answer_object(each)} for text, each in zip(texts, answers, strict=True)]
-    return {"router": str(router), "answers": rows}
+def answer_line(text: str, answer: Answer, **more: Any) -> str:
+    """Return an answer to a prompt as one line of JSON, after `more` fields."""
+    return _line({**more, "prompt": text, **answer_object(answer)})
 
 
-def answers_as_text(texts: Sequence[str], answers: Sequence[Answer], *, one_of_many: bool = False) -> str:
-    """Return answers as lines: each prompt, unless there is one only, who answered, and what was said."""
-    return _under_prompts(texts, [response_lines(each) for each in answers], one_of_many)
+def answer_text(text: str | None, answer: Answer) -> str:
+    """Return an answer as lines: the prompt, unless it is None, who answered, and what was said."""
+    return _under_prompt(text, *response_lines(answer))
 
 
-def _under_prompts(texts: Sequence[str], lines: Sequence[Sequence[str]], one_of_many: bool = False) -> str:
-    many = one_of_many or len(texts) > 1
-    shown = [(f"[prompt] {text}", *said) if many else said for text, said in zip(texts, lines, strict=True)]
-    return "\n".join(line for each in shown for line in each)
+def error_line(row_id: str, line: int, error: MoeRouterError) -> str:
+    """Return why a row has no answer as one line of JSON."""
+    return _line(error_object(row_id, line, error))
+
+
+def error_text(row_id: str, line: int, error: MoeRouterError) -> str:
+    """Return why a row has no answer as lines."""
+    return _under_prompt(f"line {line}, id {row_id!r}", f"[error] {error.what}")
+
+
+def _under_prompt(text: str | None, *said: str) -> str:
+    return "\n".join([f"[prompt] {text}", *said] if text is not None else said)
+
+
+def _line(values: dict[str, Any]) -> str:
+    return orjson.dumps(values).decode()
 
 
 def file_as_values(report: AnswerFileReport, output: Path) -> dict[str, Any]:
@@ -73,9 +85,8 @@ def file_as_values(report: AnswerFileReport, output: Path) -> dict[str, Any]:
         "answered": report.by_adapter,
         "fallbacks": report.fallbacks,
         "tokens": report.tokens,
-        "failed": [
-            {"id": row.id, "line": row.line, "error": row.error.what, "hint": row.error.hint} for row in report.failed
-        ],
+        "n_failed": report.n_failed,
+        "failed": [error_object(row.id, row.line, row.error) for row in report.failed],
     }
 
 
@@ -92,5 +103,7 @@ def file_as_text(report: AnswerFileReport, output: Path) -> str:
 
 
 def failure_lines(report: AnswerFileReport, source: Path) -> list[str]:
-    """Return one line for each row that no answer could be given to."""
-    return [f"{source}:{row.line}: id {row.id!r}: {row.error.what}" for row in report.failed]
+    """Return one line for each row that no answer could be given to, as far as the report names them."""
+    lines = [f"{source}:{row.line}: id {row.id!r}: {row.error.what}" for row in report.failed]
+    more = report.n_failed - len(report.failed)
+    return [*lines, f"{source}: {more} more rows have no answer; they are among the answers"] if more else lines

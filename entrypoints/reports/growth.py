@@ -16,7 +16,8 @@ def as_text(report: GrowRouterReport) -> str:
 def _lines(report: GrowRouterReport) -> Iterator[str]:
     grown, training = report.grown, report.training
     yield f"Data set {grown.path}: " + ", ".join(f"{count} {split}" for split, count in grown.counts.items())
-    yield f"Router   {training.router_path} ({training.steps} steps, stopped: {training.stop_reason})"
+    how = f"{training.steps} steps, stopped: {training.stop_reason}" if training else "an earlier run trained it"
+    yield f"Router   {report.router_path} ({how})"
     yield ""
     yield f"Recall on the prompts of {report.after.data_path.name}"
     if report.after.remembered:
@@ -41,9 +42,9 @@ def as_values(report: GrowRouterReport) -> dict[str, Any]:
         "labels": grown.labels.as_mapping(),
         "samples": {str(split): count for split, count in grown.counts.items()},
         "changed_samples": {str(split): count for split, count in grown.changed.items()},
-        "router": str(training.router_path),
-        "steps": training.steps,
-        "stop_reason": training.stop_reason,
+        "router": str(report.router_path),
+        "steps": training.steps if training else None,
+        "stop_reason": training.stop_reason if training else None,
         "scored": {"before": str(report.before.data_path), "after": str(report.after.data_path)},
         "remembered": {"before": report.before.remembered, "after": report.after.remembered},
         "accuracy": {"before": report.before.figures.accuracy, "after": report.after.figures.accuracy},

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar
 
+import attrs
 import orjson
 import structlog
 from attrs import define, field
@@ -69,6 +70,7 @@ async def choose(serving: Serving, request: Request, body: dict[str, Any], endpo
     choice = await current.choose(
         ChooseRequest(chat, wishes, session_names(request, body), named, by_name, nearest=nearest)
     )
+    choice = attrs.evolve(choice, weights=serving.weights.get(choice.adapter or ""))
     serving.account(choice)
     request.state.notes.update(adapter=choice.adapter, reason=str(choice.reason))
     return choice

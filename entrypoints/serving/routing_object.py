@@ -40,6 +40,7 @@ def routing_object(choice: Choice, *, debug: bool = False) -> dict[str, Any]:
         "session": session,
         "router": choice.router[:12],
         "latency_ms": round(choice.milliseconds, 3),
+        **({} if choice.weights is None else {"weights": choice.weights}),
         **(behind if debug else {}),
     }
 

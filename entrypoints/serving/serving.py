@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -59,6 +59,7 @@ class Serving:
         watched: the router's file, for changes.
         hash_key: the key of the prompts' hashes in the log.
         tracing: makes spans; None makes none.
+        weights: hash of each LoRA adapter's weights, as far as known.
     """
 
     settings: ServeSettings
@@ -68,6 +69,7 @@ class Serving:
     log: DecisionLog | None = None
     watched: Path | None = None
     hash_key: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False)
+    weights: Mapping[str, str] = field(factory=dict)
     sessions: Sessions = field(factory=Sessions)
     tracing: Tracing | None = None
     recent: deque[dict[str, Any]] = field(factory=lambda: deque(maxlen=200), init=False)

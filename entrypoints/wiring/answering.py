@@ -14,13 +14,12 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from adapters.base_model.transformers_base import LoadedBase
     from adapters.lora.peft_engine import PeftEngine
     from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
-    from application.answering.answer_file import AnswerFileReport, AnswerStream
+    from application.answering.answer_file import AnswerFile, AnswerStream
     from application.answering.answer_prompts import AnswerPrompts
     from application.answering.check_lora_adapters import CheckLoraAdapters, LoraCheck
-    from application.ports import (
-        TrainedRouter,
-    )
-    from domain.answers import AnswerPolicy, GenerationOptions
+    from application.ports import TrainedRouter
+    from application.ports.answer_files import AnswerLog
+    from domain.answers import AnswerPolicy
 
 
 @mutable(slots=False)
@@ -72,32 +71,18 @@ class AnsweringParts(RoutingParts):
             structlog.get_logger().warning("lora_adapter.refused", adapter=name, problem=problem)
         return AnswerPrompts(self.route_on(router, base), engine, check.refused, check.weights)
 
-    def answer_file(
-        self,
-        answering: Callable[[], AnswerStream],
-        source: Path,
-        output: Path,
-        options: GenerationOptions,
-        setting: str = "",
-        policy: AnswerPolicy | None = None,
-    ) -> AnswerFileReport:
-        """Answer a file of prompts into a file of answers.
-
-        Args:
-            answering: loads what answers, after all checks.
-            source: file of prompts.
-            output: file of answers; it is created, or continued.
-            options: how answers are generated.
-            setting: identifies what answers; a file that another setting began is refused.
-            policy: who may answer.
-        """
-        from adapters.datasets.prompt_files import PromptFileReader
+    def answer_log(self, output: Path, setting: str) -> AnswerLog:
+        """Where answers are kept in a file, which is created, or continued when `setting` began it."""
         from adapters.lora.jsonl_answers import JsonlAnswerLog
-        from application.answering.answer_file import AnswerFile, AnswerFileRequest
-        from domain.answers import CHOSEN_ONLY
 
-        run = AnswerFile(PromptFileReader(), JsonlAnswerLog(output, setting), answering, self.progress)
-        return run(AnswerFileRequest(source, options, policy or CHOSEN_ONLY))
+        return JsonlAnswerLog(output, setting)
+
+    def answer_file(self, answering: Callable[[], AnswerStream], log: AnswerLog) -> AnswerFile:
+        """The use case that answers a file of prompts with what `answering` loads after all checks."""
+        from adapters.datasets.prompt_files import PromptFileReader
+        from application.answering.answer_file import AnswerFile
+
+        return AnswerFile(PromptFileReader(), log, answering, self.progress)
 
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:
         """Fine-tuning of small LoRA adapters on a base model that is loaded."""

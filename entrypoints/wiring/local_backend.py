@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from domain.errors import DataRejectedError, MissingFileError, UsageError
-from entrypoints.backend import Evaluation, Questions, StartedRun, Where, setting
+from entrypoints.backend import Deciding, Evaluation, Questions, StartedRun, Where, setting
 from entrypoints.settings import HERE, Places, Training
 from entrypoints.wiring.local import LocalApplication
 
 if TYPE_CHECKING:  # every command pays for what is imported here
     from application.answering.answer_prompts import AnswerPrompts
+    from application.answering.answers import Prompt
     from application.ports import TrainedRouter, TrainingObserver, TrainReport
     from application.routing.evaluate_router import EvaluateReport
     from domain.routing import RoutingDecision
@@ -35,10 +36,12 @@ class LocalBackend:
     Attributes:
         app: builds the use cases.
         places: where things are unless a request says otherwise.
+        least_at_a_time: 1, what is loaded stays loaded.
     """
 
     app: LocalApplication
     places: Places = HERE
+    least_at_a_time: int = 1
 
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
         """Train here; a target that cannot be written is an error before seconds of imports."""
@@ -97,18 +100,23 @@ class LocalBackend:
         """Raise unless router and LoRA adapters are there and named as the router names them."""
         self._named(questions)
 
-    def route(self, questions: Questions) -> Sequence[tuple[str, RoutingDecision]]:
-        """Route here."""
+    def deciding(self, questions: Questions) -> Deciding:
+        """Load router and base model."""
         from application.routing.route_prompts import RouteRequest
         from domain.chats import routing_text
 
         router = self.app.routers.load(questions.router)
         base = self.app.read_with(questions.router, questions.base_model)
         route = self.app.route_prompts(router, base_model=base)
-        texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in questions.prompts)
-        limits = questions.limits.over(router.card.thresholds)
-        request = RouteRequest(texts, disabled=frozenset(questions.disabled), thresholds=limits)
-        return list(zip(texts, route(request), strict=True))
+        asked = RouteRequest(
+            (), disabled=frozenset(questions.disabled), thresholds=questions.limits.over(router.card.thresholds)
+        )
+
+        def decide(prompts: Sequence[Prompt]) -> list[tuple[str, RoutingDecision]]:
+            texts = tuple(routing_text(prompt.chat, router.card.turn) for prompt in prompts)
+            return list(zip(texts, route(evolve(asked, prompts=texts)), strict=True))
+
+        return decide
 
     def answering(self, questions: Questions) -> AnswerPrompts:
         """Load router, base model and LoRA adapters."""

@@ -165,7 +165,7 @@ class ServingParts(AnsweringParts):
             self.routers, router, lambda one: self.route_on(one, base), streaming.run, metrics.batch_size.observe
         )
         loader.load_now()
-        return Serving(settings, answerer, loader, metrics, log, watched=router)
+        return Serving(settings, answerer, loader, metrics, log, watched=router, weights=check.weights)
 
 
 @mutable(eq=False)

@@ -78,18 +78,18 @@ def test_what_came_before_the_connection_was_lost_is_kept_and_the_rest_is_asked_
     log = InMemoryAnswerLog()
     with pytest.raises(RemoteError):
         answer_file(log, Jobs(STARTED, arrived(1), RemoteError("lost")))
-    assert list(log.finished()) == ["1"]
+    assert list(log.answers) == ["1"]
     again = Jobs(STARTED, result(ANSWERS[0], ANSWERS[2]))
     answer_file(log, again)
     assert len(again.asked[0].prompts) == 2
-    assert sorted(log.finished()) == ["0", "1", "2"]
+    assert sorted(log.answers) == ["0", "1", "2"]
 
 
 def test_a_prompt_without_an_answer_is_an_error_in_its_place_and_touches_no_other() -> None:
     error = TooLongError("a prompt of 9 tokens is too long", where="prompt 'x'", hint="shorten it")
     log, too_long = InMemoryAnswerLog(), {"kind": "answer", "index": 1, "outcome": outcome_to_wire(error)}
     answer_file(log, Jobs(STARTED, arrived(0), too_long, result(ANSWERS[0], error, ANSWERS[2])))
-    assert sorted(log.finished()) == ["0", "2"]
+    assert sorted(log.answers) == ["0", "2"]
     assert {name: str(each) for name, each in log.errors.items()} == {"1": str(error)}
     jobs: Any = Jobs(STARTED, result(ANSWERS[0], error, ANSWERS[2]))
     answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire)

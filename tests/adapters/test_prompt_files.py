@@ -65,8 +65,8 @@ def test_lines_are_read_one_by_one_and_have_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(prompt_files, "LINE_LIMIT", 10)
     path = tmp_path / "p.txt"
     path.write_text("0123456789\nshort\n0123456789a\nnever\n")
-    found = PromptFileReader().stream_prompts(path)
-    assert [next(found), next(found)] == ["0123456789", "short"]
+    found = PromptFileReader().stream_prompt_rows(path)
+    assert [next(found).prompt.chat[0].content for _ in range(2)] == ["0123456789", "short"]
     with pytest.raises(DataRejectedError, match=r"p\.txt:3: is longer than"):
         next(found)
     with pytest.raises(DataRejectedError, match="zero:1: is longer than"):

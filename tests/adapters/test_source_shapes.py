@@ -18,8 +18,10 @@ import pytest
 from adapters.datasets.arrow_rows import ArrowRows
 from adapters.datasets.source_reader import FileSourceReader
 from adapters.datasets.source_streams import SourceOpener
+from adapters.lora.source_chats import read_chats
 from application.datasets.draw_balanced import draw_balanced
 from application.ports.datasets import Source
+from domain.chats import Message
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, RemoteError, UsageError
 from domain.row_shapes import columns_format
 
@@ -301,3 +303,29 @@ def test_the_hub_is_asked_only_when_told_and_offline_is_one_line(monkeypatch, tm
     with pytest.raises(RemoteError, match="hub cannot be reached"), FileSourceReader().open(hub, seed=0, expected=1):
         pass
     assert "huggingface_hub" in sys.modules
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_fine_tuning_reads_every_shape_with_its_answer(name, tmp_path):
+    row, _ = SHAPES[name]
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+    if name in ("sharegpt", "bare question"):  # rows without an answer
+        with pytest.raises(DataRejectedError, match="no row with an answer of the assistant"):
+            read_chats(tmp_path / "x.jsonl")
+        return
+    (chat,) = read_chats(tmp_path / "x.jsonl")
+    said = [(turn.role, " ".join(turn.content.split())) for turn in chat if turn.role != "system"]
+    assert said in ([("user", "open May 3"), ("assistant", answer)] for answer in ("x", "done"))
+
+
+def test_fine_tuning_reads_tables_and_names_a_row_that_cannot_be_read(tmp_path):
+    rows = [{"instruction": "open", "input": None, "output": f"day {n}", "system": "Be brief."} for n in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    (tmp_path / "x.csv").write_text("prompt,completion\nopen,day 0\nopen,day 1\nopen,day 2\n")
+    for path in (tmp_path / "x.parquet", tmp_path / "x.csv"):
+        chats = read_chats(path)
+        assert [chat[-1] for chat in chats] == [Message("assistant", f"day {n}") for n in range(3)]
+    assert read_chats(tmp_path / "x.parquet")[0][0] == Message("system", "Be brief.")
+    (tmp_path / "x.jsonl").write_text(json.dumps(rows[0]) + '\n\n{"instruction": 3}\n')
+    with pytest.raises(DataRejectedError, match=r"x\.jsonl:3: "):
+        read_chats(tmp_path / "x.jsonl")

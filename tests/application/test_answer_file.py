@@ -10,15 +10,16 @@ import pytest
 from attrs import evolve
 
 from adapters.datasets.prompt_files import PromptFileReader
-from adapters.in_memory.answers import InMemoryAnswerEngine
+from adapters.in_memory.answers import InMemoryAnswerEngine, InMemoryAnswerLog
 from adapters.in_memory.features import InMemoryFeatureExtractor
 from adapters.in_memory.runtime import RecordingProgressReporter
 from adapters.lora.jsonl_answers import JsonlAnswerLog
-from application.answering.answer_file import AnswerFile, AnswerFileReport, AnswerFileRequest
+from application.answering.answer_file import FAILURES, AnswerFile, AnswerFileReport, AnswerFileRequest
 from application.answering.answer_prompts import AnswerPrompts
 from domain.errors import DataRejectedError, MissingFileError
 from domain.labels import DEFAULT_LABELS
 from domain.routing import AbstentionThresholds
+from entrypoints.reports.answers import failure_lines
 from tests.answering_world import ANYTHING, NOTHING, small_route
 
 
@@ -179,7 +180,7 @@ def test_bad_rows(tmp_path: Path, content: str, message: str) -> None:
 
 def test_image_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "images": ["x.png", "/tmp/y.png"]}')
-    (row,) = PromptFileReader().read_prompt_rows(tmp_path / "prompts.jsonl")
+    (row,) = PromptFileReader().stream_prompt_rows(tmp_path / "prompts.jsonl")
     assert row.prompt.images == (tmp_path / "x.png", Path("/tmp/y.png"))
 
 
@@ -203,3 +204,72 @@ def test_a_row_that_cannot_be_answered_touches_no_other_and_is_tried_again(tmp_p
     source.write_text("\n".join([lines[0], json.dumps({"prompt": "pick a doctor"}), *lines[2:]]))
     report, _ = answer(source, output)
     assert (report.skipped, sum(report.by_adapter.values()), len(report.failed)) == (2, 1, 1)
+
+
+class _Piped(PromptFileReader):
+    """Reads a file as if it were a pipe: once, and as its lines come."""
+
+    taken = 0
+
+    def can_be_read_again(self, path: Path) -> bool:
+        return False
+
+    def group_prompt_rows(self, path: Path, size: int) -> Any:
+        for group in super().group_prompt_rows(path, size):
+            self.taken += len(group)
+            yield group
+
+
+def test_no_more_rows_are_held_than_were_asked_for(source: Path, tmp_path: Path) -> None:
+    reader, taken = _Piped(), []
+
+    class Engine(InMemoryAnswerEngine):
+        def generate(self, *arguments: Any) -> Any:
+            taken.append(reader.taken)
+            return super().generate(*arguments)
+
+    answering = AnswerPrompts(small_route(), Engine(DEFAULT_LABELS.names))
+    log = JsonlAnswerLog(tmp_path / "answers.jsonl")
+    run = AnswerFile(reader, log, lambda: answering, RecordingProgressReporter())
+    assert run(AnswerFileRequest(source, group=2)).total == 5
+    assert taken == [2, 4, 5]
+    again = AnswerFile(_Piped(), log, lambda: answering, RecordingProgressReporter())(AnswerFileRequest(source))
+    assert (again.skipped, again.by_adapter) == (5, {})
+
+
+def test_a_log_that_keeps_nothing_gets_answers_in_order_and_minds_no_id_that_comes_twice(source: Path) -> None:
+    source.write_text('{"id": 1, "prompt": "a"}\n{"id": 1}\n{"id": 1, "prompt": "b"}\n')
+    came: list[str] = []
+
+    class Log(InMemoryAnswerLog):
+        def append(self, row_id: str, text: str, answer: Any) -> None:
+            came.append(text)
+
+        def append_error(self, row_id: str, line: int, error: Any) -> None:
+            came.append(f"error in line {line}")
+
+    answering = AnswerPrompts(small_route(), InMemoryAnswerEngine(DEFAULT_LABELS.names))
+    log = Log(resumable=False)
+    report = AnswerFile(PromptFileReader(), log, lambda: answering, RecordingProgressReporter())(
+        AnswerFileRequest(source)
+    )
+    assert came == ["a", "error in line 2", "b"]
+    assert (report.total, report.n_failed) == (3, 1)
+
+
+def test_a_report_names_so_many_rows_without_an_answer_and_counts_all(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('"book a table"\n' + "{\n" * (FAILURES + 5))
+    report, _ = answer(tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl")
+    assert (report.n_failed, len(report.failed)) == (FAILURES + 5, FAILURES)
+    lines = failure_lines(report, tmp_path / "prompts.jsonl")
+    assert lines[-1].endswith("prompts.jsonl: 5 more rows have no answer; they are among the answers")
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"i', b'{"id":', b'{"id":"x","prompt":"a'])
+def test_a_line_cut_off_anywhere_is_taken_away(source: Path, tmp_path: Path, torn: bytes) -> None:
+    output = tmp_path / "answers.jsonl"
+    answer(source, output)
+    whole = output.read_bytes()
+    output.write_bytes(whole + torn)
+    answer(source, output)
+    assert output.read_bytes() == whole

@@ -82,10 +82,16 @@ def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run,
         patch.setattr(Application, "evaluate_router", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
         code, _, err = run(*add, *OLD, "--output-dir", "scored", "--router-out", "scored.safetensors")
     assert (code, (tmp_path / "scored.safetensors").is_file()) == (143, True)
-    assert err.endswith(
-        "moe-router: scored.safetensors: interrupted before the comparison; the new data set and router are complete "
-        "(score it with: moe-router evaluate --dataset-dir scored --router scored.safetensors)\n"
-    )
+    assert err.endswith("run the same command to go on)\n")
+    before = {path: path.read_bytes() for path in [tmp_path / "scored.safetensors", *tmp_path.glob("scored/*")]}
+    other = ("add-adapter", "other", *add[2:], *OLD, "--output-dir", "scored", "--router-out", "scored.safetensors")
+    code, _, err = run(*other)
+    assert (code, "scored.safetensors: already exists (name another file with --router-out)" in err) == (1, True)
+    code, out, err = run(*add, *OLD, "--output-dir", "scored", "--router-out", "scored.safetensors")
+    assert (code, "which an earlier run made" in err) == (0, True)
+    assert "Router   scored.safetensors (an earlier run trained it)\n" in out
+    assert re.search(r"^  billing +– +\d\.\d{4}", out, re.MULTILINE)
+    assert {path: path.read_bytes() for path in before} == before
     code, out, _ = run(*add, *OLD)
     assert code == 0
     told = re.match(r"Data set (data/claims_\d{8}_\d{6}): ", out)

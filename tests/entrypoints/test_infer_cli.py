@@ -89,6 +89,10 @@ def refused(result: Any, kind: type[MoeRouterError], code: int) -> str:
     return str(result.exception)
 
 
+def rows_of(result: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done(result).splitlines()]
+
+
 PROMPTS = ("--prompt", "book a table", "--prompt", "file the claim", "--prompt", "pick a doctor near me")
 
 
@@ -101,13 +105,13 @@ def test_infer_prints_the_guides_lines(world: World) -> None:
 
 def test_infer_json_and_text_agree(world: World) -> None:
     text = done(infer(world, *PROMPTS, "--lora-dir", world.loras)).splitlines()
-    found = json.loads(done(infer(world, *PROMPTS, "--lora-dir", world.loras, "--json")))
-    assert [each["adapter"] for each in found["answers"]] == list(NAMES)
+    found = rows_of(infer(world, *PROMPTS, "--lora-dir", world.loras, "--json"))
+    assert [each["adapter"] for each in found] == list(NAMES)
     assert [line for line in text if line.startswith("[prompt]")] == [f"[prompt] {each}" for each in PROMPTS[1::2]]
     assert [line for line in text if line.startswith("[model]")] == [
-        f"[model] response: {each['answer']}" for each in found["answers"]
+        f"[model] response: {each['answer']}" for each in found
     ]
-    assert all(each["decision"]["adapter"] == each["adapter"] for each in found["answers"])
+    assert all(each["decision"]["adapter"] == each["adapter"] for each in found)
 
 
 def test_an_abstention_is_said(world: World) -> None:
@@ -150,7 +154,7 @@ def test_a_bad_adapter_is_refused_at_the_start(world: World, tmp_path: Path) -> 
         assert "LoRA adapter claim-window is refused: all its B or A" in message
     speakers = (("--fallback", "base"), [NAMES[0], None, NAMES[2]]), (("--disable", "claim-window"), None)
     for more, expected in speakers:
-        answers = json.loads(done(infer(world, *arguments, *more)))["answers"]
+        answers = rows_of(infer(world, *arguments, *more))
         names = [each["adapter"] for each in answers]
         assert names == expected or (expected is None and "claim-window" not in names)
         if expected:
@@ -160,19 +164,18 @@ def test_a_bad_adapter_is_refused_at_the_start(world: World, tmp_path: Path) -> 
 def test_route_only_needs_no_lora_adapter(world: World) -> None:
     out = done(infer(world, *PROMPTS, "--route-only")).splitlines()
     assert [line.split("=")[1].split(" ")[0] for line in out[1::2]] == list(NAMES)
-    found = json.loads(done(infer(world, *PROMPTS, "--route-only", "--json")))
-    assert [each["adapter"] for each in found["decisions"]] == list(NAMES)
+    found = rows_of(infer(world, *PROMPTS, "--route-only", "--json"))
+    assert [each["adapter"] for each in found] == list(NAMES)
 
 
 @pytest.mark.parametrize("more", [(), ("--route-only",), ("--fallback", "base", "--disable", "calendar")])
 def test_modal_answers_and_decides_as_this_machine_does(world: World, more: tuple[str, ...]) -> None:
     command = ["infer", "--router", str(world.router), *PROMPTS, "--lora-dir", str(world.loras), "--json", *more]
-    here = json.loads(done(run(*command)))
-    there = json.loads(done(CliRunner().invoke(cli, [*command, "--backend", "modal"], obj=ModalHere())))
+    here = rows_of(run(*command))
+    there = rows_of(CliRunner().invoke(cli, [*command, "--backend", "modal"], obj=ModalHere()))
     assert there == here
-    rows = there["decisions"] if "--route-only" in more else there["answers"]
-    assert [row["prompt"] for row in rows] == list(PROMPTS[1::2])
-    assert {row["adapter"] for row in rows} & set(NAMES)
+    assert [row["prompt"] for row in there] == list(PROMPTS[1::2])
+    assert {row["adapter"] for row in there} & set(NAMES)
 
 
 @pytest.mark.parametrize("command", [("infer", *PROMPTS[:2]), ("evaluate", "--data-path", "/x", "--no-cache")])
@@ -216,7 +219,7 @@ def test_files_are_answered_and_resumed(world: World, tmp_path: Path) -> None:
     assert "Answered 3 of 3 prompts (calendar 1, claim-window 1, provider-select 1)" in done(infer(world, *files))
     answers = {row["id"]: row["answer"] for row in map(json.loads, output.read_text().splitlines())}
     alone = {
-        text: json.loads(done(infer(world, "--prompt", text, "--lora-dir", world.loras, "--json")))["answers"][0]
+        text: rows_of(infer(world, "--prompt", text, "--lora-dir", world.loras, "--json"))[0]
         for text in PROMPTS[1::2]
     }
     assert answers == {text: each["answer"] for text, each in alone.items()}
@@ -260,7 +263,7 @@ def test_embedding_with_many_callers(world: World) -> None:
         (("--prompt", "a", "--disable", "nobody"), UsageError, 2),
         (("--prompt", "a", "--fallback", "no/name"), UsageError, 2),
         (("--prompt", " "), DataRejectedError, 3),
-        (("--input", "no-such-file"), UsageError, 2),  # without any LoRA adapter nothing is read
+        (("--input", "no-such-file"), MissingFileError, 2),
         (("--input", "no-such-file", "--route-only"), MissingFileError, 2),
         (("--prompt", "a", "--route-only", "--disable", "nobody"), UsageError, 2),
     ],
@@ -357,7 +360,10 @@ def test_doctor_reports_and_exits(world: World, tmp_path: Path) -> None:
     refused(run("doctor", "--lora-dir", tmp_path / "loras" / "calendar"), MissingFileError, 2)
 
 
-def test_what_comes_through_a_pipe_is_answered_while_it_is_open(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--json",), ("--json", "--route-only")])
+def test_what_comes_through_a_pipe_is_answered_while_it_is_open(
+    world: World, tmp_path: Path, more: tuple[str, ...]
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     said: list[str] = []
@@ -378,10 +384,41 @@ def test_what_comes_through_a_pipe_is_answered_while_it_is_open(world: World, tm
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("entrypoints.cli.infer.click.echo", echo)
-        result = run(
-            "infer", "--input", pipe, "--router", world.router, "--lora-dir", world.loras, "--base-model", world.base
-        )
+        patch.setattr("entrypoints.reports.printed_answers.click.echo", echo)
+        result = infer(world, "--input", pipe, "--lora-dir", world.loras, *more)
     writer.join(60)
     assert result.exit_code == 0, result.output
-    assert [text.splitlines()[0] for text in said] == ["[prompt] book a table", "[prompt] file the claim"]
+    prompts = ["book a table", "file the claim"]
+    if "--json" in more:
+        assert [json.loads(text)["prompt"] for text in said] == prompts
+    else:
+        assert [text.splitlines()[0] for text in said] == [f"[prompt] {text}" for text in prompts]
+
+
+@pytest.mark.parametrize("where", [(), ("--backend", "modal")])
+def test_a_row_without_an_answer_is_shown_among_the_others_and_ends_the_run_with_3(
+    world: World, tmp_path: Path, where: tuple[str, ...]
+) -> None:
+    source = tmp_path / "prompts.jsonl"
+    long = {"id": "long", "prompt": "table " * 9000}
+    source.write_text(f'"book a table"\n{{"id": 7}}\n{json.dumps(long)}\n"pick a doctor near me"\n')
+    command = ["infer", "--router", str(world.router), "--lora-dir", str(world.loras), "--input", str(source)]
+    command += ["--max-new-tokens", "5", *where]
+
+    def ask(*more: str) -> Any:
+        return CliRunner().invoke(cli, [*command, *more], obj=ModalHere() if where else Application())
+
+    result = ask("--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["id"], "error" in row) for row in rows] == [("1", False), ("7", True), ("long", True), ("4", False)]
+    assert rows[1]["error"] == "the row has no 'prompt', 'text', 'messages' or 'conversations'"
+    assert f"{source}:3: id 'long': " in result.stderr
+    assert isinstance(result.exception, DataRejectedError)
+    assert "2 of 4 prompts have no answer; all others have" in str(result.exception)
+    lines = done(ask("--allow-errors")).splitlines()
+    assert [line for line in lines if line.startswith("[prompt]")][1:3] == [
+        "[prompt] line 2, id '7'",
+        "[prompt] line 3, id 'long'",
+    ]
+    routed = ask("--json", "--route-only", "--allow-errors")
+    assert [json.loads(line).get("adapter") for line in routed.stdout.splitlines()][::3] == [NAMES[0], NAMES[2]]

@@ -44,8 +44,8 @@ def test_plots_are_a_png(run, tmp_path):
     assert (code, err) == (0, "Saved plots to look.png\n")
     json.loads(out)
     assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG\r\n")
-    code, _, err = run("inspect", "out", "--plots", "no/where.png")
-    assert (code, err.startswith("moe-router: no/where.png: cannot write")) == (1, True)
+    code, _, err = run("inspect", "out", "--plots", "look.png/where.png")
+    assert (code, err.startswith("moe-router: look.png/where.png: cannot write")) == (1, True)
 
 
 def test_a_data_set_of_one_adapter_is_drawn_without_a_warning(run, tmp_path):

@@ -31,7 +31,7 @@ def decisions(*arguments: Any) -> list[dict[str, Any]]:
     inferred = run("infer", "--router", ROUTER, "--route-only", "--json", *arguments)
     assert inferred.exit_code == 0, inferred.exception
     rows = [json.loads(line) for line in routed.stdout.splitlines()]
-    assert [row["adapter"] for row in rows] == [row["adapter"] for row in json.loads(inferred.stdout)["decisions"]]
+    assert [row["adapter"] for row in rows] == [json.loads(line)["adapter"] for line in inferred.stdout.splitlines()]
     return rows
 
 

@@ -91,7 +91,7 @@ def test_files_of_this_machine_are_refused_as_data_and_as_lora_adapters(asking):
         with pytest.raises(UsageError, match=r"the data set (is a path of this machine|lies on no volume)"):
             modal().evaluate(Evaluation(Path("r.safetensors"), data))
     with pytest.raises(UsageError, match="LoRA adapter x lies on no volume"):
-        modal().route(Questions(Path("r"), (Prompt(as_chat("hello")),), loras={"x": Path("/home/x")}))
+        modal().deciding(Questions(Path("r"), loras={"x": Path("/home/x")}))((Prompt(as_chat("hello")),))
     assert not asking.request
 
 
@@ -100,7 +100,7 @@ def test_relative_routers_and_lora_folders_lie_on_their_volumes(asking):
         Path("r.safetensors"), (Prompt(as_chat("hello")),), lora_dir=Path("mine"), loras={"x": Path("x")}
     )
     with pytest.raises(AskedError):
-        modal(max_batch=3).route(asked)
+        modal(max_batch=3).deciding(asked)(asked.prompts)
     sent = from_wire(Questions, asking.request)
     assert (sent.router, sent.lora_dir) == (Path("/output/r.safetensors"), Path("/checkpoints/mine"))
     assert sent.loras == {"x": Path("/checkpoints/x")}

@@ -112,6 +112,21 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
     assert "calendar" not in {json.loads(line)["best"] for line in masked}
 
 
+def test_route_shows_a_row_that_is_not_a_prompt_and_decides_all_others(run):
+    Path("p.jsonl").write_text('{"text": "open the calendar"}\n{"id": "b", "n": 1}\n"pay the claim"\n')
+    code, out, err = run("route", "--json", "--input", "p.jsonl")
+    shown = [json.loads(line) for line in out.splitlines()]
+    assert (code, [row.get("prompt") for row in shown]) == (3, ["open the calendar", None, "pay the claim"])
+    assert (shown[1]["id"], shown[1]["line"]) == ("b", 2)
+    assert "p.jsonl:2: id 'b': the row has no 'prompt'" in err
+    assert "p.jsonl: 1 of 3 prompts have no decision; all others have" in err
+    code, out, _ = run("route", "--input", "p.jsonl", "--allow-errors")
+    assert (code, "[prompt] line 2, id 'b'\n[error] the row has no 'prompt'" in out) == (0, True)
+    Path("p.jsonl").write_text("{\n3\n")
+    code, out, err = run("route", "--input", "p.jsonl")
+    assert (code, out, "p.jsonl:1: is not a JSON value" in err) == (3, "", True)
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
@@ -307,7 +322,7 @@ def test_route_and_infer_agree_on_every_line_and_follow_the_turn_of_the_router(r
     routed = [json.loads(line) for line in out.splitlines()]
     code, out, _ = run("infer", "--route-only", "--json", "--input", "p.jsonl", "--router", "turned.safetensors")
     assert code == 0
-    inferred = json.loads(out)["decisions"]
+    inferred = [json.loads(line) for line in out.splitlines()]
     assert [row["prompt"] for row in routed] == [row["prompt"] for row in inferred]
     assert [row["confidence"] for row in routed] == [row["confidence"] for row in inferred]
     plain = ["please open the calendar on may third", "refund the invoice", "pay   the deductible"]

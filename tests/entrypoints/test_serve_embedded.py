@@ -90,6 +90,8 @@ def test_a_hundred_concurrent_requests_get_what_infer_answers(world: World) -> N
             assert answer["usage"]["completion_tokens"] == expected.tokens
             assert answer["usage"]["prompt_tokens"] > 5
         assert (answer["model"], found, finish) == (expected.adapter, expected.text, expected.finish)
+        assert answer["routing"]["weights"] == expected.weights
+        assert len(expected.weights or "") == 64
 
     async def main() -> None:
         async with httpx2.AsyncClient(base_url=world.address, timeout=120, trust_env=False) as http:

@@ -177,7 +177,7 @@ def prompts_target(tmp: Path, _base: Path) -> tuple[Target, list[bytes]]:
         for path in paths:
             path.write_bytes(changed)
             try:
-                PromptFileReader().read_prompt_rows(path)
+                list(PromptFileReader().stream_prompt_rows(path))
             except MoeRouterError:
                 continue
         return PromptFileReader().read_prompts(paths[0])

@@ -4,7 +4,7 @@ from queue import Queue
 
 import pytest
 
-from entrypoints.cli.as_they_come import as_they_come, in_chunks
+from adapters.datasets.as_they_come import as_they_come, in_chunks
 
 
 def test_a_list_waits_for_nothing_but_its_first_item():

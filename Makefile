@@ -25,7 +25,7 @@ test-modal-wheel: $(VENV)/.installed-dev  ## every line of the old guide from a 
 	MOE_ROUTER_WHEEL=1 $(BIN)/python -m pytest -p no:xdist tests/modal_wheel
 
 faults: $(VENV)/.installed-dev  ## fail every file-system operation of everything that writes, and fuzz every parser
-	MOE_ROUTER_FAULTS=all $(BIN)/python -m pytest -s tests/faults tests/adapters/test_dataset_crashes.py
+	MOE_ROUTER_FAULTS=all $(BIN)/python -m pytest -s --timeout 0 tests/faults tests/adapters/test_dataset_crashes.py
 
 docs: $(VENV)/.installed-docs  ## the site in build/site; every link is checked
 	$(BIN)/python docs/scripts/commands.py --check

@@ -93,7 +93,8 @@ def grow(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     places = world().having(routers=SafetensorsRouterStore(), checkpoints=SafetensorsCheckpointStore())
-    job = evolve(JOB, router_out=folder / "out.safetensors", log_dir=None)
+    options = evolve(JOB.options, epochs=2)
+    job = evolve(JOB, router_out=folder / "out.safetensors", log_dir=None, options=options)
     places.trainer.train(job, RecordingObserver())
 
 

@@ -19,7 +19,7 @@ check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-modal-wheel: $(VENV)/.installed-dev  ## every line of the old guide from a wheel, on this Python and on 3.13 where there is one
 	MOE_ROUTER_WHEEL=1 $(BIN)/python -m pytest -p no:xdist tests/modal_wheel

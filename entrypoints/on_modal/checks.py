@@ -45,6 +45,10 @@ FIRST_CONTACT: Final[tuple[tuple[str, str], ...]] = (
         "its log shows an address with a key, which opens in a browser",
     ),
     ("moe-router tensorboard --backend modal", "the same curves, served on this machine"),
+    (
+        "modal serve -m entrypoints.modal_serve",
+        "an address that answers 401 without proxy tokens; end it with Ctrl-C",
+    ),
     ("modal app list", "nothing of ours is running"),
 )
 """Commands in order, each with what to look for."""

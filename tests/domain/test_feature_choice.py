@@ -44,3 +44,8 @@ def test_what_the_user_fixed_stays_fixed() -> None:
     assert feature_candidates(30, (2, 5), Pooling.LAST) == (FeatureChoice((2, 5), Pooling.LAST),)
     assert {c.layers for c in feature_candidates(30, (2, 5), None)} == {(2, 5)}
     assert {c.pooling for c in feature_candidates(30, None, Pooling.LAST)} == {Pooling.LAST}
+
+
+def test_the_last_token_is_tried_once_with_all_layers_where_the_user_fixed_no_pooling() -> None:
+    free, mean = feature_candidates(30, None, None), feature_candidates(30, None, Pooling.MEAN)
+    assert set(free) - set(mean) == {FeatureChoice((1, 4, 7, 10), Pooling.LAST)}

@@ -30,6 +30,12 @@ def test_a_remote_folder_is_relative_to_the_volume(folder):
     assert remote_folder("", "routing_1") == "routing_1"
 
 
+@pytest.mark.parametrize("folder", ["..", "datasets/../..", "~", "a/-x", "a b", "datasets/.hidden"])
+def test_a_remote_folder_that_could_leave_the_volume_is_refused(folder):
+    with pytest.raises(UsageError, match="is not a plain relative path"):
+        remote_folder(folder, "routing_1")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-x", "a b", "x" * 129, "a\n"])
 def test_a_name_that_could_leave_the_folder_is_refused(name):
     with pytest.raises(UsageError, match="cannot be a data set's name"):

@@ -25,6 +25,7 @@ from entrypoints.settings import DataFiles, Places, Training
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from application.answering.answer_prompts import AnswerRequest
     from application.answering.answers import Answer
+    from application.comparing.compare_report import CompareReport
     from application.ports import TrainingObserver, TrainReport
     from application.routing.evaluate_router import EvaluateReport
     from domain.routing import RoutingDecision
@@ -97,6 +98,35 @@ class Evaluation:
     base_model: str | None = None
     out_of_scope: Path | None = None
     robustness: bool = True
+    use_cache: bool = True
+
+
+@frozen
+class Comparison:
+    """What to measure LoRA adapters by; paths are those of the machine that measures.
+
+    Attributes:
+        dataset_dir: data set with reference answers.
+        lora_dir: folder with one folder per LoRA adapter.
+        loras: folders of LoRA adapters by name; they go before those in `lora_dir`.
+        router: router whose choices are measured, too.
+        base_model: hub id or folder; else the router's own, else the embedded one.
+        samples: most held-out prompts per adapter.
+        own_system: whether source rows' own system turns are kept.
+        generation: how answers are generated that are to be compared; None for the likelihoods alone.
+        seed: decides the intervals' resamples.
+        use_cache: whether the cache of scores may be used.
+    """
+
+    dataset_dir: Path
+    lora_dir: Path | None = None
+    loras: dict[str, Path] = field(factory=dict)
+    router: Path | None = None
+    base_model: str | None = None
+    samples: int = 50
+    own_system: bool = False
+    generation: GenerationOptions | None = None
+    seed: int = 42
     use_cache: bool = True
 
 
@@ -193,6 +223,10 @@ class Backend(Protocol):
 
     def evaluate(self, request: Evaluation) -> EvaluateReport:
         """Score a router on held-out prompts."""
+        ...
+
+    def compare(self, request: Comparison) -> CompareReport:
+        """Measure LoRA adapters, and maybe a router's choices, by reference answers."""
         ...
 
     def check(self, questions: Questions) -> None:

@@ -118,6 +118,12 @@ class Engine:
         return result
 
     @modal.method()
+    def compare(self, request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+        """Measure LoRA adapters; see :meth:`entrypoints.on_modal.worker.Worker.compare`."""
+        result: dict[str, Any] = _worker(updates, warm=self.warm).compare(request)
+        return result
+
+    @modal.method()
     def infer(self, request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
         """Route and answer prompts; see :meth:`entrypoints.on_modal.worker.Worker.infer`."""
         result: dict[str, Any] = _worker(updates, warm=self.warm).infer(request)
@@ -129,6 +135,7 @@ functions: Final[dict[str, Any]] = {
     "fit": fit,
     "encode": encode,
     "evaluate": Engine,
+    "compare": Engine,
     "infer": Engine,
     SHARES: infer_in_shares,
 }

@@ -63,6 +63,18 @@ def read_prompt(
     return tokens_of(tokenizer, chat, lambda safe: render(tokenizer, safe))
 
 
+def read_answer(tokenizer: Any, chat: Chat) -> list[int]:
+    """Return what the assistant says in the last turn of `chat` as token ids, with the mark that ends its turn.
+
+    They go on from :func:`read_prompt` of everything before; raises as that does.
+    """
+
+    def render(safe: Chat) -> str:
+        return render_answer(tokenizer, safe, render_prompt(tokenizer, safe[:-1]))
+
+    return tokens_of(tokenizer, chat, render, begins=False)[1]
+
+
 def _apply(tokenizer: Any, chat: Chat, *, add_generation_prompt: bool) -> str:
     """Apply the template; tool calls that it leaves out are written into the contents, so that they are not lost."""
     text = _complete(tokenizer, chat, [_as_dict(message) for message in chat], add_generation_prompt)

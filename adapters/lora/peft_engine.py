@@ -26,7 +26,7 @@ from adapters.lora.vision_inputs import vision_inputs, without_places
 from adapters.lora.voices import Voice, base_voice, read_voice
 from application.ports.answering import Generation, GenerationRequest, LoraDistances
 from domain.answers import GenerationOptions
-from domain.chats import as_chat, routing_text
+from domain.chats import Chat, Message, as_chat, routing_text
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, TooLongError, UsageError
 
 PROBE_PROMPT = "Answer the request in one line."
@@ -139,10 +139,27 @@ class PeftEngine:
             text = str(ids)
         else:
             text, ids = voice.prompt(without_places(self.base, request.chat))
-        self._check_length(len(ids), request, options)
+        self._check_length(len(ids), options.max_new_tokens, request.chat)
         return AnswerRow(
             request.adapter, ids, options, voice.answer(options), row_seed(options.seed, text), voice.mixes, beside
         )
+
+    def exchange(self, chat: Chat, answer: Message, name: str | None) -> tuple[list[int], list[int], bool]:
+        """Return token ids of a conversation and of a given answer as LoRA adapter `name` (or the base) reads them.
+
+        Returns:
+            Both, and whether its rows can share a batch with others'.
+
+        Raises:
+            UsageError: a LoRA adapter that is not held.
+            DataRejectedError: the base model cannot take it.
+        """
+        if self._spoilt:
+            raise DataRejectedError(self._spoilt)
+        voice = self._voice(name)
+        before, after = voice.exchange(without_places(self.base, chat), answer)
+        self._check_length(len(before), len(after), chat)
+        return before, after, voice.mixes
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions
@@ -248,13 +265,12 @@ class PeftEngine:
                 yield sorted((indices[position] for position in batch), key=lambda index: rows[index].adapter or "")
         yield from ([index] for index in alone)
 
-    def _check_length(self, tokens: int, request: GenerationRequest, options: GenerationOptions) -> None:
+    def _check_length(self, tokens: int, new: int, chat: Chat) -> None:
         limit = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
-        if isinstance(limit, int) and 0 < limit < tokens + options.max_new_tokens:
+        if isinstance(limit, int) and 0 < limit < tokens + new:
             raise TooLongError(
-                f"a prompt of {tokens} tokens and {options.max_new_tokens} new ones are more than the base model's "
-                f"{limit}",
-                where=f"prompt {shorten(routing_text(request.chat), 60, placeholder='…')!r}",
+                f"a prompt of {tokens} tokens and {new} new ones are more than the base model's {limit}",
+                where=f"prompt {shorten(routing_text(chat), 60, placeholder='…')!r}",
                 hint="shorten the prompt, or ask for fewer new tokens",
             )
 

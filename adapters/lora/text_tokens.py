@@ -23,10 +23,13 @@ from domain.errors import DataRejectedError
 _PLAIN: WeakKeyDictionary[Any, Tokenizer] = WeakKeyDictionary()
 
 
-def tokens_of(tokenizer: Any, chat: Chat, render: Callable[[Chat], str]) -> tuple[str, list[int]]:
+def tokens_of(
+    tokenizer: Any, chat: Chat, render: Callable[[Chat], str], *, begins: bool = True
+) -> tuple[str, list[int]]:
     """Return what `render` makes of a conversation, as text and as token ids.
 
     In the assistant's own turns only special tokens are text; marks that it may say, such as tool calls, are not.
+    With `begins` off the text goes on from another one: nothing comes before it, and its end mark stays.
 
     Raises:
         DataRejectedError: what `render` raises, or somebody says a mark that this tokenizer cannot read as text.
@@ -35,7 +38,7 @@ def tokens_of(tokenizer: Any, chat: Chat, render: Callable[[Chat], str]) -> tupl
     safe, said = _with_stand_ins(chat, marks)
     text = render(safe)
     if not said:
-        return text, _ids(tokenizer, text)
+        return text, _ids(tokenizer, text) if begins else tokenizer(text, add_special_tokens=False).input_ids
     stand_in = re.compile("|".join(map(re.escape, said)))
     whole = stand_in.sub(lambda match: said[match[0]], text)
     ids: list[int] = []
@@ -46,7 +49,7 @@ def tokens_of(tokenizer: Any, chat: Chat, render: Callable[[Chat], str]) -> tupl
             ids += _as_text(tokenizer, stand_in.sub(lambda match: said[match[0]], stretch), marks)
         else:
             ids += tokenizer(stretch, add_special_tokens=False).input_ids
-    begin = tokenizer.bos_token_id if not tokenizer.chat_template else None
+    begin = tokenizer.bos_token_id if begins and not tokenizer.chat_template else None
     if begin is not None and _ids(tokenizer, "a")[:1] == [begin]:
         ids.insert(0, begin)
     return whole, ids

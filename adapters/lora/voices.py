@@ -12,12 +12,12 @@ from transformers import AutoTokenizer
 
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.base_model.transformers_quiet import quiet_transformers
-from adapters.lora.chat_format import read_prompt
+from adapters.lora.chat_format import read_answer, read_prompt
 from adapters.lora.growing_answer import GrowingAnswer
 from adapters.lora.lora_files import SYSTEM_FILE
 from adapters.lora.safe_files import TOKENIZER_LIMIT, checked_file, read_file, read_text
 from domain.answers import GenerationOptions
-from domain.chats import Chat, with_system
+from domain.chats import Chat, Message, with_system
 from domain.errors import LoraAdapterError
 
 _TEMPLATE, _SETTINGS, _WORDS = "chat_template.jinja", "tokenizer_config.json", "tokenizer.json"
@@ -61,6 +61,11 @@ class Voice:
         Raises DataRejectedError where the chat template does not take it.
         """
         return read_prompt(self.tokenizer, self.chat(chat))
+
+    def exchange(self, chat: Chat, answer: Message) -> tuple[list[int], list[int]]:
+        """Return the token ids of a conversation up to an answer, and of that answer; raises as `prompt` does."""
+        asked = self.chat(chat)
+        return read_prompt(self.tokenizer, asked)[1], read_answer(self.tokenizer, (*asked, answer))
 
     def answer(self, options: GenerationOptions) -> GrowingAnswer:
         """Return an answer that is still empty."""

@@ -15,7 +15,7 @@ ENGINE: Final = "Engine"
 SHARES: Final = "infer_in_shares"
 """The function that has several containers answer."""
 
-_METHODS: Final = frozenset({"evaluate", "infer"})
+_METHODS: Final = frozenset({"compare", "evaluate", "infer"})
 _WITHOUT_GPU: Final = frozenset({"train", "fetch", SHARES})
 """Functions that leave the work on a GPU to others, and hand the caller's options on to them."""
 

@@ -89,10 +89,12 @@ class CheckLoraAdapters:
     Attributes:
         inspector: reads the folders; knows the base model.
         host: takes the LoRA adapters whose files are sound; afterwards it holds the sound ones, ready to answer.
+        allow_twins: whether two that answer exactly alike are sound, as for a comparison that is to say so.
     """
 
     inspector: LoraInspector
     host: LoraHost
+    allow_twins: bool = False
 
     def __call__(self, folders: Mapping[str, Path]) -> LoraCheck:
         """Check the LoRA adapters; never raises for a bad one."""
@@ -103,7 +105,7 @@ class CheckLoraAdapters:
                 diagnoses[name] = self._loaded(each)
                 loaded += [name] if diagnoses[name].sound else []
         if loaded:
-            diagnoses.update(_probed(diagnoses, self.host))
+            diagnoses.update(_probed(diagnoses, self.host, allow_twins=self.allow_twins))
         for name in loaded:
             if not diagnoses[name].sound:
                 self.host.unload(name)
@@ -128,7 +130,9 @@ class CheckLoraAdapters:
         return evolve(diagnosis, warnings=(*diagnosis.warnings, *notes))
 
 
-def _probed(diagnoses: Mapping[str, LoraDiagnosis], probe: LoraProbe) -> dict[str, LoraDiagnosis]:
+def _probed(
+    diagnoses: Mapping[str, LoraDiagnosis], probe: LoraProbe, *, allow_twins: bool
+) -> dict[str, LoraDiagnosis]:
     distances = probe.distances()
     found = {}
     for row, name in enumerate(distances.names):
@@ -138,9 +142,10 @@ def _probed(diagnoses: Mapping[str, LoraDiagnosis], probe: LoraProbe) -> dict[st
             if other != name
         ]
         nearest = min(others, default=(None, None))
+        compared = () if allow_twins else distances.names
         found[name] = evolve(
             diagnoses[name],
-            problems=effect_problems(name, distances.names, distances.to_base[row], distances.between[row]),
+            problems=effect_problems(name, compared, distances.to_base[row], distances.between[row][: len(compared)]),
             effect=distances.to_base[row],
             nearest=nearest[1],
             nearest_distance=nearest[0],

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "download": ("download", "Fetch a data set or a trained router from a Modal volume, verified."),
     "train": ("train", "Train a router on a routing data set."),
     "evaluate": ("evaluate", "Score a router on held-out prompts."),
+    "compare": ("compare", "Measure adapters, and a router's choices, by what they do to answers."),
     "describe": ("describe", "Print what a router file is."),
     "export": ("export", "Write a router in another form: a folder for a hub, a torch file for other tools."),
     "push-to-hub": ("push_to_hub", "Share a router on the Hugging Face hub."),

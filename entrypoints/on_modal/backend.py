@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, frozen
 
 from domain.errors import MissingFileError, UsageError
-from entrypoints.backend import Deciding, Evaluation, Questions, StartedRun, Where, setting
+from entrypoints.backend import Comparison, Deciding, Evaluation, Questions, StartedRun, Where, setting
 from entrypoints.on_modal.places import OUTPUT, ROUTER_WITH_TORCH_FILE, THERE, read_path, written_path
 from entrypoints.on_modal.wiring import ModalParts
 from entrypoints.settings import DataFiles, Places, Training
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here
     from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
     from application.answering.answer_prompts import AnswerRequest
     from application.answering.answers import Prompt
+    from application.comparing.compare_report import CompareReport
     from application.ports import TrainingObserver, TrainJob, TrainReport
     from application.routing.evaluate_router import EvaluateReport
     from domain.routing import RoutingDecision
@@ -95,6 +96,21 @@ class ModalBackend:
             out_of_scope=request.out_of_scope and read_path(request.out_of_scope, "the file of prompts"),
         )
         return self._call("evaluate", asked, EvaluateReport)
+
+    def compare(self, request: Comparison) -> CompareReport:
+        """Measure in a container: LoRA adapters are looked for in ``/checkpoints``."""
+        from application.comparing.compare_report import CompareReport
+
+        asked = evolve(
+            request,
+            dataset_dir=read_path(request.dataset_dir, "the data set"),
+            router=request.router and read_path(request.router, "the router", "/output"),
+            lora_dir=request.lora_dir and read_path(request.lora_dir, "--lora-dir", "/checkpoints"),
+            loras={
+                name: read_path(path, f"LoRA adapter {name}", "/checkpoints") for name, path in request.loras.items()
+            },
+        )
+        return self._call("compare", asked, CompareReport)
 
     def check(self, questions: Questions) -> None:
         """Raise UsageError for images, which would have to travel, and for paths that no container sees."""

@@ -36,7 +36,7 @@ from application.answering.answers import Answer
 from application.ports import Interruption, ProgressReporter, TrainingObserver, TrainJob
 from application.training.encode_share import EncodeReport, EncodeShare, balanced_shares
 from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError
-from entrypoints.backend import Evaluation, Questions
+from entrypoints.backend import Comparison, Evaluation, Questions
 from entrypoints.logs import set_up_logs
 from entrypoints.on_modal.places import EVALUATION, LORA_DIR, LORA_FOLDERS, THERE
 from entrypoints.on_modal.warm import Warm
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from adapters.base_model.transformers_base import LoadedBase
     from adapters.lora.peft_engine import PeftEngine
     from application.answering.check_lora_adapters import LoraCheck
+    from application.comparing.compare_adapters import CompareAdapters
     from application.training.train_router import TrainRouter
 
 
@@ -93,11 +94,22 @@ class ContainerApplication(LocalApplication):
             super().fetch_base(name_or_path)
         self.volumes.commit()
 
-    def check_lora_adapters(self, base: LoadedBase, folders: Mapping[str, Path]) -> tuple[LoraCheck, PeftEngine]:
+    def check_lora_adapters(
+        self, base: LoadedBase, folders: Mapping[str, Path], *, allow_twins: bool = False
+    ) -> tuple[LoraCheck, PeftEngine]:
         """Prove LoRA adapters, unless those that are loaded are the same."""
+        if allow_twins:  # what a comparison holds, nobody else may
+            return super().check_lora_adapters(base, folders, allow_twins=True)
         check, engine = self.warm.loras(folders, lambda: self.lora_host(base))
         engine.max_batch = self.max_batch
         return check, engine
+
+    def compare_adapters(self, *args: Any, **options: Any) -> CompareAdapters:
+        """Measure on a base model of its own: nothing that it puts in is there for later calls."""
+        self.warm.clear()
+        compare = super().compare_adapters(*args, **options)
+        self.warm.clear()
+        return compare
 
     def trained_on(self, router: Path) -> str | None:
         """Return the base model that a router was trained on; None for the embedded one."""
@@ -208,6 +220,14 @@ class Worker:
             if app.updates.queue is None and request.get("log", True):
                 print(f"{as_text(report)}\nSaved {EVALUATION}")
             return to_wire(report)
+
+        return self._answer(request, work)
+
+    def compare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Measure LoRA adapters by reference answers."""
+
+        def work(app: ContainerApplication) -> dict[str, Any]:
+            return to_wire(ContainerBackend(app).compare(from_wire(Comparison, request)))
 
         return self._answer(request, work)
 

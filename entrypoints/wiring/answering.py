@@ -17,8 +17,10 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.answering.answer_file import AnswerFile, AnswerStream
     from application.answering.answer_prompts import AnswerPrompts
     from application.answering.check_lora_adapters import CheckLoraAdapters, LoraCheck
+    from application.comparing.compare_adapters import CompareAdapters
     from application.ports import TrainedRouter
     from application.ports.answer_files import AnswerLog
+    from application.ports.scoring import AnswerScorer
     from domain.answers import AnswerPolicy
 
 
@@ -26,18 +28,20 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
 class AnsweringParts(RoutingParts):
     """Answering through LoRA adapters, checking them, and fine-tuning small ones."""
 
-    def lora_host(self, base: LoadedBase) -> tuple[CheckLoraAdapters, PeftEngine]:
+    def lora_host(self, base: LoadedBase, *, allow_twins: bool = False) -> tuple[CheckLoraAdapters, PeftEngine]:
         """Return an engine on a base model, and the check that puts sound LoRA adapters into it."""
         from adapters.lora.lora_inspection import SafetensorsLoraInspector
         from adapters.lora.peft_engine import PeftEngine
         from application.answering.check_lora_adapters import CheckLoraAdapters
 
         engine = PeftEngine(base, max_batch=self.max_batch)
-        return CheckLoraAdapters(SafetensorsLoraInspector(base), engine), engine
+        return CheckLoraAdapters(SafetensorsLoraInspector(base), engine, allow_twins), engine
 
-    def check_lora_adapters(self, base: LoadedBase, folders: Mapping[str, Path]) -> tuple[LoraCheck, PeftEngine]:
+    def check_lora_adapters(
+        self, base: LoadedBase, folders: Mapping[str, Path], *, allow_twins: bool = False
+    ) -> tuple[LoraCheck, PeftEngine]:
         """Prove LoRA adapters (folders by name); return the findings, and an engine that holds the sound ones."""
-        check, engine = self.lora_host(base)
+        check, engine = self.lora_host(base, allow_twins=allow_twins)
         return check(folders), engine
 
     def answer_prompts(
@@ -83,6 +87,34 @@ class AnsweringParts(RoutingParts):
         from application.answering.answer_file import AnswerFile
 
         return AnswerFile(PromptFileReader(), log, answering, self.progress)
+
+    def compare_adapters(
+        self,
+        router: TrainedRouter | None,
+        folders: Mapping[str, Path],
+        base_model: str | None = None,
+        *,
+        use_cache: bool = True,
+    ) -> CompareAdapters:
+        """The use case that measures LoRA adapters (folders by name): one base model loaded, all of them proved.
+
+        The base model is the one that the router was trained on where there is a router and none is named.
+        """
+        from adapters.lora.lora_files import contents
+        from adapters.lora.peft_scoring import PeftAnswerScorer
+        from adapters.lora.score_cache import CachedAnswerScorer
+        from application.comparing.compare_adapters import CompareAdapters
+        from entrypoints.backend import setting
+
+        base = self.load_base(base_model) if router is None else self.router_base(router, base_model)
+        check, engine = self.check_lora_adapters(base, folders, allow_twins=True)
+        check.require_sound()
+        scorer: AnswerScorer = PeftAnswerScorer(engine)
+        if use_cache:
+            identity = setting(base.info.fingerprint, base.model.dtype, base.tokenizer.chat_template)
+            scorer = CachedAnswerScorer(scorer, self.cache_dir / "answer-scores.sqlite", identity, contents(folders))
+        route = None if router is None else self.route_on(router, base)
+        return CompareAdapters(self.datasets, scorer, self.progress, route, engine)
 
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:
         """Fine-tuning of small LoRA adapters on a base model that is loaded."""

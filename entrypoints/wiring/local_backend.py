@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from domain.errors import DataRejectedError, MissingFileError, UsageError
-from entrypoints.backend import Deciding, Evaluation, Questions, StartedRun, Where, setting
+from entrypoints.backend import Comparison, Deciding, Evaluation, Questions, StartedRun, Where, setting
 from entrypoints.settings import HERE, Places, Training
 from entrypoints.wiring.local import LocalApplication
 
 if TYPE_CHECKING:  # every command pays for what is imported here
     from application.answering.answer_prompts import AnswerPrompts
     from application.answering.answers import Prompt
+    from application.comparing.compare_report import CompareReport
     from application.ports import TrainedRouter, TrainingObserver, TrainReport
     from application.routing.evaluate_router import EvaluateReport
     from domain.routing import RoutingDecision
@@ -95,6 +96,21 @@ class LocalBackend:
         base = self.app.read_with(request.router, request.base_model)
         evaluate = self.app.evaluate_router(router, base_model=base, use_cache=request.use_cache)
         return evaluate(EvaluateRequest(path, request.out_of_scope, request.robustness))
+
+    def compare(self, request: Comparison) -> CompareReport:
+        """Measure here."""
+        from application.comparing.compare_report import CompareRequest
+
+        asked = CompareRequest(
+            request.dataset_dir, request.samples, request.own_system, request.generation, request.seed
+        )
+        self.app.datasets.read_answers(request.dataset_dir)  # before anything slow
+        folders = self.lora_folders(Questions(Path(), lora_dir=request.lora_dir, loras=request.loras))
+        if not folders:
+            raise UsageError("no LoRA adapters to compare", hint="name them with --lora-dir or --lora NAME=PATH")
+        router = None if request.router is None else self.app.routers.load(request.router)
+        base_model = request.base_model or (self.places.base_model if router is None else None)
+        return self.app.compare_adapters(router, folders, base_model, use_cache=request.use_cache)(asked)
 
     def check(self, questions: Questions) -> None:
         """Raise unless router and LoRA adapters are there and named as the router names them."""

@@ -1,0 +1,51 @@
+"""A comparison in one sentence that a person can act on: the worst that was found, else what routing gains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from domain.bootstrap import Estimate
+from domain.comparison import AdapterComparison
+from domain.routing_gain import RoutingGain
+
+
+def verdict(found: AdapterComparison, gain: RoutingGain | None) -> str:
+    """Return the sentence."""
+    if found.swapped:
+        pairs = _listed(f"{one} and {other}" for one, other in found.swapped)
+        return f"{pairs} seem to be swapped: each answers the other's prompts better; rename their folders."
+    if found.outdone:
+        who = _listed(f"{one.dataset}'s prompts are answered better by {one.adapter}" for one in found.outdone)
+        return f"{who}: check which weights lie in which folder, and whose data was given for whom."
+    if found.no_better:
+        names = _listed(found.no_better)
+        few = min(found.counts[name] for name in found.no_better)
+        them = "it again" if len(found.no_better) == 1 else "them again"
+        return (
+            f"{names} {'is' if len(found.no_better) == 1 else 'are'} not shown to be better than the base model on "
+            f"{'its' if len(found.no_better) == 1 else 'their'} own {few} prompts: train {them} or leave "
+            f"{'it' if len(found.no_better) == 1 else 'them'} out."
+        )
+    merge = _listed(f"{pair.one} and {pair.other}" for pair in found.alike if pair.shown)
+    if merge:
+        return f"{merge} are interchangeable: keep one of them, which leaves the router less to tell apart."
+    if gain is None:
+        return "Every adapter is the best at its own prompts: a router between them has something to gain."
+    if not gain.over_single.positive:
+        return (
+            f"Routing is not shown to pay: {gain.single} alone answers as well "
+            f"({_signed(gain.over_single)} nats per token); improve the router, or do without it."
+        )
+    return (
+        f"Routing pays: its answers are {_signed(gain.over_single)} nats per token ahead of {gain.single}, the best "
+        f"single adapter, which is {gain.captured.value:.0%} of what perfect choices could gain."
+    )
+
+
+def _signed(one: Estimate) -> str:
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = [*names] or [""]
+    return f"{', '.join(first)} and {last}" if first else last

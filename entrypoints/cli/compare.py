@@ -1,0 +1,107 @@
+"""``moe-router compare``: measure LoRA adapters, and a router's choices, by reference answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from domain.answers import GenerationOptions
+from domain.errors import UsageError
+from entrypoints.backend import Comparison, Where
+from entrypoints.bootstrap import Application
+from entrypoints.cli.lora_options import lora_options
+from entrypoints.cli.options import PATH, backend_options, base_model_option, json_option, max_batch_option
+
+if TYPE_CHECKING:
+    from application.comparing.compare_report import CompareReport
+
+
+@click.command("compare")
+@click.option("--dataset-dir", type=PATH, required=True, metavar="DIR", help="Data set with eval-answers.jsonl.")
+@lora_options
+@click.option("--router", type=PATH, metavar="PATH", help="Also measure this router's choices.")
+@base_model_option("the router's own, else the embedded one")
+@click.option("--samples", default=50, metavar="N", help="Most held-out prompts per adapter.")
+@click.option("--own-system", is_flag=True, help="Ask with the source rows' own system turns.")
+@click.option(
+    "--generate", is_flag=True, help="Also let everybody answer, and count the same answers and tool calls."
+)
+@click.option("--max-new-tokens", default=128, help="With --generate: an answer ends after this many tokens.")
+@click.option(
+    "--rows", type=PATH, metavar="FILE", help="Write every prompt here, those better answered elsewhere first."
+)
+@click.option("--plot", type=PATH, metavar="FILE", help="Draw the matrix into this PNG file.")
+@click.option("--seed", default=42, help="Seed of the intervals' resamples.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of scores.")
+@backend_options(max_batch_option)
+@json_option
+@click.pass_obj
+def command(
+    app: Application,
+    *,
+    dataset_dir: Path,
+    loras: dict[str, Path],
+    lora_dir: Path | None,
+    router: Path | None,
+    base_model: str | None,
+    samples: int,
+    own_system: bool,
+    generate: bool,
+    max_new_tokens: int,
+    rows: Path | None,
+    plot: Path | None,
+    seed: int,
+    no_cache: bool,
+    where: Where,
+    as_json: bool,
+) -> None:
+    """Measure LoRA adapters, and a router's choices between them, by what they do to answers.
+
+    The likelihood of each held-out prompt's reference answer is computed under the base model and under every
+    adapter: who is good at whose prompts, which adapters are swapped, interchangeable or no better than the base
+    model, and what routing gains over any single adapter. Everything has an interval.
+    """
+    from entrypoints.reports.comparison import as_text, as_values
+    from entrypoints.reports.printing import print_json
+
+    for path in (rows, plot):
+        if path is not None:
+            app.check_writable(path)
+    if max_new_tokens != 128 and not generate:
+        raise UsageError("--max-new-tokens goes with --generate")
+    request = Comparison(
+        dataset_dir=dataset_dir,
+        lora_dir=lora_dir,
+        loras=loras,
+        router=router,
+        base_model=base_model,
+        samples=samples,
+        own_system=own_system,
+        generation=GenerationOptions(max_new_tokens=max_new_tokens) if generate else None,
+        seed=seed,
+        use_cache=not no_cache,
+    )
+    with app.interruption("interrupted; scores so far are in the cache", hint="run the same command to go on"):
+        report = app.backend(where).compare(request)
+    saved = _save(app, report, rows, plot)
+    if as_json:
+        print_json(as_values(report))
+    else:
+        click.echo(as_text(report))
+    for each in saved:
+        click.echo(f"Saved {each}", err=True)
+
+
+def _save(app: Application, report: CompareReport, rows: Path | None, plot: Path | None) -> list[Path]:
+    """Write what was asked for; return the files."""
+    from entrypoints.reports.comparison import rows_as_jsonl
+
+    if rows is not None:
+        app.write_file(rows, rows_as_jsonl(report))
+    if plot is not None:
+        from adapters.metrics.matplotlib_comparison_plot import comparison_png
+
+        app.write_file(plot, comparison_png(report))
+    return [path for path in (rows, plot) if path is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -30,6 +31,9 @@ PROMPTS = {
 }
 """One prompt per adapter that is not in the packaged data, and one that belongs to none of them."""
 
+
+COMPARED = 8
+"""Held-out prompts per adapter whose reference answers are scored under everybody."""
 
 TRAIN_SAMPLES = 220
 """Rows per adapter for training and validation; with 100 held-out ones the packaged data is used up."""
@@ -82,13 +86,14 @@ def _run(ctx: click.Context, app: Application, folder: Path, *, kept: bool, port
     dataset = _generate(app, console, folder / "routing")
     router = _train(app, console, dataset, folder)
     _evaluate(app, console, dataset, router, folder)
-    _finetune(app, console, folder / "loras")
+    _finetune(app, console, dataset, folder / "loras")
     _answer(app, console, router, folder / "loras")
+    _compare(app, console, dataset, router, folder / "loras")
     seconds = time.monotonic() - started
     if kept:
         _show_next(console, folder, seconds)
     else:
-        _heading(console, 6, f"Done in {seconds:.0f} s; nothing of it is kept")
+        _heading(console, 7, f"Done in {seconds:.0f} s; nothing of it is kept")
     if port is not None:
         from entrypoints.cli.serve import command as serve
 
@@ -172,13 +177,23 @@ def _evaluate(app: Application, console: Console, dataset: Path, router: Path, f
     )
 
 
-def _finetune(app: Application, console: Console, target: Path) -> None:
-    """Fine-tune one small LoRA adapter per source data set."""
+def _finetune(app: Application, console: Console, dataset: Path, target: Path) -> None:
+    """Fine-tune one small LoRA adapter per source data set, without the rows that are held out."""
+    from tempfile import TemporaryDirectory
+
     from adapters.sample_sources import sample_sources
 
-    _heading(console, 4, "Three small LoRA adapters, fine-tuned on the same source data")
-    for name, report in app.finetune(app.load_base(None))(sample_sources(), target).items():
-        console.print(f"  {name:<16} loss {report.first_loss:.2f} → {report.last_loss:.2f} → {report.path}")
+    _heading(console, 4, "Three small LoRA adapters, fine-tuned on the same source data but the held-out rows")
+    held_out = {row.source_id for row in app.datasets.read_rows(dataset / "eval.jsonl")}
+    with TemporaryDirectory() as scratch:
+        sources = {}
+        for name, path in sample_sources().items():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            sources[name] = Path(scratch) / path.name
+            kept = (line for line in lines if json.loads(line)["id"] not in held_out)
+            sources[name].write_text("".join(kept), encoding="utf-8")
+        for name, report in app.finetune(app.load_base(None))(sources, target).items():
+            console.print(f"  {name:<16} loss {report.first_loss:.2f} → {report.last_loss:.2f} → {report.path}")
 
 
 def _answer(app: Application, console: Console, router: Path, loras: Path) -> None:
@@ -211,9 +226,28 @@ def _show_answer(console: Console, prompt: str, answer: Answer) -> None:
     console.print(f"  [model] response: {shown(' '.join(answer.text.split()))}   ({speaker})", markup=False)
 
 
+def _compare(app: Application, console: Console, dataset: Path, router: Path, loras: Path) -> None:
+    """Measure what the router's choices do to the reference answers of held-out prompts."""
+    from entrypoints.backend import Comparison, Where
+    from entrypoints.reports.comparison import matrix_table
+
+    _heading(console, 6, "What the choice does to answers: loss of held-out reference answers, nats per token")
+    asked = Comparison(dataset, lora_dir=loras, router=router, samples=COMPARED)
+    report = app.backend(Where()).compare(asked)
+    console.print(matrix_table(report))
+    gain = report.gain
+    assert gain is not None  # there is a router
+    console.print(
+        f"  {len(report.rows)} prompts: the router's answers {gain.loss.value:.2f}, {gain.single} alone "
+        f"{gain.single_loss.value:.2f}, the best choice for each prompt {gain.oracle.value:.2f}: "
+        f"{gain.captured.value:.0%} of the headroom"
+    )
+    console.print(f"  {report.verdict}", markup=False)
+
+
 def _show_next(console: Console, folder: Path, seconds: float) -> None:
     router, loras = folder / "router-head.safetensors", folder / "loras"
-    _heading(console, 6, f"Done in {seconds:.0f} s. Where everything lies")
+    _heading(console, 7, f"Done in {seconds:.0f} s. Where everything lies")
     for name, what in (
         ("routing/", "routing data set: train, val, eval, metadata"),
         ("router-head.safetensors", "trained router"),
@@ -228,6 +262,7 @@ def _show_next(console: Console, folder: Path, seconds: float) -> None:
         f'moe-router route --router {router} --nearest 3 --prompt "Open the Correspondence tab of this claim"',
         f"moe-router describe {router}",
         f"moe-router doctor --lora-dir {loras}",
+        f"moe-router compare --dataset-dir {folder / 'routing'} --lora-dir {loras} --router {router}",
         f"moe-router inspect {folder / 'routing'}",
         f"moe-router serve --router {router} --lora-dir {loras}",
         f"moe-router tensorboard --log-dir {folder / 'tensorboard'}",

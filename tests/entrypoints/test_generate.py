@@ -311,3 +311,21 @@ def test_the_data_set_loads_with_hugging_face_datasets(run, here, monkeypatch):
     assert card["train"].features["label"].names == list(NAMES)
     row = card["test"][0]
     assert card["test"].features["label"].int2str(row["label"]) == row["adapter"]
+
+
+def test_reference_answers_are_kept_unless_they_are_not_wanted(run, here):
+    (here / "a.jsonl").write_text(
+        '{"utterance": "Open", "reply": "Done."}\n{"utterance": "Close", "reply": "Shut."}\n'
+    )
+    (here / "b.jsonl").write_text('{"utterance": "Sing", "reply": "La."}\n{"utterance": "Hum", "reply": ""}\n')
+    options = ["--train-samples", 1, "--eval-samples", 1, "--seed", 1, "--columns", "prompt=utterance,answer=reply"]
+    given = ["--adapter", "a=a.jsonl", "--adapter", "b=b.jsonl", *options]
+    code, out, _ = run("generate", *given, "--output-dir", "with")
+    kept = [json.loads(line) for line in Path("with/eval-answers.jsonl").read_text().splitlines()]
+    assert code == 0
+    assert f"{len(kept)} of 2 in eval-answers.jsonl" in out
+    known = {"Open": "Done.", "Close": "Shut.", "Sing": "La."}
+    assert {one["text"]: one["answer"] for one in kept}.items() <= known.items()
+    code, out, _ = run("generate", *given, "--output-dir", "without", "--no-answers")
+    assert (code, Path("without/eval-answers.jsonl").exists()) == (0, False)
+    assert "Reference answers" not in out

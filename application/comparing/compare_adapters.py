@@ -108,7 +108,7 @@ class CompareAdapters:
         if missing := [name for name in wanted if name not in there]:
             raise UsageError(
                 f"no LoRA adapter {', '.join(missing)}, which the data set or the router names",
-                hint="give one folder per adapter with --lora-dir, or --lora NAME=PATH",
+                hint="give one folder for every adapter that is named",
             )
         return there
 

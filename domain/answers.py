@@ -117,7 +117,7 @@ CHOSEN_ONLY = AnswerPolicy()
 
 
 @frozen
-class Speaker:
+class WhoAnswers:
     """Who answers a prompt.
 
     Attributes:
@@ -160,12 +160,12 @@ def check_available(labels: LabelMap, available: Collection[str], policy: Answer
         )
 
 
-def choose_speaker(
+def who_answers(
     decision: RoutingDecision,
     available: Collection[str],
     fallback: Fallback,
     refused: Mapping[str, str] = MappingProxyType({}),
-) -> Speaker:
+) -> WhoAnswers:
     """Return who answers.
 
     Args:
@@ -179,21 +179,21 @@ def choose_speaker(
         DataRejectedError: the router abstains, and that was asked to be an error.
     """
     if decision.adapter is None:
-        return speaker_without_choice(explain(decision), fallback)
+        return who_answers_without_choice(explain(decision), fallback)
     if decision.adapter in available:
-        return Speaker(decision.adapter)
+        return WhoAnswers(decision.adapter)
     reason = refused.get(decision.adapter)
     why = f"LoRA adapter {decision.adapter} {f'is refused: {reason}' if reason else 'was not given'}"
     if not fallback.stands_in:
         raise LoraAdapterError(why, hint="give its folder, or allow a fallback")
-    return Speaker(fallback.adapter, why)
+    return WhoAnswers(fallback.adapter, why)
 
 
-def speaker_without_choice(why: str, fallback: Fallback) -> Speaker:
+def who_answers_without_choice(why: str, fallback: Fallback) -> WhoAnswers:
     """Return who answers when the router chose nobody; raises DataRejectedError when that is to be an error."""
     if fallback.kind is FallbackKind.ERROR:
         raise DataRejectedError(f"the router chose no adapter: {why}", hint="a fallback could answer")
-    return Speaker(fallback.adapter, why)
+    return WhoAnswers(fallback.adapter, why)
 
 
 def explain(decision: RoutingDecision) -> str:

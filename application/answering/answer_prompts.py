@@ -15,10 +15,10 @@ from domain.answers import (
     GREEDY,
     AnswerPolicy,
     GenerationOptions,
-    Speaker,
+    WhoAnswers,
     check_available,
-    choose_speaker,
-    speaker_without_choice,
+    who_answers,
+    who_answers_without_choice,
 )
 from domain.chats import routing_text
 from domain.errors import MoeRouterError
@@ -49,7 +49,7 @@ class AnswerRequest:
 @frozen
 class _Routed:
     decision: RoutingDecision | None
-    speaker: Speaker
+    who: WhoAnswers
 
 
 def all_answered(outcomes: Iterable[tuple[int, Answer | MoeRouterError]]) -> list[Answer]:
@@ -110,7 +110,7 @@ class AnswerPrompts:
                 yield index, each
             else:
                 routed[index] = each
-        asked = [(index, request.prompts[index], each.speaker.adapter) for index, each in routed.items()]
+        asked = [(index, request.prompts[index], each.who.adapter) for index, each in routed.items()]
         generations = self.engine.generate(
             [GenerationRequest(prompt.chat, adapter, prompt.images) for _, prompt, adapter in asked], request.options
         )
@@ -131,7 +131,7 @@ class AnswerPrompts:
             if len(prompts) == 1:
                 return [self._unrouted(prompts[0], error, policy)]
             return [each for prompt in prompts for each in self._route((prompt,), policy)]
-        return [self._speaker(each, text, policy) for each, text in zip(decisions, texts, strict=True)]
+        return [self._who(each, text, policy) for each, text in zip(decisions, texts, strict=True)]
 
     def _unrouted(self, prompt: Prompt, error: MoeRouterError, policy: AnswerPolicy) -> _Routed | MoeRouterError:
         """Return who answers where routing failed; a prompt without text is nobody's."""
@@ -141,22 +141,22 @@ class AnswerPrompts:
             return empty
         if not policy.fallback.stands_in:
             return error
-        return _Routed(None, speaker_without_choice(f"the router failed: {error.what}", policy.fallback))
+        return _Routed(None, who_answers_without_choice(f"the router failed: {error.what}", policy.fallback))
 
-    def _speaker(self, decision: RoutingDecision, text: str, policy: AnswerPolicy) -> _Routed | MoeRouterError:
+    def _who(self, decision: RoutingDecision, text: str, policy: AnswerPolicy) -> _Routed | MoeRouterError:
         try:
-            speaker = choose_speaker(decision, self.engine.adapters, policy.fallback, self.refused)
+            who = who_answers(decision, self.engine.adapters, policy.fallback, self.refused)
         except MoeRouterError as error:
             shown = text if len(text) <= 60 else text[:60] + "…"
             return type(error)(error.what, where=f"prompt {shown!r}", hint=error.hint)
-        return _Routed(decision, speaker)
+        return _Routed(decision, who)
 
     def _answer(self, routed: _Routed, generation: Generation) -> Answer:
-        adapter = routed.speaker.adapter
+        adapter = routed.who.adapter
         return Answer(
             routed.decision,
             adapter,
-            routed.speaker.fallback,
+            routed.who.fallback,
             generation.text,
             generation.tokens,
             generation.finish,

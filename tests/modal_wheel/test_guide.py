@@ -145,7 +145,7 @@ def test_every_line_of_the_guide(user, modal_workspace):
     trained = user([*run, "--dataset-dir", "/datasets/routing_custom", "--epochs", "3", "--batch-size", "8",
                     "--patience", "5", "--min-delta", "0.001", *QUICK])  # fmt: skip
     assert "✅ Router head saved to /output/router-head.safetensors" in trained
-    assert re.search(r"Step +4: eval_loss=\d", trained)
+    assert re.search(r"Step +\d+: eval_loss=\d", trained)
     old = volumes.named("claimhawk-training-data")
     old.files = {f"routing-{name}.jsonl": (user.folder / f"datasets/routing_custom/{split}.jsonl").read_bytes()
                  for name, split in (("train", "train"), ("eval", "val"))}  # fmt: skip
@@ -234,7 +234,7 @@ from entrypoints.vllm_middleware import RouterMiddleware
 inside = RouterMiddleware(None, {{"MOE_ROUTER_FILE": {str(router)!r}, "MOE_ROUTER_API_KEY": "key"}})
 async def decide():
     routing = await inside.serving.load()
-    print((await routing.route(RouteRequest(("open the calendar",)))).top)
+    print((await routing.route(RouteRequest(("open the calendar",)))).best)
 asyncio.run(decide())
 """
     environment = {**os.environ, "FAKE_HIDDEN": hidden([*lines, brought])}

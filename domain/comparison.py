@@ -80,15 +80,13 @@ class Pair:
     Attributes:
         one: the first.
         other: the second.
-        on_one: how far the second lies behind the first on the first's prompts.
-        on_other: how far the first lies behind the second on the second's prompts.
+        apart: how far the other one lies behind the owner on the prompts of each of the two that has prompts.
         shown: whether the intervals are narrow enough to show it; else the prompts are too few to tell.
     """
 
     one: str
     other: str
-    on_one: Estimate
-    on_other: Estimate
+    apart: tuple[Estimate, ...]
     shown: bool
 
 
@@ -174,7 +172,7 @@ def compare_adapters(rows: Sequence[ScoredRow], names: Sequence[str], *, seed: i
             for one, other in combinations(means, 2)
             if (leaders.get(one), leaders.get(other)) == (other, one)
         ),
-        alike=tuple(_alike(means, gains)),
+        alike=tuple(_alike(names, means, gains)),
         elsewhere=better_elsewhere(rows, names),
     )
 
@@ -197,13 +195,17 @@ def _ahead(cells: Sequence[Cell], dataset: str) -> Cell | None:
     return best if best is not None and best.behind.high < -LEAST else None
 
 
-def _alike(means: Mapping[str, Mapping[str, Means]], gains: Mapping[str, Estimate]) -> list[Pair]:
+def _alike(
+    names: Sequence[str], means: Mapping[str, Mapping[str, Means]], gains: Mapping[str, Estimate]
+) -> list[Pair]:
     found = []
-    for one, other in combinations(means, 2):
-        on_one = (means[one][other] - means[one][one]).estimate
-        on_other = (means[other][one] - means[other][other]).estimate
-        pairs = ((on_one, gains[one]), (on_other, gains[other]))
-        shown = all(each.within(max(LEAST, ALIKE * gain.value)) for each, gain in pairs)
-        if shown or all(each.low <= 0 <= each.high for each, _ in pairs):
-            found.append(Pair(one, other, on_one, on_other, shown))
+    for one, other in combinations(names, 2):
+        apart = {
+            owner: (means[owner][guest] - means[owner][owner]).estimate
+            for owner, guest in ((one, other), (other, one))
+            if owner in means
+        }
+        shown = all(each.within(max(LEAST, ALIKE * gains[owner].value)) for owner, each in apart.items())
+        if apart and (shown or all(each.low <= 0 <= each.high for each in apart.values())):
+            found.append(Pair(one, other, tuple(apart.values()), shown))
     return found

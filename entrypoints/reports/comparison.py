@@ -154,7 +154,7 @@ def _findings(report: CompareReport) -> Iterator[str]:
         yield f"⚠️  {name} is not shown to be better than the base model on its own prompts: gain {gain}"
     for pair in found.alike:
         words = "are interchangeable" if pair.shown else "cannot be told apart with so few prompts"
-        yield f"{pair.one} and {pair.other} {words}: {_gain(pair.on_one)} and {_gain(pair.on_other)} apart"
+        yield f"{pair.one} and {pair.other} {words}: {' and '.join(map(_gain, pair.apart))} apart"
     if found.elsewhere:
         yield f"{len(found.elsewhere)} prompts are answered better by another adapter than by their own:"
     for better in found.elsewhere[:FEW]:

@@ -91,6 +91,12 @@ def test_a_duplicate_is_interchangeable() -> None:
     assert verdict(found, None).startswith("a and b are interchangeable")
 
 
+def test_a_duplicate_that_has_no_prompts_of_its_own_is_found_too() -> None:
+    found = compared({"a": {**GOOD["a"], "c": GOOD["a"]["a"]}, "b": GOOD["b"]})
+    assert [(pair.one, pair.other, len(pair.apart), pair.shown) for pair in found.alike] == [("a", "c", 1, True)]
+    assert verdict(found, None).startswith("a and c are interchangeable")
+
+
 def test_too_few_prompts_show_nothing() -> None:
     few = [
         ScoredRow(own, str(number), str(number), (2.0, 0.5 + shift, 0.5, 2.0), 20)

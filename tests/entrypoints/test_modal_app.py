@@ -339,7 +339,7 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
     for _ in range(2):
         result = run(*command, *asked, "--json")
         assert result.returncode == 0, result.stderr
-        same_answers(json.loads(result.stdout)["answers"], answered_here)
+        same_answers([json.loads(line) for line in result.stdout.splitlines()], answered_here)
     assert trained_volumes.named("moe-router-cache").commits == 1  # when it loaded; a warm answer writes nothing
     assert (
         run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1").returncode == 0

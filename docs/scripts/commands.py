@@ -33,6 +33,7 @@ def _section(name: str) -> str:
     context = click.Context(cli, info_name="moe-router", terminal_width=100, max_content_width=100)
     command = cli.get_command(context, name)
     assert command is not None
+    command._help_option = None  # click keeps the one of its first context, which need not have had our names for it
     inner = click.Context(
         command, info_name=name, parent=context, terminal_width=100, max_content_width=100, show_default=True
     )

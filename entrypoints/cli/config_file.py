@@ -75,7 +75,13 @@ class ConfigFile:
             raise UsageError(
                 f"[{name}] has the unknown key {unknown[0]!r}", where=self.path, hint=_hint(unknown[0], options)
             )
-        chosen = {key: value for key, value in self.values.items() if key in options} | own
+        # A table is another command's, such as [generate] beside an option --generate, unless the option takes tables.
+        common = {
+            key: value
+            for key, value in self.values.items()
+            if key in options and (options[key].multiple or not isinstance(value, dict))
+        }
+        chosen = common | own
         by_variable = {str(option.envvar): key for key, option in options.items() if option.envvar}
         for key, variable in SETTINGS.items():
             if key in self.values and (flag := by_variable.get(variable)):

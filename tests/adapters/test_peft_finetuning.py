@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(
     with pytest.raises(DataRejectedError, match="no row with an answer"):
         finetune(base, {"calendar": bad}, tmp_path / "out")
     bad.write_text('{"conversations": [{"from": "martian", "value": "hi"}]}\n')
-    with pytest.raises(DataRejectedError, match=r"bad\.jsonl:1: unknown speaker 'martian'"):
+    with pytest.raises(DataRejectedError, match=r"bad\.jsonl:1: turn 1 is from 'martian'"):
         finetune(base, {"calendar": bad}, tmp_path / "out")
     with pytest.raises(MissingFileError):
         finetune(base, {"calendar": tmp_path / "none.jsonl"}, tmp_path / "out")

@@ -82,7 +82,7 @@ def test_swapped_folders_are_found_and_named() -> None:
 def test_a_duplicated_adapter_is_interchangeable() -> None:
     weights = {"calendar": "calendar", "claim-window": "claim-window", "provider-select": "provider-select"}
     report = compare(weights | {"copy": "calendar"})
-    assert report.adapters.alike == ()  # the data set has no prompts of the copy
+    assert [(pair.one, pair.other) for pair in report.adapters.alike] == [("calendar", "copy")]
     both = compare({"calendar": "calendar", "claim-window": "calendar", "provider-select": "provider-select"})
     assert both.adapters.outdone == ()
     assert both.adapters.no_better == ()  # it is better than the base model there, too

@@ -124,7 +124,16 @@ def test_generated_answers_are_counted(world: World) -> None:
 
 def test_modal_says_the_same(world: World) -> None:
     more = ("--router", world.router, "--json")
-    assert done(compare(world, *more, "--backend", "modal", obj=ModalHere({}))) == done(compare(world, *more))
+    there = json.loads(done(compare(world, *more, "--backend", "modal", obj=ModalHere({}))))
+    assert there == rounded(json.loads(done(compare(world, *more))))  # of other batches, last digits differ
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return pytest.approx(value, abs=1e-4) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize(

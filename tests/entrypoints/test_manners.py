@@ -212,7 +212,7 @@ def test_the_demo_serves_what_it_made_and_then_keeps_nothing(run, monkeypatch):
         return folder / "router-head.safetensors"
 
     monkeypatch.setattr(demo, "_train", router)
-    for step in ("_generate", "_evaluate", "_finetune", "_answer"):
+    for step in ("_generate", "_evaluate", "_finetune", "_answer", "_compare"):
         monkeypatch.setattr(demo, step, lambda *_: None)
     served = []
     monkeypatch.setattr(serve, "_serve", lambda _app, options: served.append((options, made[0].exists())))

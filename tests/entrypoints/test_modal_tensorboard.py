@@ -1,5 +1,6 @@
 """TensorBoard on Modal: opened in a browser by a key, and following the volume; or served here."""
 
+import json
 import subprocess
 import sys
 import time
@@ -130,6 +131,6 @@ def test_modal_serve_shows_the_runs_on_the_volume_to_a_browser_that_brings_the_k
             cookie = opened.headers["Set-Cookie"].split(";")[0]
             asking = urllib.request.Request(f"{url}/data/runs", headers={"Cookie": cookie})
             with urllib.request.urlopen(asking, timeout=60) as answer:
-                assert answer.read() == b'["router_1"]'
+                assert "router_1" in json.load(answer)
         finally:
             serving.terminate()

@@ -112,9 +112,9 @@ def test_a_job_takes_from_the_places_what_a_request_leaves_open():
 
 
 def test_settings_are_read_once_and_nonsense_is_an_error():
-    assert Settings.read({}) == Settings(None, "L4", 20.0, 10.0)
+    assert Settings.read({}) == Settings(None, "L4", 20.0, 300, 10.0)
     read = Settings.read({"MOE_ROUTER_CACHE": "/c", "MOE_ROUTER_MODAL_GPU": "A10", "MOE_ROUTER_MODAL_TIMEOUT": "3"})
-    assert read == Settings(Path("/c"), "A10", 3.0, 10.0)
+    assert read == Settings(Path("/c"), "A10", 3.0, 300, 10.0)
     for nonsense in ("soon", "-1", "inf", "nan"):
         with pytest.raises(UsageError, match=r"MOE_ROUTER_MODAL_TIMEOUT='.*' is not a number of seconds"):
             Settings.read({"MOE_ROUTER_MODAL_TIMEOUT": nonsense})

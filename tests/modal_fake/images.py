@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -78,7 +78,10 @@ def _closure(names: set[str]) -> set[str]:
         if name in found or name not in index():
             continue
         found.add(name)
-        needed = (Requirement(line) for line in requires(name) or [])
+        try:
+            needed = [Requirement(line) for line in requires(name) or []]
+        except PackageNotFoundError:  # pinned for another system, or an extra that is not installed here
+            continue
         waiting += [
             canonicalize_name(each.name)
             for each in needed

@@ -75,7 +75,7 @@ class ConfigFile:
             raise UsageError(
                 f"[{name}] has the unknown key {unknown[0]!r}", where=self.path, hint=_hint(unknown[0], options)
             )
-        # A table is another command's, such as [generate] beside an option --generate, unless the option takes tables.
+        # A table is another command's, like [generate] beside an option --generate, unless the option takes tables.
         common = {
             key: value
             for key, value in self.values.items()

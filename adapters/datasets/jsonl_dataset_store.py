@@ -78,27 +78,14 @@ class JsonlDatasetStore:
         """Read ``metadata.json``; see the port for the contract."""
         _require_folder(folder)
         path = folder / METADATA
-        try:
-            return parse_metadata(read_regular(path), path)
-        except SpecialFileError as error:
-            raise DataRejectedError(str(error), where=path) from error
-        except FileNotFoundError:
-            raise MissingFileError("no such file", where=path, hint="is this folder a routing data set?") from None
-        except OSError as error:
-            raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+        missing = MissingFileError("no such file", where=path, hint="is this folder a routing data set?")
+        return parse_metadata(_content(path, missing), path)
 
     def read_answers(self, folder: Path) -> list[ReferenceAnswer]:
         """Read ``eval-answers.jsonl``; see the port for the contract."""
         _require_folder(folder)
         path = folder / ANSWERS_FILE
-        try:
-            return parse_answers(read_regular(path), path)
-        except SpecialFileError as error:
-            raise DataRejectedError(str(error), where=path) from error
-        except FileNotFoundError:
-            raise MissingFileError(NO_ANSWERS, where=folder, hint=NO_ANSWERS_HINT) from None
-        except OSError as error:
-            raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
+        return parse_answers(_content(path, MissingFileError(NO_ANSWERS, where=folder, hint=NO_ANSWERS_HINT)), path)
 
     def data_sets_in(self, folder: Path) -> list[Path]:
         """Look for ``metadata.json``; see the port for the contract."""
@@ -222,6 +209,18 @@ def _parse_row(raw: bytes) -> RoutingSample:
 
 def _json_lines(rows: Sequence[Any]) -> bytes:
     return b"".join(orjson.dumps(asdict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def _content(path: Path, missing: MissingFileError) -> bytes:
+    """Return a regular file's content; raises `missing` where there is none."""
+    try:
+        return read_regular(path)
+    except SpecialFileError as error:
+        raise DataRejectedError(str(error), where=path) from error
+    except FileNotFoundError:
+        raise missing from None
+    except OSError as error:
+        raise StorageError(f"cannot read: {error.strerror or error}", where=path) from error
 
 
 def _require_folder(folder: Path) -> None:

@@ -41,9 +41,6 @@ UNSEEN: Final = 1.0
 LEAST_NOISE: Final = 0.04
 """A smaller share is not noise. It does not depend on the target: a looser one never refuses more."""
 
-LIMITS_SHOWN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-"""Target errors that a trade-off is shown for."""
-
 
 @frozen
 class ScoredRow:
@@ -82,34 +79,6 @@ class ThresholdFit:
     coverage: float
     reached: bool
     notes: tuple[str, ...] = ()
-
-
-@frozen
-class TradeOff:
-    """What one pair of limits does to prompts that the router has not seen.
-
-    Attributes:
-        target_error: error rate that the limits are fitted to.
-        min_confidence: the limit on confidence.
-        max_out_of_scope: the limit on the out-of-scope score.
-        coverage: share of in-scope prompts that are answered.
-        error: share of wrong answers among them.
-        changed_coverage: share of changed copies that are answered.
-        changed_error: share of wrong answers among them.
-        refused: share of out-of-scope prompts that are refused.
-        strange: share of the refused in-scope prompts and changed copies whose out-of-scope score is too high; the
-            others have a low confidence.
-    """
-
-    target_error: float
-    min_confidence: float
-    max_out_of_scope: float
-    coverage: float
-    error: float
-    changed_coverage: float
-    changed_error: float
-    refused: float
-    strange: float = 0.0
 
 
 def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
@@ -224,11 +193,11 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float) -> ThresholdF
     """
     if not 0.0 <= target_error <= 1.0:
         raise UsageError(f"target-error {target_error} is not between 0 and 1")
-    return _Evidence.of(rows).fit(target_error)
+    return Evidence.of(rows).fit(target_error)
 
 
 @frozen
-class _Evidence:
+class Evidence:
     """What rows say of limits, whatever the target.
 
     Attributes:
@@ -249,7 +218,8 @@ class _Evidence:
 
     @classmethod
     def of(cls, rows: Sequence[ScoredRow]) -> Self:
-        own, changed, outside = _parts(rows)
+        """Return what the rows say; raises `UsageError` when none of them is the data's own."""
+        own, changed, outside = rows_by_kind(rows)
         if not own:
             raise UsageError("thresholds need at least one row of the data")
         limit = _scope_limit(own, changed, outside)
@@ -258,6 +228,7 @@ class _Evidence:
         return cls(len(own), limit, _label_noise(own), _risks(below[0]), _risks(below[1]), floor)
 
     def fit(self, target_error: float) -> ThresholdFit:
+        """Return limits fitted to this target; see :func:`fit_thresholds`."""
         noise = self.noise if self.noise > LEAST_NOISE else 0.0
         allowed = min(LEFT_OUT_ALLOWANCE * target_error + noise, 1.0)
         wanted = [_min_confidence(risks, allowed) for risks in (self.own, self.changed) if risks]
@@ -269,7 +240,7 @@ class _Evidence:
         return ThresholdFit(thresholds, bound, coverage, reached, notes)
 
 
-def _parts(rows: Sequence[ScoredRow]) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:
+def rows_by_kind(rows: Sequence[ScoredRow]) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:
     """Return the data's own prompts, their changed copies, and out-of-scope prompts."""
     return (
         [row for row in rows if row.in_scope and not row.changed],
@@ -305,10 +276,6 @@ def _confidence_that_refuses(near: Sequence[ScoredRow], total: int) -> float:
     return math.nextafter(sorted((row.confidence for row in near), reverse=True)[spare], 2.0)
 
 
-def _answered(row: ScoredRow, limits: AbstentionThresholds) -> bool:
-    return row.confidence >= limits.min_confidence and row.out_of_scope <= limits.max_out_of_scope
-
-
 def _notes(
     target: float, bound: float, coverage: float, reached: bool, noise: float, allowed: float
 ) -> tuple[str, ...]:
@@ -324,40 +291,3 @@ def _notes(
             f"the error rate may be up to {bound:.2%} (more prompts help)"
         )
     return tuple(notes)
-
-
-def trade_off(rows: Sequence[ScoredRow], *also: float) -> tuple[TradeOff, ...]:
-    """Return what limits fitted to several target errors, and to those in `also`, do to rows not seen in training."""
-    own, changed, outside = _parts(rows)
-    evidence = _Evidence.of(rows)
-    table = []
-    for target in sorted({*LIMITS_SHOWN, *also}):
-        limits = evidence.fit(target).thresholds
-        coverage, error = _coverage_and_error(own, limits)
-        changed_coverage, changed_error = _coverage_and_error(changed, limits)
-        refused = sum(not _answered(row, limits) for row in outside) / len(outside) if outside else 0.0
-        table.append(
-            TradeOff(
-                target,
-                limits.min_confidence,
-                limits.max_out_of_scope,
-                coverage,
-                error,
-                changed_coverage,
-                changed_error,
-                refused,
-                _strange([*own, *changed], limits),
-            )
-        )
-    return tuple(table)
-
-
-def _strange(rows: Sequence[ScoredRow], limits: AbstentionThresholds) -> float:
-    refused = [row for row in rows if not _answered(row, limits)]
-    return sum(row.out_of_scope > limits.max_out_of_scope for row in refused) / len(refused) if refused else 0.0
-
-
-def _coverage_and_error(rows: Sequence[ScoredRow], limits: AbstentionThresholds) -> tuple[float, float]:
-    answered = [row for row in rows if _answered(row, limits)]
-    wrong = sum(not row.right for row in answered)
-    return len(answered) / len(rows) if rows else 0.0, wrong / len(answered) if answered else 0.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from domain.abstention import TradeOff
 from domain.features import FeatureSpec
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds
+from domain.trade_off import TradeOff
 from domain.turns import TurnChoice
 
 

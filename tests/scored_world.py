@@ -14,11 +14,11 @@ from adapters.in_memory.features import InMemoryFeatureExtractor
 from adapters.in_memory.routers import InMemoryRouterStore
 from application.ports import TrainedRouter
 from application.routing.route_prompts import RoutePrompts
-from domain.abstention import TradeOff
 from domain.features import FeatureSpec, Matrix
 from domain.labels import LabelMap
 from domain.router import RouterCard
 from domain.routing import AbstentionThresholds, RouteScores
+from domain.trade_off import TradeOff
 from entrypoints.bootstrap import Application
 
 LABELS = LabelMap(("red", "green", "blue"))

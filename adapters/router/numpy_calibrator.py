@@ -14,8 +14,9 @@ from adapters.router.prompt_bank import PromptBank, Readings, Without
 from adapters.router.ridge import one_thread
 from adapters.router.router_heads import Array, softmax, standardise
 from application.ports import Calibration, KnownTexts, LeftOutFold, UncalibratedRouter
-from domain.abstention import ScoredRow, fit_thresholds, trade_off
+from domain.abstention import ScoredRow, fit_thresholds
 from domain.calibration import fit_temperature
+from domain.trade_off import trade_off
 
 
 @frozen

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from domain.abstention import TradeOff
 from domain.errors import RouterFileError, UsageError
 from domain.features import BaseModel, FeatureSpec, Pooling
 from domain.labels import LabelMap
 from domain.router import RouterCard
 from domain.routing import AbstentionThresholds
+from domain.trade_off import TradeOff
 from domain.turns import TurnChoice
 
 

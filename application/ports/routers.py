@@ -8,11 +8,11 @@ from typing import Protocol
 
 from attrs import frozen
 
-from domain.abstention import TradeOff
 from domain.features import FeatureSpec, Matrix
 from domain.labels import LabelMap
 from domain.router import RouterCard
 from domain.routing import AbstentionThresholds, RouteScores
+from domain.trade_off import TradeOff
 
 
 @frozen(eq=False)

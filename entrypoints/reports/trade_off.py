@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from domain.abstention import TradeOff
 from domain.fragility import LEAST_ANSWERED
 from domain.router import RouterCard
+from domain.trade_off import TradeOff
 
 _COLUMNS = (
     "target error",

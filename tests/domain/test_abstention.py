@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from domain.abstention import (
     IN_SCOPE_REFUSED,
     LEFT_OUT_ALLOWANCE,
-    LIMITS_SHOWN,
     OUT_OF_SCOPE_ANSWERED,
     UNSEEN,
     ScoredRow,
@@ -17,10 +16,10 @@ from domain.abstention import (
     fit_min_confidence,
     fit_thresholds,
     separating_limit,
-    trade_off,
 )
 from domain.errors import UsageError
 from domain.reliability import CERTAINTY, Reliability, error_bound
+from domain.trade_off import LIMITS_SHOWN, trade_off
 
 coarse = st.integers(0, 20).map(lambda n: n / 20)
 scored = st.builds(ScoredRow, coarse, coarse, st.booleans())

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from domain.abstention import LIMITS_SHOWN, ScoredRow, trade_off
+from domain.abstention import ScoredRow
+from domain.trade_off import LIMITS_SHOWN, trade_off
 
 ROWS = [
     *(ScoredRow(0.5 + i / 400, i / 1000, right=i > 20) for i in range(200)),

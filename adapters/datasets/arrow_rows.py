@@ -14,6 +14,7 @@ from attrs import define, field
 from adapters.datasets.row_files import Parsed
 from adapters.datasets.source_streams import SourceFile
 from application.ports.datasets import Origin
+from domain.conversations import Rejection, RejectReason
 from domain.errors import DataRejectedError
 
 _BYTES = 16 << 20  # of a Parquet file, decoded at a time, as far as its row groups tell their size
@@ -84,8 +85,8 @@ class ArrowRows:
                         index = next(wanted, None)
                     for start in range(0, len(places), _VALUES):
                         some = places[start : start + _VALUES]
-                        rows = batch.take(pa.array(some, pa.int64())).to_pylist()
-                        yield from ((begin + place + 1, (row,)) for place, row in zip(some, rows, strict=True))
+                        rows = _values(batch.take(pa.array(some, pa.int64())))
+                        yield from ((begin + place + 1, row) for place, row in zip(some, rows, strict=True))
                     begin += batch.num_rows
                     if index is None or index >= first + size:
                         break
@@ -131,10 +132,19 @@ class ArrowRows:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if isinstance(error, DataRejectedError):
                 raise
             what = " ".join(str(error).split())[:200]
             raise DataRejectedError(
                 f"is a damaged {self.kind} file: {what}", where=self.file.path, hint="fetch or write it again"
             ) from error
+
+
+def _values(batch: Any) -> list[Parsed]:
+    try:
+        return [(row,) for row in batch.to_pylist()]
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [Rejection(RejectReason.NOT_UTF8, "the row is not UTF-8 text")]
+        return [row for number in range(batch.num_rows) for row in _values(batch.slice(number, 1))]

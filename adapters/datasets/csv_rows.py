@@ -13,6 +13,7 @@ from adapters.datasets.row_files import Parsed
 from adapters.datasets.source_streams import SourceFile
 from application.ports.datasets import Origin
 from domain.conversations import Rejection, RejectReason
+from domain.errors import DataRejectedError
 
 NAMES = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons", "|": "CSV with bars"}
 
@@ -71,11 +72,16 @@ class CsvRows:
         before = csv.field_size_limit(self.limit)
         try:
             rows = csv.reader(text, delimiter=self.delimiter)
-            names = [name.strip() for name in next(rows, [])]
-            yield from enumerate(self._parsed(rows, names), start=1)
+            yield from enumerate(self._parsed(rows, self._header(rows)), start=1)
         finally:
             csv.field_size_limit(before)
             text.detach().detach()
+
+    def _header(self, rows: Iterator[list[str]]) -> list[str]:
+        try:
+            return [name.strip() for name in next(rows, [])]
+        except csv.Error as error:
+            raise DataRejectedError(f"has no readable header: {error}", where=self.file.path) from error
 
     def _parsed(self, rows: Iterator[list[str]], names: list[str]) -> Iterator[Parsed]:
         while True:

@@ -114,10 +114,10 @@ def _csv(file: SourceFile, head: bytes, limit: int) -> RowFile | None:
     named = {".tsv": "\t", ".csv": ","}.get(next((one for one in reversed(file.path.suffixes) if one in _PLAIN), ""))
     delimiters = sorted(NAMES, key=lambda one: -lines.split("\n", 1)[0].count(one))
     for delimiter in delimiters:
-        header = next(csv.reader(io.StringIO(lines), delimiter=delimiter), [])
+        header, second = _first_rows(lines, delimiter)
         one_column = len(header) == 1 and delimiter == named
         distinct = len({*header}) == len(header) and all(_COLUMN.fullmatch(name.strip()) for name in header)
-        if distinct and (len(header) > 1 or one_column) and (named or _next_row_fits(lines, delimiter)):
+        if distinct and (len(header) > 1 or one_column) and (named or len(second or header) == len(header)):
             return CsvRows(file, limit, delimiter)
     return None
 
@@ -125,7 +125,10 @@ def _csv(file: SourceFile, head: bytes, limit: int) -> RowFile | None:
 _PLAIN = (".tsv", ".csv")
 
 
-def _next_row_fits(lines: str, delimiter: str) -> bool:
+def _first_rows(lines: str, delimiter: str) -> tuple[list[str], list[str]]:
+    """Return the first two rows; empty where there is none, or what stands there is no row of a table."""
     rows = csv.reader(io.StringIO(lines), delimiter=delimiter)
-    header = next(rows)
-    return len(next(rows, header)) == len(header)
+    try:
+        return next(rows, []), next(rows, [])
+    except csv.Error:
+        return [], []

@@ -5,7 +5,9 @@ Inputs that once broke something are kept in ``corpus/<target>/`` and tried firs
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import random
 from collections import Counter
@@ -15,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adapters.base_model.transformers_base import load_base
 from adapters.datasets.jsonl_dataset_store import parse_metadata, parse_rows
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.datasets.row_files import parse_json
+from adapters.datasets.source_reader import FileSourceReader
 from adapters.lora.lora_inspection import SafetensorsLoraInspector
 from adapters.router.router_bytes import METADATA_KEY, NO_HASH, from_bytes, to_bytes
 from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
@@ -28,6 +33,7 @@ from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.datasets.grow_dataset import read_existing
 from application.datasets.verify_dataset import VerifyDataset
 from application.ports import Checkpoint
+from application.ports.datasets import Source
 from domain.chats import parse_turns, routing_text
 from domain.conversations import Rejection, extract_prompt
 from domain.errors import MoeRouterError
@@ -153,6 +159,22 @@ def source_target(_tmp: Path, _base: Path) -> tuple[Target, list[bytes]]:
     return read, CHATS
 
 
+def files_target(tmp: Path, _base: Path) -> tuple[Target, list[bytes]]:
+    path, rows = tmp / "source", [{"prompt": f"open day {n}", "completion": "x"} for n in range(4)]
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), table)
+    lines = b"\n".join(map(orjson.dumps, rows))
+    csv = b"prompt,completion\n" + b"\n".join(b'"open day %d","x\ny"' % n for n in range(4))
+    seeds = [lines, orjson.dumps(rows), csv, csv.replace(b",", b"\t"), table.getvalue(), gzip.compress(lines)]
+
+    def read(changed: bytes) -> object:
+        path.write_bytes(changed)
+        with FileSourceReader().read_all(Source("a", path)) as found:
+            return list(found)
+
+    return read, [*seeds, random.Random(5).randbytes(3000)]
+
+
 def chats_target(_tmp: Path, _base: Path) -> tuple[Target, list[bytes]]:
     def read(changed: bytes) -> object:
         try:
@@ -215,6 +237,7 @@ TARGETS = {
     "metadata": metadata_target,
     "rows": rows_target,
     "source": source_target,
+    "files": files_target,
     "chats": chats_target,
     "prompts": prompts_target,
     "checkpoint": checkpoint_target,

@@ -202,5 +202,5 @@ def explain(decision: RoutingDecision) -> str:
     if decision.reason is Reason.OUT_OF_SCOPE:
         return f"out of scope: score {decision.out_of_scope:.3f} above {limits.max_out_of_scope:.3f}"
     if decision.reason is Reason.LOW_CONFIDENCE:
-        return f"unsure: confidence {decision.confidence:.2f} for {decision.best} below {limits.min_confidence:.2f}"
+        return f"unsure: confidence {decision.confidence:.3f} for {decision.best} below {limits.min_confidence:.3f}"
     return "every adapter is disabled"

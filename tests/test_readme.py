@@ -1,4 +1,4 @@
-"""What the README says is true: its example runs as written, its commands and folders exist."""
+"""What the README says is true: it opens with the two commands, and the options that it shows exist."""
 
 import re
 from importlib import import_module
@@ -18,12 +18,6 @@ def test_it_opens_with_the_two_commands():
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
 
 
-def test_every_command_is_in_the_table_and_none_else():
-    table = README.split("### Commands")[1].split("Exit codes")[0]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    assert sorted(name for row in rows for name in re.findall(r"`([a-z-]+)`", row)) == sorted(COMMANDS)
-
-
 def shown_options() -> list[tuple[str, str]]:
     """Return every (command, option) that a `moe-router …` line in a code block of the README or docs/ uses."""
     found = []
@@ -39,15 +33,3 @@ def shown_options() -> list[tuple[str, str]]:
 def test_every_option_that_is_shown_exists(name, option):
     command = import_module(f"entrypoints.cli.{COMMANDS[name][0]}").command
     assert option in {flag for one in command.params if isinstance(one, click.Option) for flag in one.opts}
-
-
-def test_the_folders_in_the_picture_exist():
-    picture = README.split("## How it is built")[1].split("```")[1]
-    inside = {
-        "adapters": re.findall(r"([a-z_]+)/", picture.split("adapters/")[1].split("application/")[0]),
-        "application": re.findall(r"([a-z_]+)/", picture.split("application/")[1].split("domain/")[0]),
-    }
-    for layer, folders in inside.items():
-        assert folders
-        for folder in folders:
-            assert (ROOT / layer / folder).is_dir(), f"{layer}/{folder}"

@@ -35,6 +35,7 @@ from entrypoints.settings import DataFiles
 @click.option(
     "--report", "page", type=PATH, metavar="FILE.html", help="Write a page to send around: one file with all."
 )
+@click.option("--log-dir", type=PATH, metavar="DIR", help="Write a TensorBoard run into this folder, as train does.")
 @click.option("--robustness/--no-robustness", default=True, help="Route changed prompts, too, and count the flips.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @backend_options(encode_batch_option)
@@ -51,6 +52,7 @@ def command(
     out_of_scope: Path | None,
     plots: Path | None,
     page: Path | None,
+    log_dir: Path | None,
     robustness: bool,
     no_cache: bool,
     where: Where,
@@ -61,7 +63,7 @@ def command(
     Prompts: --data-path, else --dataset-dir, else VAL_DATA, else /datasets/routing_latest. Writes router-eval.json.
     """
     backend = app.backend(where)
-    for path in (output, errors, page, plots and plots / "plot.png"):
+    for path in (output, errors, page, plots and plots / "plot.png", log_dir and log_dir / "run"):
         if path is not None:
             app.check_writable(path)
     request = Evaluation(
@@ -69,7 +71,7 @@ def command(
     )
     with app.interruption("interrupted; nothing was written", hint="run it again"):
         report = backend.evaluate(request)
-    saved = _save(app, report, output, errors, plots, page)
+    saved = _save(app, report, output, errors, plots, page, log_dir)
     if as_json:
         print_json(as_values(report))
     else:
@@ -87,6 +89,7 @@ def _save(
     errors: Path | None,
     plots: Path | None,
     page: Path | None,
+    log_dir: Path | None,
 ) -> list[Path]:
     """Write what was asked for; return the files."""
     app.write_file(output, json_bytes(as_values(report)))
@@ -103,4 +106,8 @@ def _save(
 
         app.write_file(page, evaluation_page(report, app.clock.now()))
         saved.append(page)
+    if log_dir is not None:
+        from adapters.metrics.tensorboard_evaluation import log_evaluation
+
+        saved.append(log_evaluation(report, log_dir, app.clock.now()))
     return saved

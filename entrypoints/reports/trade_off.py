@@ -77,8 +77,8 @@ def _remedy(card: RouterCard, expected: TradeOff) -> str:
 
 def _limits(card: RouterCard) -> str:
     own = card.thresholds
-    scope = f"out-of-scope score ≤ {own.max_out_of_scope:.2f}" if math.isfinite(own.max_out_of_scope) else ""
-    confidence = f"confidence ≥ {own.min_confidence:.2f}" if own.min_confidence > 0 else ""
+    scope = f"out-of-scope score ≤ {own.max_out_of_scope:.3f}" if math.isfinite(own.max_out_of_scope) else ""
+    confidence = f"confidence ≥ {own.min_confidence:.3f}" if own.min_confidence > 0 else ""
     return ", ".join(limit for limit in (confidence, scope) if limit) or "none"
 
 

@@ -119,7 +119,7 @@ def test_training_ends_with_what_will_be_refused_and_why():
     card = scored_router().card
     assert expectation(card) == (
         "Answers about 80% of prompts like its data, 70% of changed ones; refuses 97% of out-of-scope prompts; "
-        "limits: confidence ≥ 0.80, out-of-scope score ≤ 0.50; most refusals: low confidence"
+        "limits: confidence ≥ 0.800, out-of-scope score ≤ 0.500; most refusals: low confidence"
     )
     assert expectation(evolve(card, target_error=0.05)).endswith("most refusals: a high out-of-scope score")
     assert expectation(evolve(card, target_error=0.03)).startswith("Refuses prompts outside its limits: confidence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,7 @@ def test_route_shows_a_row_that_is_not_a_prompt_and_decides_all_others(run):
         (["evaluate", "--dataset-dir", "data", "--errors", "/proc/e"], 2, "/proc/e: cannot write"),
         (["evaluate", "--dataset-dir", "data", "--report", "/proc/r"], 2, "/proc/r: cannot write"),
         (["evaluate", "--dataset-dir", "data", "--plots", "notes"], 2, "notes/plot.png: cannot write"),
+        (["evaluate", "--dataset-dir", "data", "--log-dir", "notes"], 2, "notes/run: cannot write"),
     ],
 )
 def test_what_goes_wrong_is_one_line_with_its_exit_code_and_leaves_nothing(run, argv, code, message):
@@ -200,6 +202,7 @@ def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(ru
     out_of_scope = "what is love\nsing of the sea\n"
     Path("oos.txt").write_text(out_of_scope)
     extras = ["--errors", "errors.jsonl", "--out-of-scope", "oos.txt", "--plots", "plots", "--report", "r.html"]
+    extras += ["--log-dir", "logs"]
     code, out, err = run("evaluate", "--dataset-dir", "data", *extras)
     assert code == 0
     assert out.startswith("Scored data/eval.jsonl with router ")
@@ -210,6 +213,8 @@ def test_evaluate_prefers_the_held_out_file_and_writes_the_first_scripts_keys(ru
     page = Path("r.html").read_text()
     assert f"{100 * report['accuracy']:.1f} %" in page
     assert report["router_sha256"] in page
+    (logged,) = Path("logs").iterdir()
+    assert re.fullmatch(rf"evaluation_\d{{8}}_\d{{6}}_data-eval_{report['router_sha256'][:8]}", logged.name)
     assert list(report)[:4] == ["accuracy", "total", "correct", "confusion"]
     assert (report["total"], report["scored"]) == (30, "data/eval.jsonl")
     assert report["accuracy"] == report["correct"] / 30

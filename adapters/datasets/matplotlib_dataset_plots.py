@@ -81,10 +81,13 @@ def _confusable(axes: Any, report: InspectReport) -> None:
     for (one, other), count in report.n_near_duplicates.items():
         row, column = sorted((names.index(one), names.index(other)))
         counts[column, row] = count
-    axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(np.nanmax(counts, initial=0), 1) * 2)
+    axes.imshow(
+        np.where(counts > 0, counts, np.nan), cmap="Blues", vmin=0, vmax=max(np.nanmax(counts, initial=0), 1) * 2
+    )
     for (row, column), count in np.ndenumerate(counts):
         if not np.isnan(count):
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color="#202020")  # on pale blue
+            colour = "#202020" if count else None  # on pale blue; on the page, which may be dark
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(names) - 1), names[:-1], rotation=30, ha="right")
     axes.set_yticks(range(1, len(names)), names[1:])
     axes.set_xlim(-0.5, max(len(names) - 1.5, 0.5))

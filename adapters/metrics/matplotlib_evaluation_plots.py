@@ -83,18 +83,27 @@ def _reliability(axes: Any, report: EvaluateReport) -> None:
     axes.legend(loc="upper left")
 
 
+def _limit_places(report: EvaluateReport) -> dict[tuple[float, float], list[float]]:
+    """Return the target errors whose limits lie at each place of the curve (coverage, risk), by confidence alone."""
+    places: dict[tuple[float, float], list[float]] = {}
+    for one in report.card.trade_off:
+        answered = [point for point in report.figures.risk_coverage if point.confidence >= one.min_confidence]
+        if answered:
+            places.setdefault((answered[-1].coverage, answered[-1].risk), []).append(one.target_error)
+    return places
+
+
 def _risk_coverage(axes: Any, report: EvaluateReport) -> None:
     figures, target = report.figures, report.card.target_error
     points = figures.risk_coverage
     axes.step(
         [p.coverage for p in points], [p.risk for p in points], where="post", color=_BLUE, label="by confidence"
     )
-    for index, one in enumerate(report.card.trade_off):
-        answered = [point for point in points if point.confidence >= one.min_confidence]
-        if answered:  # the limit's place on the curve of these prompts, by confidence alone
-            name = "limits for other target errors" if index == 0 else None
-            axes.plot([answered[-1].coverage], [answered[-1].risk], "|", color=_GREY, markersize=12, label=name)
-            axes.annotate(f"{one.target_error:g}", (answered[-1].coverage, answered[-1].risk), fontsize="x-small")
+    for index, ((coverage, risk), targets) in enumerate(_limit_places(report).items()):
+        name = "limits for other target errors" if index == 0 else None
+        axes.plot([coverage], [risk], "|", color=_GREY, markersize=12, label=name)
+        text = " to ".join(f"{target_error:g}" for target_error in sorted({min(targets), max(targets)}))
+        axes.annotate(text, (coverage, risk), (-3, 6), textcoords="offset points", ha="right", fontsize="x-small")
     if figures.coverage:
         risk = 1 - figures.selective_accuracy
         axes.plot([figures.coverage], [risk], "o", color=_RED, label="at this router's thresholds")

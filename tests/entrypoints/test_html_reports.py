@@ -87,6 +87,12 @@ def test_a_score_as_a_page_has_everything_and_nothing_from_elsewhere(report):
         assert part in page.text, part
 
 
+def test_limits_at_one_place_of_the_curve_are_named_once(report):
+    card = evolve(report.card, trade_off=tuple(evolve(one, min_confidence=0.8) for one in TRADE_OFF))
+    texts = Page(evaluation_page(evolve(report, card=card), NOW)).read
+    assert "0.02 to 0.05" in texts
+
+
 def test_what_others_wrote_is_text_in_a_page(report):
     page = Page(evaluation_page(report, NOW))
     assert "<script>alert('x')</script>" in page.text  # as text

@@ -52,6 +52,8 @@ class ScoredRow:
         right: whether the best adapter is the right one; False for a prompt that belongs to none.
         in_scope: whether the prompt belongs to an adapter.
         changed: whether it is a changed copy of a prompt of the data.
+        weight: how much it counts beside the others: where adapters have unlike numbers of rows, their rows count in
+            inverse proportion, so that errors on a small one are not lost among many right answers of a large one.
     """
 
     confidence: float
@@ -59,6 +61,7 @@ class ScoredRow:
     right: bool
     in_scope: bool = True
     changed: bool = False
+    weight: float = 1.0
 
 
 @frozen
@@ -116,17 +119,20 @@ def _risks(rows: Sequence[ScoredRow]) -> list[_Risk]:
     """Return all limits, the strictest first; rows of equal confidence are answered or refused together."""
     if not rows:
         return []
-    curve = Reliability.of([row.confidence for row in rows], [row.right for row in rows])
+    weights = [row.weight for row in rows]
+    curve = Reliability.of([row.confidence for row in rows], [row.right for row in rows], weights)
     ranked = sorted(rows, key=lambda row: -row.confidence)
     risks = []
-    expected, clean = UNSEEN, True
+    total = squares = wrong = 0.0
+    clean = True
     for count, row in enumerate(ranked, start=1):
         doubt = 1.0 - curve.chance(row.confidence)
-        expected += doubt
+        total, squares, wrong = total + row.weight, squares + row.weight**2, wrong + row.weight * doubt
         clean = clean and row.right
         below = ranked[count].confidence if count < len(ranked) else None
         if below != row.confidence:
-            bound = error_bound(expected, count)
+            answers = total**2 / squares  # so many rows of equal weight would tell as much (Kish 1965)
+            bound = error_bound(UNSEEN + wrong / total * answers, answers)
             risks.append(_Risk(count, row.confidence, below, bound, doubt if clean else 1.0))
     return risks
 
@@ -140,17 +146,21 @@ def _min_confidence(risks: Sequence[_Risk], target_error: float) -> float:
     return 0.0 if last.next is None else (last.lowest + last.next) / 2
 
 
-def fit_max_out_of_scope(scores: Sequence[float], refused: float) -> float:
+def fit_max_out_of_scope(scores: Sequence[float], refused: float, weights: Sequence[float] = ()) -> float:
     """Return the limit that a new in-scope prompt's score exceeds with probability at most `refused`.
 
-    The split-conformal quantile: the ceil((n + 1)(1 - refused))-th smallest of the n in-scope scores. With too few
-    scores for that quantile, a margin of the scores' own spread is added to the highest.
+    The split-conformal quantile: of n in-scope scores the ceil((n + 1)(1 - refused))-th smallest; with weights, as
+    Tibshirani et al. 2019 have it ("Conformal Prediction Under Covariate Shift"). With too few scores for that
+    quantile, a margin of the scores' own spread is added to the highest.
     """
-    ordered = sorted(scores)
-    rank = math.ceil((len(ordered) + 1) * (1.0 - refused))
-    if rank <= len(ordered):
-        return ordered[max(rank, 1) - 1]
-    return ordered[-1] + (ordered[-1] - ordered[len(ordered) // 2])
+    ranked = sorted(zip(scores, weights or [1.0] * len(scores), strict=True))
+    wanted = (sum(weight for _, weight in ranked) + 1.0) * (1.0 - refused)
+    below = 0.0
+    for score, weight in ranked:
+        below += weight
+        if below >= wanted - 1e-9:
+            return score
+    return ranked[-1][0] + (ranked[-1][0] - ranked[len(ranked) // 2][0])
 
 
 def separating_limit(inside: Sequence[float], outside: Sequence[float]) -> float:
@@ -251,9 +261,10 @@ def rows_by_kind(rows: Sequence[ScoredRow]) -> tuple[list[ScoredRow], list[Score
 
 def _scope_limit(*parts: Sequence[ScoredRow]) -> float:
     own, changed, outside = ([row.out_of_scope for row in part] for part in parts)
-    strict = fit_max_out_of_scope(own, IN_SCOPE_REFUSED)
+    own_weights, changed_weights, _ = ([row.weight for row in part] for part in parts)
+    strict = fit_max_out_of_scope(own, IN_SCOPE_REFUSED, own_weights)
     if changed:
-        strict = max(strict, fit_max_out_of_scope(changed, CHANGED_REFUSED))
+        strict = max(strict, fit_max_out_of_scope(changed, CHANGED_REFUSED, changed_weights))
     if not outside:
         return strict
     refused = sorted(outside)[len(outside) - math.ceil(REFUSED_BY_SCORE * len(outside))]

@@ -15,7 +15,7 @@ TEMPERATURE_RANGE: Final = (0.05, 20.0)
 """Fitted temperatures stay within these limits."""
 
 
-def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
+def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int], weights: Sequence[float] = ()) -> float:
     """Return the temperature under which softmax(logits / T) fits the labels best.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", with targets smoothed in the manner of Platt (1999):
@@ -26,6 +26,7 @@ def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) ->
     Args:
         logits: uncalibrated logits of rows that the head was not trained on, one sequence per row.
         labels: the rows' true labels.
+        weights: how much each row counts; all alike when there are none.
 
     Returns:
         T, within `TEMPERATURE_RANGE`. The loss is convex in 1/T, so its minimum is found by bisection on the slope.
@@ -42,21 +43,25 @@ def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) ->
     targets = [
         row[label] * (1.0 - spare * len(row)) + spare * sum(row) for row, label in zip(logits, labels, strict=True)
     ]
+    counted = weights or [1.0] * len(labels)
     low, high = 1.0 / TEMPERATURE_RANGE[1], 1.0 / TEMPERATURE_RANGE[0]
     for _ in range(40):
         middle = math.sqrt(low * high)
-        if _slope(logits, targets, middle) < 0:
+        if _slope(logits, targets, counted, middle) < 0:
             low = middle
         else:
             high = middle
     return 1.0 / math.sqrt(low * high)
 
 
-def _slope(logits: Sequence[Sequence[float]], targets: Sequence[float], inverse: float) -> float:
+def _slope(
+    logits: Sequence[Sequence[float]], targets: Sequence[float], counted: Sequence[float], inverse: float
+) -> float:
     """Return the derivative of the summed loss by the inverse temperature."""
     slope = 0.0
-    for row, target in zip(logits, targets, strict=True):
+    for row, target, count in zip(logits, targets, counted, strict=True):
         top = max(row)
-        weights = [math.exp((value - top) * inverse) for value in row]
-        slope += sum(weight * value for weight, value in zip(weights, row, strict=True)) / sum(weights) - target
+        shares = [math.exp((value - top) * inverse) for value in row]
+        mean = sum(share * value for share, value in zip(shares, row, strict=True)) / sum(shares)
+        slope += count * (mean - target)
     return slope

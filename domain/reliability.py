@@ -37,17 +37,27 @@ class Reliability:
         return _sigmoid(self.slope * _log_odds(confidence) + self.intercept)
 
     @classmethod
-    def of(cls, confidences: Sequence[float], right: Sequence[bool]) -> Self:
+    def of(cls, confidences: Sequence[float], right: Sequence[bool], weights: Sequence[float] = ()) -> Self:
         """Return the curve that fits these answers best.
 
         Platt 1999, "Probabilistic Outputs for Support Vector Machines", with his smoothed targets: n answers, all
         right, do not show a chance of 1 but of (n + 1) / (n + 2). Newton's method with halved steps, as Lin, Lin and
         Weng 2007 advise in "A Note on Platt's Probabilistic Outputs".
+
+        Args:
+            confidences: of the answers, 0 to 1.
+            right: whether each answer is right.
+            weights: how much each counts; all alike when there are none.
         """
         n_right = sum(right)
         high, low = (n_right + 1) / (n_right + 2), 1 / (len(right) - n_right + 2)
-        points = [(_log_odds(at), high if hit else low) for at, hit in zip(confidences, right, strict=True)]
-        slope, intercept = 0.0, _log_odds(sum(target for _, target in points) / len(points))
+        counted = weights or [1.0] * len(right)
+        points = [
+            (_log_odds(at), high if hit else low, weight)
+            for at, hit, weight in zip(confidences, right, counted, strict=True)
+        ]
+        mean = sum(target * weight for _, target, weight in points) / sum(counted)
+        slope, intercept = 0.0, _log_odds(mean)
         constant = cls(0.0, intercept)
         loss = _loss(points, slope, intercept)
         for _ in range(_STEPS):
@@ -67,10 +77,10 @@ class Reliability:
         return cls(slope, intercept) if slope > 0 else constant
 
 
-def error_bound(wrong: float, answered: int, certainty: float = CERTAINTY) -> float:
+def error_bound(wrong: float, answered: float, certainty: float = CERTAINTY) -> float:
     """Return the error rate that is exceeded with a probability of about 1 - `certainty`.
 
-    Wilson's one-sided score bound (1927), which also takes expected numbers of errors.
+    Wilson's one-sided score bound (1927), which also takes expected numbers of errors and of answers.
     """
     if answered == 0:
         return 1.0
@@ -89,22 +99,26 @@ def _sigmoid(value: float) -> float:
     return 1.0 / (1.0 + math.exp(-value)) if value >= 0 else 1.0 - 1.0 / (1.0 + math.exp(value))
 
 
-def _loss(points: Sequence[tuple[float, float]], slope: float, intercept: float) -> float:
-    """Return the summed cross entropy: log(1 + e^z) - t z."""
+_Point = tuple[float, float, float]
+"""Log-odds of the confidence, target, weight."""
+
+
+def _loss(points: Sequence[_Point], slope: float, intercept: float) -> float:
+    """Return the summed cross entropy: weight (log(1 + e^z) - t z)."""
     total = 0.0
-    for at, target in points:
+    for at, target, weight in points:
         value = slope * at + intercept
-        total += max(value, 0.0) + math.log1p(math.exp(-abs(value))) - target * value
+        total += weight * (max(value, 0.0) + math.log1p(math.exp(-abs(value))) - target * value)
     return total
 
 
-def _newton_step(points: Sequence[tuple[float, float]], slope: float, intercept: float) -> tuple[float, float]:
+def _newton_step(points: Sequence[_Point], slope: float, intercept: float) -> tuple[float, float]:
     """Return what Newton's method adds to slope and intercept."""
     g0 = g1 = 0.0
     h00 = h01 = h11 = 1e-12
-    for at, target in points:
+    for at, target, counted in points:
         chance = _sigmoid(slope * at + intercept)
-        excess, weight = chance - target, chance * (1.0 - chance)
+        excess, weight = counted * (chance - target), counted * chance * (1.0 - chance)
         g0 += excess
         g1 += excess * at
         h00 += weight

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from adapters.router.bank_fitting import BANK_ROWS, ROWS_PER_ADAPTER, bank_offset, fit_bank, spread
 from adapters.router.piece_scores import PromptScores, prompt_scores
 from adapters.router.prompt_bank import PromptBank, Readings, Without
 from adapters.router.ridge import one_thread
-from adapters.router.router_heads import Array, softmax, standardise
+from adapters.router.router_heads import Array, shifted, softmax, standardise
 from application.ports import Calibration, KnownTexts, LeftOutFold, UncalibratedRouter
 from domain.abstention import ScoredRow, fit_thresholds
 from domain.calibration import fit_temperature
 from domain.trade_off import trade_off
+
+MOST_SHIFT: Final = 3.0
+"""A logit is shifted by at most so much: a label of one row must not win everything."""
 
 
 @frozen
@@ -47,18 +51,27 @@ class NumpyRouterCalibrator:
             out_of_scope=foreign,
             rows_per_adapter=self.rows_per_adapter,
         )
+        counts = _label_counts(left_out, len(router.labels))
+        shift = prior_shift(counts)
+        left_out = [evolve(fold, logits=np.asarray(fold.logits, np.float64) + shift) for fold in left_out]
         folds = _Folds(_folds(router.known)[kept], _folds(router.background), _folds(router.out_of_scope)[few])
         readings = [folds.read(bank, router, fold, number) for number, fold in enumerate(left_out)]
-        temperature = _temperature(bank, readings, left_out)
+        weights = counts.mean() / counts
+        temperature = _temperature(bank, readings, left_out, weights)
         rows = [
             row
             for reading, fold in zip(readings, left_out, strict=True)
-            for row in _rows(_scored(bank, reading, fold, temperature), fold)
+            for row in _rows(_scored(bank, reading, fold, temperature), fold, weights)
         ]
         fit = fit_thresholds(rows, target_error)
         texts = tuple(router.known.texts[row] for row in kept.tolist())
         return Calibration(
-            temperature, fit.thresholds, bank.tensors(), texts, trade_off(rows, target_error), fit.notes
+            temperature,
+            fit.thresholds,
+            bank.tensors() | (shifted(router.tensors, shift) if shift.any() else {}),
+            texts,
+            trade_off(rows, target_error),
+            fit.notes,
         )
 
 
@@ -84,7 +97,33 @@ def _scored(bank: PromptBank, readings: Readings, fold: LeftOutFold, temperature
     return prompt_scores(bank, readings, np.asarray(fold.logits, np.float64) / temperature, fold.sizes)
 
 
-def _temperature(bank: PromptBank, readings: Sequence[Readings], left_out: Sequence[LeftOutFold]) -> float:
+def _label_counts(left_out: Sequence[LeftOutFold], n_labels: int) -> NDArray[np.float64]:
+    """Return how many prompts of the data each label has, changed copies aside, (C,); 1 where it has none."""
+    own = [
+        label for fold in left_out for label, changed in zip(fold.labels, fold.changed, strict=True) if not changed
+    ]
+    return np.maximum(np.bincount(np.asarray(own, np.int64), minlength=n_labels)[:n_labels], 1.0)
+
+
+def prior_shift(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what is added to the logits, (C + 1,), so that labels of few rows are not crowded out; 0 for "none".
+
+    Minus the logarithm of each label's share of the rows, after Menon et al. 2021, "Long-tail Learning via Logit
+    Adjustment": the head is trained on unlike numbers of rows, but who asks knows nothing of them. All 0 where
+    labels have equally many rows.
+    """
+    if (counts == counts[0]).all():
+        return np.zeros(len(counts) + 1)
+    rarity = np.log(counts).mean() - np.log(counts)
+    return np.append(np.clip(rarity, -MOST_SHIFT, MOST_SHIFT), 0.0)
+
+
+def _temperature(
+    bank: PromptBank,
+    readings: Sequence[Readings],
+    left_out: Sequence[LeftOutFold],
+    weights: NDArray[np.float64],
+) -> float:
     """Fit the temperature on the left-out prompts that have a label, changed or not."""
     logits: list[list[float]] = []
     labels: list[int] = []
@@ -93,14 +132,15 @@ def _temperature(bank: PromptBank, readings: Sequence[Readings], left_out: Seque
         inside = [index for index, label in enumerate(fold.labels) if label < scores.shape[1]]
         logits += scores[inside].tolist()
         labels += [fold.labels[index] for index in inside]
-    return fit_temperature(logits, labels)
+    return fit_temperature(logits, labels, weights[labels].tolist())
 
 
-def _rows(scores: PromptScores, fold: LeftOutFold) -> list[ScoredRow]:
+def _rows(scores: PromptScores, fold: LeftOutFold, weights: NDArray[np.float64]) -> list[ScoredRow]:
     confidence: Array = softmax(scores.logits).max(axis=1)
     best, n_labels = scores.logits.argmax(axis=1).tolist(), scores.logits.shape[1]
+    weight = [*weights.tolist(), 1.0]  # of "none", too
     return [
-        ScoredRow(float(sure), float(strange), picked == label, in_scope=label < n_labels, changed=changed)
+        ScoredRow(float(sure), float(strange), picked == label, label < n_labels, changed, weight[label])
         for sure, strange, picked, label, changed in zip(
             confidence, scores.out_of_scope, best, fold.labels, fold.changed, strict=True
         )

@@ -123,6 +123,12 @@ def head_kind(kind: str) -> HeadKind:
     return HEADS[kind]
 
 
+def shifted(tensors: Mapping[str, Any], shift: Any) -> dict[str, Array]:
+    """Return the bias with which a head's logits (n, K) are higher by `shift` (K,), whatever its kind."""
+    name = "head.1.bias" if "head.1.bias" in tensors else "head.bias"
+    return {name: np.asarray(tensors[name] + shift, np.float32)}
+
+
 def scaling(features: Any) -> tuple[Array, Array]:
     """Return mean and standard deviation (F,) of each feature; a feature that never varies gets 1."""
     rows = np.asarray(features, np.float64)

@@ -174,7 +174,8 @@ class Calibration:
     Attributes:
         temperature: the head's logits are to be divided by this; positive.
         thresholds: when to abstain.
-        tensors: further tensors for the router (``bank.…``); to be merged with the head's.
+        tensors: further tensors for the router (``bank.…``), and where labels have unlike numbers of rows another
+            bias for the head; to be merged over the head's.
         bank_texts: the prompts behind the bank's rows.
         trade_off: what other limits would do.
         notes: what a person should know of the fit, such as a target that the left-out prompts cannot show.
@@ -191,9 +192,9 @@ class Calibration:
 class RouterCalibrator(Protocol):
     """Fits confidence, out-of-scope score and abstention to a trained head.
 
-    The contract: the result depends on the arguments only (same arguments, same bits); the temperature is
-    finite and positive; the head's tensors are not touched, and none of the new tensors has a head's name; bank
-    rows are known texts. A router assembled from the head and the calibration can be scored and saved.
+    The contract: the result depends on the arguments only (same arguments, same bits); the temperature is finite and
+    positive; the head's tensors are not touched, and none of the new tensors has a head's name but the bias of its
+    outputs; bank rows are known texts. A router assembled from the head and the calibration can be scored and saved.
     """
 
     def calibrate(

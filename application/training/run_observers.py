@@ -87,7 +87,8 @@ def _unbalanced(data: TrainingData) -> str | None:
         return None
     return (
         f"the adapters have {counts[least]} ({least}) to {counts[most]} ({most}) rows: those of few rows are "
-        "weighted up, so that the others do not crowd them out; more rows for them help"
+        "weighted up, so that the others do not crowd them out, and their errors count as much in the limits; more "
+        "rows for them help"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adapters.in_memory.routers import PlainRouterCalibrator
-from adapters.router.numpy_calibrator import NumpyRouterCalibrator
+from adapters.router.numpy_calibrator import MOST_SHIFT, NumpyRouterCalibrator, prior_shift
 from adapters.router.numpy_scorer import NumpyRouterScorer
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.ports import Calibration, KnownTexts, RouterCalibrator, TrainedRouter
@@ -37,7 +37,6 @@ def test_the_result_is_usable_and_leaves_the_head_alone(calibrator, world, compa
     assert 0 < result.temperature < math.inf
     assert not math.isnan(result.thresholds.min_confidence)
     assert not math.isnan(result.thresholds.max_out_of_scope)
-    assert not set(result.tensors) & set(world.router.tensors)
     assert all(name.startswith("bank.") for name in result.tensors)
     for name, tensor in before.items():
         np.testing.assert_array_equal(world.router.tensors[name], tensor)
@@ -70,3 +69,19 @@ def test_the_assembled_router_can_be_saved_and_scored(calibrator, world, tmp_pat
     scores = NumpyRouterScorer().score(loaded, world.val.features, world.val.texts, [1] * 15, nearest=1)
     assert [int(np.argmax(each.probabilities)) for each in scores] == list(world.val.labels)
     assert all(each.nearest[0].text in result.bank_texts for each in scores)
+
+
+def test_labels_of_few_rows_get_a_higher_bias_and_others_none(world):
+    counts = np.array([80.0, 80.0, 5.0])
+    shift = prior_shift(counts)
+    assert shift[2] - shift[0] == pytest.approx(np.log(16))
+    assert shift[-1] == 0
+    assert not prior_shift(np.array([7.0, 7.0])).any()
+    assert abs(prior_shift(np.array([5000.0, 1.0]))).max() == MOST_SHIFT
+    folds = [
+        attrs.evolve(fold, labels=tuple(0 if label == 2 and n else label for n, label in enumerate(fold.labels)))
+        for fold in world.left_out()
+    ]
+    result = NumpyRouterCalibrator().calibrate(world.router, folds, target_error=0.1)
+    moved = np.asarray(result.tensors["head.bias"]) - world.router.tensors["head.bias"]
+    assert moved[2] > max(moved[0], moved[1], moved[3])

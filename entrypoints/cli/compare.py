@@ -64,7 +64,7 @@ def command(
     model, and what routing gains over any single adapter. Everything has an interval.
     """
     from entrypoints.reports.comparison import as_text, as_values
-    from entrypoints.reports.printing import print_json
+    from entrypoints.reports.printing import print_report
 
     for path in (rows, plot):
         if path is not None:
@@ -86,12 +86,7 @@ def command(
     with app.interruption("interrupted; scores so far are in the cache", hint="run the same command to go on"):
         report = app.backend(where).compare(request)
     saved = _save(app, report, rows, plot)
-    if as_json:
-        print_json(as_values(report))
-    else:
-        click.echo(as_text(report))
-    for each in saved:
-        click.echo(f"Saved {each}", err=True)
+    print_report(report, as_text, as_values, as_json=as_json, saved=saved)
 
 
 def _save(app: Application, report: CompareReport, rows: Path | None, plot: Path | None) -> list[Path]:

@@ -10,7 +10,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import lora_options
 from entrypoints.cli.next_step import lora_words, next_step
 from entrypoints.cli.options import base_model_option, json_option
-from entrypoints.reports.printing import print_json
+from entrypoints.reports.printing import print_report
 
 
 @click.command("doctor")
@@ -34,10 +34,7 @@ def command(
     if not folders:
         raise UsageError("no LoRA adapter to check", hint="use --lora NAME=PATH or --lora-dir DIR")
     check, _ = app.check_lora_adapters(app.load_base(base_model), folders)
-    if as_json:
-        print_json(as_values(check))
-    else:
-        click.echo(as_text(check))
+    print_report(check, as_text, as_values, as_json=as_json)
     if check.sound:
         next_step("serve", *lora_words(lora_dir, loras))
     raise SystemExit(0 if check.sound else 3)

@@ -9,7 +9,7 @@ import click
 from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step
 from entrypoints.cli.options import PATH, json_option
-from entrypoints.reports.printing import print_json
+from entrypoints.reports.printing import print_report
 
 
 @click.command("drift")
@@ -26,8 +26,5 @@ def command(app: Application, log: Path, dataset_dir: Path, as_json: bool) -> No
     from entrypoints.reports.traffic import drift_as_text, drift_as_values
 
     report = app.measure_drift()(log, dataset_dir)
-    if as_json:
-        print_json(drift_as_values(report))
-    else:
-        click.echo(drift_as_text(report))
+    print_report(report, drift_as_text, drift_as_values, as_json=as_json)
     next_step("learn", log, "--dataset-dir", dataset_dir or "DIR")

@@ -20,7 +20,7 @@ from entrypoints.cli.options import (
     router_option,
 )
 from entrypoints.reports.evaluation import as_text, as_values, errors_as_jsonl
-from entrypoints.reports.printing import json_bytes, print_json
+from entrypoints.reports.printing import json_bytes, print_report
 from entrypoints.settings import DataFiles
 
 
@@ -72,12 +72,7 @@ def command(
     with app.interruption("interrupted; nothing was written", hint="run it again"):
         report = backend.evaluate(request)
     saved = _save(app, report, output, errors, plots, page, log_dir)
-    if as_json:
-        print_json(as_values(report))
-    else:
-        click.echo(as_text(report))
-    for each in saved:
-        click.echo(f"Saved {each}", err=True)
+    print_report(report, as_text, as_values, as_json=as_json, saved=saved)
     shown = option("--router", request.router, backend.places.router)
     next_step("infer", *shown, *place(where), "--lora-dir", "LORAS", "--prompt", "…")
 

@@ -15,7 +15,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step
 from entrypoints.cli.options import base_model_option, grouped, json_option
 from entrypoints.reports.growth import as_text, as_values
-from entrypoints.reports.printing import print_json
+from entrypoints.reports.printing import print_report
 
 _PATH = click.Path(path_type=Path)
 
@@ -111,10 +111,7 @@ def grow(app: Application, growth: Growth, make_dataset: Callable[[Path | None],
     )
     with app.interruption():
         report = use_case(request, TrainingLines(lambda line: click.echo(line, err=True)))
-    if growth.as_json:
-        print_json(as_values(report))
-    else:
-        click.echo(as_text(report))
+    print_report(report, as_text, as_values, as_json=growth.as_json)
     next_step("evaluate", "--dataset-dir", grown.path, "--router", target)
 
 

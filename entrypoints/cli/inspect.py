@@ -10,7 +10,7 @@ from domain.printable import printable
 from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step
 from entrypoints.reports import inspection
-from entrypoints.reports.printing import print_json
+from entrypoints.reports.printing import print_report
 
 
 @click.command("inspect")
@@ -50,10 +50,7 @@ def command(
         from entrypoints.reports.html import dataset_page
 
         app.write_file(page, dataset_page(report, app.clock.now()))
-    if as_json:
-        print_json(inspection.as_values(report))
-    else:
-        click.echo(inspection.as_text(report))
+    print_report(report, inspection.as_text, inspection.as_values, as_json=as_json)
     for what, path in (("plots", plots), ("the report", page)):
         if path is not None:
             click.echo(f"Saved {what} to {printable(path)}", err=True)

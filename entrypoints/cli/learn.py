@@ -9,7 +9,7 @@ import click
 from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step, option
 from entrypoints.cli.options import PATH, json_option
-from entrypoints.reports.printing import print_json
+from entrypoints.reports.printing import print_report
 from entrypoints.version import tool_version
 
 
@@ -36,8 +36,5 @@ def command(
     if out_of_scope is not None:
         lines = (" ".join(text.split()) + "\n" for text in report.out_of_scope)
         app.write_file(out_of_scope, "".join(lines).encode())
-    if as_json:
-        print_json(learn_as_values(report))
-    else:
-        click.echo(learn_as_text(report))
+    print_report(report, learn_as_text, learn_as_values, as_json=as_json)
     next_step("train", "--dataset-dir", report.grown.path, *option("--out-of-scope", out_of_scope))

@@ -9,7 +9,7 @@ import click
 from entrypoints.bootstrap import Application
 from entrypoints.cli.next_step import next_step
 from entrypoints.reports import verification
-from entrypoints.reports.printing import print_json
+from entrypoints.reports.printing import print_report
 
 
 @click.command("verify")
@@ -23,10 +23,7 @@ def command(ctx: click.Context, dataset_dir: Path, as_json: bool) -> None:
     """
     app: Application = ctx.obj
     report = app.verify_dataset()(dataset_dir)
-    if as_json:
-        print_json(verification.as_values(report))
-    else:
-        click.echo(verification.as_text(report))
+    print_report(report, verification.as_text, verification.as_values, as_json=as_json)
     if report.passed:
         next_step("train", "--dataset-dir", dataset_dir)
     ctx.exit(0 if report.passed else 3)

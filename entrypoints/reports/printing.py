@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import click
+
+Report = TypeVar("Report")
 
 
 def json_bytes(values: Any) -> bytes:
@@ -17,3 +20,20 @@ def json_bytes(values: Any) -> bytes:
 def print_json(values: Any) -> None:
     """Print plain values as one JSON object."""
     click.echo(json_bytes(values).decode(), nl=False)
+
+
+def print_report(
+    report: Report,
+    as_text: Callable[[Report], str],
+    as_values: Callable[[Report], Any],
+    *,
+    as_json: bool,
+    saved: Iterable[object] = (),
+) -> None:
+    """Print a report as text or as one JSON object; then say on stderr which files were saved."""
+    if as_json:
+        print_json(as_values(report))
+    else:
+        click.echo(as_text(report))
+    for each in saved:
+        click.echo(f"Saved {each}", err=True)

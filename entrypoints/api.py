@@ -32,7 +32,8 @@ from application.ports import TrainingObserver, TrainReport
 from application.ports.datasets import Source
 from application.routing.evaluate_router import EvaluateReport
 from application.routing.route_prompts import RoutePrompts, RouteRequest
-from domain.answers import AnswerPolicy, Fallback, GenerationOptions
+from domain.answer_policy import AnswerPolicy, Fallback
+from domain.answers import GenerationOptions
 from domain.chats import Message, as_chat, routing_text
 from domain.errors import (
     DataRejectedError,

@@ -17,7 +17,8 @@ from attrs import field, fields, frozen
 
 from application.answering.answer_file import AnswerStream
 from application.answering.answers import Prompt
-from domain.answers import GREEDY, AnswerPolicy, Fallback, GenerationOptions
+from domain.answer_policy import AnswerPolicy, Fallback
+from domain.answers import GREEDY, GenerationOptions
 from domain.errors import UsageError
 from domain.routing import ROUTERS_OWN, OtherLimits
 from entrypoints.settings import DataFiles, Places, Training
@@ -141,7 +142,7 @@ class Questions:
         base_model: hub id or folder; else the one that the router was trained on.
         lora_dir: folder with one folder per LoRA adapter.
         loras: folders of LoRA adapters by name; they go before those in `lora_dir`.
-        fallback: see :meth:`domain.answers.Fallback.parse`.
+        fallback: see :meth:`domain.answer_policy.Fallback.parse`.
         disabled: adapters that are not to answer.
         limits: when the router abstains, where its own limits are not wanted.
     """

@@ -27,7 +27,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.answers import Fallback
+from domain.answer_policy import Fallback
 from domain.errors import MoeRouterError, UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.serving.answers import choose, no_adapter

@@ -15,7 +15,8 @@ from application.answering.answer_prompts import GROUP, AnswerRequest
 from application.answering.answers import Answer
 from application.ports import ProgressReporter
 from application.ports.answer_files import AnswerLog, PromptRow, PromptRowReader, fingerprint
-from domain.answers import CHOSEN_ONLY, GREEDY, AnswerPolicy, GenerationOptions
+from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
+from domain.answers import GREEDY, GenerationOptions
 from domain.chats import routing_text
 from domain.errors import DataRejectedError, MoeRouterError
 

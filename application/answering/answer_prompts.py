@@ -10,16 +10,15 @@ from attrs import field, frozen
 from application.answering.answers import Answer, Prompt
 from application.ports.answering import AnswerEngine, Generation, GenerationRequest
 from application.routing.route_prompts import RoutePrompts, RouteRequest
-from domain.answers import (
+from domain.answer_policy import (
     CHOSEN_ONLY,
-    GREEDY,
     AnswerPolicy,
-    GenerationOptions,
     WhoAnswers,
     check_available,
     who_answers,
     who_answers_without_choice,
 )
+from domain.answers import GREEDY, GenerationOptions
 from domain.chats import routing_text
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision

@@ -18,7 +18,8 @@ from attrs import define, field, frozen
 
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
 from application.answering.answers import Answer, Prompt
-from domain.answers import CHOSEN_ONLY, GREEDY, AnswerPolicy, GenerationOptions
+from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
+from domain.answers import GREEDY, GenerationOptions
 from domain.chats import Message, as_chat
 from domain.errors import BusyError, MoeRouterError, UsageError
 

@@ -11,7 +11,7 @@ from application.ports.serving import PromptRouter
 from application.routing.route_prompts import RouteRequest
 from application.serving.sessions import SessionKey, Sessions
 from application.serving.wishes import NO_WISHES, RoutingWishes
-from domain.answers import Fallback, FallbackKind
+from domain.answer_policy import Fallback, FallbackKind
 from domain.chats import Chat, routing_text
 from domain.errors import MoeRouterError
 from domain.routing import AbstentionThresholds, RoutingDecision

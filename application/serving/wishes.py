@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import fields, frozen
 
-from domain.answers import Fallback
+from domain.answer_policy import Fallback
 from domain.errors import UsageError
 from domain.labels import LabelMap
 from domain.routing import AbstentionThresholds, OtherLimits

@@ -146,7 +146,7 @@ def _packages_are_there() -> None:
 
 def _serve(app: Application, options: ServeOptions) -> None:
     _packages_are_there()
-    from domain.answers import Fallback
+    from domain.answer_policy import Fallback
     from entrypoints.serving.app import serving_app
     from entrypoints.serving.server import is_local, listen, server_for
     from entrypoints.serving.settings import ServeSettings

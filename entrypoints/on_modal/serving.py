@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from attrs import frozen
 
-from domain.answers import Fallback
+from domain.answer_policy import Fallback
 from domain.errors import MoeRouterError
 from entrypoints.backend import Questions
 from entrypoints.on_modal.places import THERE, read_path, written_path

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import field, frozen
 
 from application.serving.choose_answerer import BASE_ANSWERS
-from domain.answers import Fallback
+from domain.answer_policy import Fallback
 from domain.stickiness import SWITCH_MARGIN
 
 AUTO: Final = "auto"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.ports import TrainedRouter
     from application.ports.answer_files import AnswerLog
     from application.ports.scoring import AnswerScorer
-    from domain.answers import AnswerPolicy
+    from domain.answer_policy import AnswerPolicy
 
 
 @mutable(slots=False)
@@ -60,7 +60,7 @@ class AnsweringParts(RoutingParts):
         import structlog
 
         from application.answering.answer_prompts import AnswerPrompts
-        from domain.answers import CHOSEN_ONLY, check_available
+        from domain.answer_policy import CHOSEN_ONLY, check_available
 
         policy, labels = policy or CHOSEN_ONLY, router.card.labels
         wanted = {*labels.names, policy.fallback.adapter} - policy.disabled

@@ -20,7 +20,8 @@ from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
 from application.answering.answer_queue import AsyncAnswerEngine
 from application.answering.answers import Answer, Prompt
 from application.routing.route_prompts import RoutePrompts
-from domain.answers import AnswerPolicy, GenerationOptions
+from domain.answer_policy import AnswerPolicy
+from domain.answers import GenerationOptions
 from domain.chats import as_chat
 from domain.errors import BusyError, DataRejectedError, UsageError
 from domain.labels import DEFAULT_LABELS

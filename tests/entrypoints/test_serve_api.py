@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_met
 
 from adapters.in_memory.serving import InMemoryAnswerer
 from application.ports.serving import AnswerFailedError
-from domain.answers import Fallback, FallbackKind
+from domain.answer_policy import Fallback, FallbackKind
 from tests.serving_world import LABELS, WordRouter, ask, client, events, serving
 
 SIX = {"schema", "adapter", "reason", "confidence", "router"}

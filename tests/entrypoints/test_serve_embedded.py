@@ -22,7 +22,8 @@ from adapters.base_model.transformers_features import TransformersFeatureExtract
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answer_prompts import AnswerRequest
 from application.answering.answers import Answer, Prompt
-from domain.answers import AnswerPolicy, Fallback, FallbackKind, GenerationOptions
+from domain.answer_policy import AnswerPolicy, Fallback, FallbackKind
+from domain.answers import GenerationOptions
 from domain.chats import as_chat
 from domain.errors import MoeRouterError, UsageError
 from entrypoints.bootstrap import Application

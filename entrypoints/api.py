@@ -26,14 +26,13 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from application.answering.answers import Answer
 from application.datasets.dataset_request import GenerateReport, GenerateRequest
 from application.ports import TrainingObserver, TrainReport
 from application.ports.datasets import Source
 from application.routing.evaluate_router import EvaluateReport
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.answer_policy import AnswerPolicy, Fallback
-from domain.answers import GenerationOptions
+from domain.answers import Answer, GenerationOptions
 from domain.chats import Message, as_chat, routing_text
 from domain.errors import (
     DataRejectedError,

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from adapters.datasets.as_they_come import as_they_come, in_chunks
-from application.answering.answers import Prompt
 from application.ports.answer_files import PromptRow
+from domain.answers import Prompt
 from domain.chats import Chat, as_chat, first_present, parse_turns, routing_text
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, StorageError
 from domain.turns import TurnChoice

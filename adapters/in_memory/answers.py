@@ -11,10 +11,9 @@ from typing import TypeVar
 
 from attrs import define, field
 
-from application.answering.answers import Answer
 from application.ports.answer_files import PromptRow, fingerprint
 from application.ports.answering import AnswerPiece, Generation, GenerationRequest, LoraDistances
-from domain.answers import Finish, GenerationOptions
+from domain.answers import Answer, Finish, GenerationOptions
 from domain.chats import routing_text, with_system
 from domain.errors import (
     AnswerTimeoutError,

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import asdict
 
-from application.answering.answers import Answer
+from domain.answers import Answer
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 

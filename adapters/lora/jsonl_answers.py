@@ -15,8 +15,8 @@ from attrs import frozen
 from adapters.files.locks import locked_file
 from adapters.files.writable import check_writable
 from adapters.lora.answer_json import answer_object, error_object
-from application.answering.answers import Answer
 from application.ports.answer_files import fingerprint
+from domain.answers import Answer
 from domain.errors import DataRejectedError, MoeRouterError, StorageError, TargetExistsError, UsageError
 
 LINE_LIMIT = 256 * 1024 * 1024

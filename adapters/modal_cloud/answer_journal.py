@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from adapters.modal_cloud.modal_wire import from_wire, to_wire
-from application.answering.answers import Answer
+from domain.answers import Answer
 
 _KEPT_SECONDS: Final = 7 * 24 * 3600
 

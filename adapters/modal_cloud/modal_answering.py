@@ -13,8 +13,8 @@ from adapters.modal_cloud.modal_messages import Relay
 from adapters.modal_cloud.modal_wire import outcome_from_wire
 from adapters.modal_cloud.remote_functions import SHARES
 from application.answering.answer_prompts import AnswerRequest, all_answered
-from application.answering.answers import Answer
 from application.ports import ProgressReporter
+from domain.answers import Answer
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar, get_args
 
 import cattrs
 
-from application.answering.answers import Answer
 from domain import errors
+from domain.answers import Answer
 from domain.errors import InterruptedRunError, MismatchError, MoeRouterError, RemoteError
 from domain.training_events import Calibrated, FeaturesReady, TrainingEvent, ValidationScored
 

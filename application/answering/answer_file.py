@@ -12,11 +12,10 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from application.answering.answer_prompts import GROUP, AnswerRequest
-from application.answering.answers import Answer
 from application.ports import ProgressReporter
 from application.ports.answer_files import AnswerLog, PromptRow, PromptRowReader, fingerprint
 from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
-from domain.answers import GREEDY, GenerationOptions
+from domain.answers import GREEDY, Answer, GenerationOptions
 from domain.chats import routing_text
 from domain.errors import DataRejectedError, MoeRouterError
 

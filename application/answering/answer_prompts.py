@@ -7,7 +7,6 @@ from operator import itemgetter
 
 from attrs import field, frozen
 
-from application.answering.answers import Answer, Prompt
 from application.ports.answering import AnswerEngine, Generation, GenerationRequest
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.answer_policy import (
@@ -18,7 +17,7 @@ from domain.answer_policy import (
     who_answers,
     who_answers_without_choice,
 )
-from domain.answers import GREEDY, GenerationOptions
+from domain.answers import GREEDY, Answer, GenerationOptions, Prompt
 from domain.chats import routing_text
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision

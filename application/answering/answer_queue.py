@@ -17,9 +17,8 @@ from types import TracebackType
 from attrs import define, field, frozen
 
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
-from application.answering.answers import Answer, Prompt
 from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
-from domain.answers import GREEDY, GenerationOptions
+from domain.answers import GREEDY, Answer, GenerationOptions, Prompt
 from domain.chats import Message, as_chat
 from domain.errors import BusyError, MoeRouterError, UsageError
 

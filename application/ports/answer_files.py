@@ -10,7 +10,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
-from application.answering.answers import Answer, Prompt
+from domain.answers import Answer, Prompt
 from domain.errors import MoeRouterError
 
 

@@ -21,7 +21,7 @@ from entrypoints.version import tool_version
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from application.answering.answers import Answer
+    from domain.answers import Answer
 
 PROMPTS = {
     "calendar": "Click the 28th of January in the calendar, please",
@@ -199,7 +199,7 @@ def _finetune(app: Application, console: Console, dataset: Path, target: Path) -
 def _answer(app: Application, console: Console, router: Path, loras: Path) -> None:
     """Answer every prompt through the adapter that the router picks, on one loaded base model."""
     from application.answering.answer_prompts import AnswerRequest
-    from application.answering.answers import Prompt
+    from domain.answers import Prompt
     from domain.chats import as_chat
 
     _heading(console, 5, "New prompts, each answered through the adapter that the router picks")

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from application.answering.answers import Prompt
-from domain.answers import GenerationOptions
+from domain.answers import GenerationOptions, Prompt
 from domain.errors import DataRejectedError, UsageError
 from domain.routing import OtherLimits
 from entrypoints.backend import Backend, Questions, Where

@@ -12,10 +12,10 @@ from attrs import evolve
 
 from adapters.datasets.as_they_come import in_chunks
 from adapters.datasets.prompt_files import PromptFileReader
-from application.answering.answers import Prompt
 from application.ports import TrainedRouter
 from application.ports.answer_files import PromptRow
 from application.routing.route_prompts import RoutePrompts, RouteRequest
+from domain.answers import Prompt
 from domain.chats import as_chat, routing_text
 from domain.errors import DataRejectedError, UsageError
 from domain.routing import OtherLimits

@@ -32,9 +32,9 @@ from adapters.modal_cloud.modal_wire import (
 )
 from adapters.modal_cloud.started_calls import Calls, StartedCalls
 from application.answering.answer_prompts import AnswerRequest
-from application.answering.answers import Answer
 from application.ports import Interruption, ProgressReporter, TrainingObserver, TrainJob
 from application.training.encode_share import EncodeReport, EncodeShare, balanced_shares
+from domain.answers import Answer
 from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError
 from entrypoints.backend import Comparison, Evaluation, Questions
 from entrypoints.logs import set_up_logs

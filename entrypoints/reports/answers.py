@@ -9,8 +9,8 @@ import orjson
 
 from adapters.lora.answer_json import answer_object, decision_object, error_object
 from application.answering.answer_file import AnswerFileReport
-from application.answering.answers import Answer
 from domain.answer_policy import explain
+from domain.answers import Answer
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 

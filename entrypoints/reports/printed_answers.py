@@ -9,8 +9,7 @@ import click
 from attrs import frozen
 
 from application.answering.answer_prompts import AnswerRequest
-from application.answering.answers import Answer, Prompt
-from domain.answers import Finish
+from domain.answers import Answer, Finish, Prompt
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 from entrypoints.reports.answers import (

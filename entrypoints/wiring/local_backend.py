@@ -16,10 +16,10 @@ from entrypoints.wiring.local import LocalApplication
 
 if TYPE_CHECKING:  # every command pays for what is imported here
     from application.answering.answer_prompts import AnswerPrompts
-    from application.answering.answers import Prompt
     from application.comparing.compare_report import CompareReport
     from application.ports import TrainedRouter, TrainingObserver, TrainReport
     from application.routing.evaluate_router import EvaluateReport
+    from domain.answers import Prompt
     from domain.routing import RoutingDecision
 
 

@@ -15,8 +15,8 @@ from adapters.modal_cloud.modal_wire import (
     raise_remote_error,
     to_wire,
 )
-from application.answering.answers import Answer, Prompt
 from application.ports import TrainJob, TrainReport
+from domain.answers import Answer, Prompt
 from domain.chats import as_chat
 from domain.early_stopping import Verdict
 from domain.errors import DataRejectedError, InterruptedRunError, MismatchError

@@ -10,9 +10,8 @@ from attrs import evolve
 
 from adapters.in_memory.answers import InMemoryAnswerEngine
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
-from application.answering.answers import Answer, Prompt
 from domain.answer_policy import AnswerPolicy, Fallback
-from domain.answers import GenerationOptions
+from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import Message, as_chat
 from domain.errors import DataRejectedError, LoraAdapterError, MoeRouterError, UsageError
 from domain.labels import DEFAULT_LABELS

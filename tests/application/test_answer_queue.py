@@ -18,10 +18,9 @@ from adapters.lora.peft_engine import PeftEngine
 from adapters.router.numpy_scorer import NumpyRouterScorer
 from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
 from application.answering.answer_queue import AsyncAnswerEngine
-from application.answering.answers import Answer, Prompt
 from application.routing.route_prompts import RoutePrompts
 from domain.answer_policy import AnswerPolicy
-from domain.answers import GenerationOptions
+from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import as_chat
 from domain.errors import BusyError, DataRejectedError, UsageError
 from domain.labels import DEFAULT_LABELS

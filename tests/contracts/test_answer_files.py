@@ -12,8 +12,8 @@ import pytest
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
 from adapters.lora.jsonl_answers import JsonlAnswerLog
-from application.answering.answers import Answer, Prompt
 from application.ports.answer_files import PromptRow, fingerprint
+from domain.answers import Answer, Prompt
 from domain.chats import as_chat
 from domain.errors import DataRejectedError, MissingFileError, TargetExistsError
 

@@ -18,7 +18,7 @@ from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answer_queue import AsyncAnswerEngine
-from application.answering.answers import Answer
+from domain.answers import Answer
 from domain.errors import (
     DataRejectedError,
     LoraAdapterError,

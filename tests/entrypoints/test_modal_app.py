@@ -292,8 +292,7 @@ def answered_here(trained, loras):
     """What this machine answers to the prompts, in at most six tokens, as the command line prints it."""
     from adapters.lora.answer_json import answer_object
     from application.answering.answer_prompts import AnswerRequest
-    from application.answering.answers import Prompt
-    from domain.answers import GenerationOptions
+    from domain.answers import GenerationOptions, Prompt
     from domain.chats import as_chat
     from entrypoints.bootstrap import Application
 

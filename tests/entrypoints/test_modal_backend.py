@@ -11,8 +11,8 @@ from attrs import evolve
 
 from adapters.modal_cloud.modal_messages import Updates
 from adapters.modal_cloud.modal_wire import WIRE_VERSION, from_wire
-from application.answering.answers import Prompt
 from application.ports import TrainJob
+from domain.answers import Prompt
 from domain.chats import as_chat
 from domain.errors import MissingFileError, OutOfMemoryError, UsageError
 from entrypoints import modal_app

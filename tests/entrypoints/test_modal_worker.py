@@ -12,9 +12,8 @@ from attrs import define, field
 from adapters.modal_cloud.answer_journal import AnswerJournal
 from adapters.modal_cloud.modal_wire import outcome_from_wire, to_wire
 from adapters.modal_cloud.started_calls import StartedCalls
-from application.answering.answers import Answer, Prompt
 from application.answering.check_lora_adapters import LoraCheck, LoraDiagnosis
-from domain.answers import Finish
+from domain.answers import Answer, Finish, Prompt
 from domain.chats import as_chat, routing_text
 from domain.errors import RemoteError, TooLongError
 from domain.routing import AbstentionThresholds, Reason, RoutingDecision

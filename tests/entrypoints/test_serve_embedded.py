@@ -21,9 +21,8 @@ from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answer_prompts import AnswerRequest
-from application.answering.answers import Answer, Prompt
 from domain.answer_policy import AnswerPolicy, Fallback, FallbackKind
-from domain.answers import GenerationOptions
+from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import as_chat
 from domain.errors import MoeRouterError, UsageError
 from entrypoints.bootstrap import Application

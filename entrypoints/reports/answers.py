@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from adapters.lora.answer_json import answer_object, decision_object, error_object
+from adapters.answers.answer_json import answer_object, decision_object, error_object
 from application.answering.answer_file import AnswerFileReport
 from domain.answer_policy import explain
 from domain.answers import Answer

@@ -77,7 +77,7 @@ class AnsweringParts(RoutingParts):
 
     def answer_log(self, output: Path, setting: str) -> AnswerLog:
         """Where answers are kept in a file, which is created, or continued when `setting` began it."""
-        from adapters.lora.jsonl_answers import JsonlAnswerLog
+        from adapters.answers.jsonl_answer_log import JsonlAnswerLog
 
         return JsonlAnswerLog(output, setting)
 

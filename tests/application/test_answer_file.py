@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from adapters.answers.jsonl_answer_log import JsonlAnswerLog
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.answers import InMemoryAnswerEngine, InMemoryAnswerLog
 from adapters.in_memory.features import InMemoryFeatureExtractor
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.lora.jsonl_answers import JsonlAnswerLog
 from application.answering.answer_file import FAILURES, AnswerFile, AnswerFileReport, AnswerFileRequest
 from application.answering.answer_prompts import AnswerPrompts
 from domain.errors import DataRejectedError, MissingFileError

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from adapters.answers.jsonl_answer_log import JsonlAnswerLog
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
-from adapters.lora.jsonl_answers import JsonlAnswerLog
 from application.ports.answer_files import PromptRow, fingerprint
 from domain.answers import Answer, Prompt
 from domain.chats import as_chat

@@ -290,7 +290,7 @@ PROMPTS = ["open the calendar number 3", "choose the dentist number 1"]
 @pytest.fixture
 def answered_here(trained, loras):
     """What this machine answers to the prompts, in at most six tokens, as the command line prints it."""
-    from adapters.lora.answer_json import answer_object
+    from adapters.answers.answer_json import answer_object
     from application.answering.answer_prompts import AnswerRequest
     from domain.answers import GenerationOptions, Prompt
     from domain.chats import as_chat

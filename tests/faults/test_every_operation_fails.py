@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
+from adapters.answers.jsonl_answer_log import JsonlAnswerLog
 from adapters.base_model.feature_cache import CachedFeatureExtractor
 from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
 from adapters.datasets.local_dataset_folders import LocalDatasetFolders
@@ -28,7 +29,6 @@ from adapters.in_memory.features import InMemoryFeatureExtractor
 from adapters.in_memory.publishing import InMemoryRemoteDatasetStore
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
 from adapters.in_memory.training import RecordingObserver
-from adapters.lora.jsonl_answers import JsonlAnswerLog
 from adapters.lora.lora_folder import save_lora_folder
 from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.router.safetensors_router_store import SafetensorsRouterStore

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 from attrs import frozen
 
+from adapters.answers.answer_json import answer_object, error_object
 from adapters.files.locks import locked_file
 from adapters.files.writable import check_writable
-from adapters.lora.answer_json import answer_object, error_object
 from application.ports.answer_files import fingerprint
 from domain.answers import Answer
 from domain.errors import DataRejectedError, MoeRouterError, StorageError, TargetExistsError, UsageError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, fields, frozen
 
-from application.answering.answer_file import AnswerStream
+from application.ports.answering import AnswerStream
 from domain.answer_policy import AnswerPolicy, Fallback
 from domain.answers import GREEDY, GenerationOptions, Prompt
 from domain.errors import UsageError
@@ -23,9 +23,9 @@ from domain.routing import ROUTERS_OWN, OtherLimits
 from entrypoints.settings import DataFiles, Places, Training
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
-    from application.answering.answer_prompts import AnswerRequest
     from application.comparing.compare_report import CompareReport
     from application.ports import TrainingObserver, TrainReport
+    from application.ports.answering import AnswerRequest
     from application.routing.evaluate_router import EvaluateReport
     from domain.answers import Answer
     from domain.routing import RoutingDecision

@@ -12,8 +12,9 @@ from adapters.modal_cloud.modal_jobs import RESULT, Jobs
 from adapters.modal_cloud.modal_messages import Relay
 from adapters.modal_cloud.modal_wire import outcome_from_wire
 from adapters.modal_cloud.remote_functions import SHARES
-from application.answering.answer_prompts import AnswerRequest, all_answered
+from application.answering.answer_prompts import all_answered
 from application.ports import ProgressReporter
+from application.ports.answering import AnswerRequest
 from domain.answers import Answer
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
@@ -28,7 +29,7 @@ class RemoteDecisions:
 
 @frozen
 class ModalAnswering:
-    """An :class:`application.answering.answer_file.AnswerStream` whose work containers do.
+    """An :class:`application.ports.answering.AnswerStream` whose work containers do.
 
     Attributes:
         jobs: calls the app.

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 from attrs import define, field, frozen
 
-from application.answering.answer_prompts import GROUP, AnswerRequest
+from application.answering.answer_prompts import GROUP
 from application.ports import ProgressReporter
 from application.ports.answer_files import AnswerLog, PromptRow, PromptRowReader, fingerprint
+from application.ports.answering import AnswerRequest, AnswerStream
 from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
 from domain.answers import GREEDY, Answer, GenerationOptions
 from domain.chats import routing_text
@@ -21,14 +21,6 @@ from domain.errors import DataRejectedError, MoeRouterError
 
 FAILURES = 100
 """Rows without an answer that a report names; it counts all of them."""
-
-
-class AnswerStream(Protocol):
-    """Answers prompts, here (:class:`application.answering.answer_prompts.AnswerPrompts`) or elsewhere."""
-
-    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
-        """Yield ``(index, answer)``, or an error in place of one, for every prompt, each as soon as it is known."""
-        ...
 
 
 @frozen

@@ -7,41 +7,22 @@ from operator import itemgetter
 
 from attrs import field, frozen
 
-from application.ports.answering import AnswerEngine, Generation, GenerationRequest
+from application.ports.answering import AnswerEngine, AnswerRequest, Generation, GenerationRequest
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.answer_policy import (
-    CHOSEN_ONLY,
     AnswerPolicy,
     WhoAnswers,
     check_available,
     who_answers,
     who_answers_without_choice,
 )
-from domain.answers import GREEDY, Answer, GenerationOptions, Prompt
+from domain.answers import Answer, Prompt
 from domain.chats import routing_text
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
 
 GROUP = 256
 """Prompts that are routed together, in the order in which they are given."""
-
-
-@frozen
-class AnswerRequest:
-    """What to answer and how.
-
-    Attributes:
-        prompts: the prompts.
-        options: how answers are generated.
-        policy: who may answer.
-        done: positions of prompts that need no answer. They are routed with the others (figures differ in their last
-            digits between batches), so that a run that goes on decides to the last digit as if it had never stopped.
-    """
-
-    prompts: tuple[Prompt, ...]
-    options: GenerationOptions = GREEDY
-    policy: AnswerPolicy = CHOSEN_ONLY
-    done: frozenset[int] = frozenset()
 
 
 @frozen

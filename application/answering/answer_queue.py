@@ -16,7 +16,8 @@ from types import TracebackType
 
 from attrs import define, field, frozen
 
-from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answer_prompts import AnswerPrompts
+from application.ports.answering import AnswerRequest
 from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
 from domain.answers import GREEDY, Answer, GenerationOptions, Prompt
 from domain.chats import Message, as_chat

@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 
 from attrs import frozen
 
-from domain.answers import Finish, GenerationOptions
+from domain.answer_policy import CHOSEN_ONLY, AnswerPolicy
+from domain.answers import GREEDY, Answer, Finish, GenerationOptions, Prompt
 from domain.chats import Chat
 from domain.errors import MoeRouterError
 
@@ -180,4 +181,30 @@ class LoraHost(LoraProbe, Protocol):
 
     def unload(self, name: str) -> None:
         """Lose one LoRA adapter; the others and the base model stay as they are."""
+        ...
+
+
+@frozen
+class AnswerRequest:
+    """What to answer and how.
+
+    Attributes:
+        prompts: the prompts.
+        options: how answers are generated.
+        policy: who may answer.
+        done: positions of prompts that need no answer. They are routed with the others (figures differ in their last
+            digits between batches), so that a run that goes on decides to the last digit as if it had never stopped.
+    """
+
+    prompts: tuple[Prompt, ...]
+    options: GenerationOptions = GREEDY
+    policy: AnswerPolicy = CHOSEN_ONLY
+    done: frozenset[int] = frozenset()
+
+
+class AnswerStream(Protocol):
+    """Routes and answers prompts, here (:class:`application.answering.answer_prompts.AnswerPrompts`) or elsewhere."""
+
+    def stream(self, request: AnswerRequest) -> Iterator[tuple[int, Answer | MoeRouterError]]:
+        """Yield ``(index, answer)``, or an error in place of one, for every prompt, each as soon as it is known."""
         ...

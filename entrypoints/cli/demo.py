@@ -198,7 +198,7 @@ def _finetune(app: Application, console: Console, dataset: Path, target: Path) -
 
 def _answer(app: Application, console: Console, router: Path, loras: Path) -> None:
     """Answer every prompt through the adapter that the router picks, on one loaded base model."""
-    from application.answering.answer_prompts import AnswerRequest
+    from application.ports.answering import AnswerRequest
     from domain.answers import Prompt
     from domain.chats import as_chat
 

@@ -154,7 +154,7 @@ def _route(backend: Backend, questions: Questions, *, as_json: bool) -> None:
 
 
 def _answer(backend: Backend, questions: Questions, *, as_json: bool) -> None:
-    from application.answering.answer_prompts import AnswerRequest
+    from application.ports.answering import AnswerRequest
     from domain.chats import routing_text
     from entrypoints.reports.answers import answer_line, answer_text
 

@@ -20,9 +20,9 @@ from entrypoints.version import tool_version
 if TYPE_CHECKING:  # every command pays for what is imported here
     from adapters.modal_cloud.modal_answering import ModalAnswering
     from adapters.modal_cloud.modal_gpu_trainer import ModalGpuTrainer
-    from application.answering.answer_prompts import AnswerRequest
     from application.comparing.compare_report import CompareReport
     from application.ports import TrainingObserver, TrainJob, TrainReport
+    from application.ports.answering import AnswerRequest
     from application.routing.evaluate_router import EvaluateReport
     from domain.answers import Prompt
     from domain.routing import RoutingDecision

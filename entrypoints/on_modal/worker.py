@@ -31,8 +31,8 @@ from adapters.modal_cloud.modal_wire import (
     to_wire,
 )
 from adapters.modal_cloud.started_calls import Calls, StartedCalls
-from application.answering.answer_prompts import AnswerRequest
 from application.ports import Interruption, ProgressReporter, TrainingObserver, TrainJob
+from application.ports.answering import AnswerRequest
 from application.training.encode_share import EncodeReport, EncodeShare, balanced_shares
 from domain.answers import Answer
 from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import click
 from attrs import frozen
 
-from application.answering.answer_prompts import AnswerRequest
+from application.ports.answering import AnswerRequest
 from domain.answers import Answer, Finish, Prompt
 from domain.errors import MoeRouterError
 from domain.routing import RoutingDecision
@@ -24,7 +24,7 @@ from entrypoints.reports.answers import (
 
 @frozen
 class DecisionStream:
-    """An :class:`application.answering.answer_file.AnswerStream` of decisions that nobody answers.
+    """An :class:`application.ports.answering.AnswerStream` of decisions that nobody answers.
 
     What such an answer says is the text that was routed.
 

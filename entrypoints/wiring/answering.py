@@ -14,12 +14,13 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from adapters.base_model.transformers_base import LoadedBase
     from adapters.lora.peft_engine import PeftEngine
     from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner
-    from application.answering.answer_file import AnswerFile, AnswerStream
+    from application.answering.answer_file import AnswerFile
     from application.answering.answer_prompts import AnswerPrompts
     from application.answering.check_lora_adapters import CheckLoraAdapters, LoraCheck
     from application.comparing.compare_adapters import CompareAdapters
     from application.ports import TrainedRouter
     from application.ports.answer_files import AnswerLog
+    from application.ports.answering import AnswerStream
     from application.ports.scoring import AnswerScorer
     from domain.answer_policy import AnswerPolicy
 

@@ -15,8 +15,8 @@ from adapters.modal_cloud.modal_jobs import RESULT
 from adapters.modal_cloud.modal_wire import from_wire, outcome_to_wire, to_wire
 from adapters.modal_cloud.remote_functions import SHARES
 from application.answering.answer_file import AnswerFile, AnswerFileRequest
-from application.answering.answer_prompts import AnswerRequest
 from application.ports.answer_files import PromptRow
+from application.ports.answering import AnswerRequest
 from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import as_chat
 from domain.errors import MoeRouterError, RemoteError, TooLongError

@@ -9,7 +9,8 @@ import pytest
 from attrs import evolve
 
 from adapters.in_memory.answers import InMemoryAnswerEngine
-from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answer_prompts import AnswerPrompts
+from application.ports.answering import AnswerRequest
 from domain.answer_policy import AnswerPolicy, Fallback
 from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import Message, as_chat

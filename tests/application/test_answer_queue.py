@@ -16,8 +16,9 @@ from adapters.base_model.transformers_features import TransformersFeatureExtract
 from adapters.in_memory.answers import InMemoryAnswerEngine
 from adapters.lora.peft_engine import PeftEngine
 from adapters.router.numpy_scorer import NumpyRouterScorer
-from application.answering.answer_prompts import AnswerPrompts, AnswerRequest
+from application.answering.answer_prompts import AnswerPrompts
 from application.answering.answer_queue import AsyncAnswerEngine
+from application.ports.answering import AnswerRequest
 from application.routing.route_prompts import RoutePrompts
 from domain.answer_policy import AnswerPolicy
 from domain.answers import Answer, GenerationOptions, Prompt

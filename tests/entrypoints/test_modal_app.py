@@ -291,7 +291,7 @@ PROMPTS = ["open the calendar number 3", "choose the dentist number 1"]
 def answered_here(trained, loras):
     """What this machine answers to the prompts, in at most six tokens, as the command line prints it."""
     from adapters.answers.answer_json import answer_object
-    from application.answering.answer_prompts import AnswerRequest
+    from application.ports.answering import AnswerRequest
     from domain.answers import GenerationOptions, Prompt
     from domain.chats import as_chat
     from entrypoints.bootstrap import Application

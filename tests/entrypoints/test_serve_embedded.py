@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
-from application.answering.answer_prompts import AnswerRequest
+from application.ports.answering import AnswerRequest
 from domain.answer_policy import AnswerPolicy, Fallback, FallbackKind
 from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import as_chat

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +28,55 @@ def write_source(path: Path, texts: list[str]) -> None:
     path.write_text("".join(json.dumps({"conversations": [{"from": "human", "value": one}]}) + "\n" for one in texts))
 
 
-@pytest.fixture
-def run(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run commands beside a data set ``claims_<time>`` and a router that was trained on it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BASE_MODEL_ID", str(tiny_base))
-    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("ROUTER_OUT", raising=False)
-    monkeypatch.setattr(training, "packaged_companions", lambda: COMPANIONS)  # few, so that training is quick
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
 
+@contextmanager
+def working_in(folder: Path, base: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("BASE_MODEL_ID", str(base))
+        patch.setenv("MOE_ROUTER_CACHE", str(folder / "cache"))
+        patch.delenv("ROUTER_OUT", raising=False)
+        patch.setattr(training, "packaged_companions", lambda: COMPANIONS)  # few, so that training is quick
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with source data, a data set ``claims_<time>`` and a router that was trained on it."""
+    place = tmp_path_factory.mktemp("grown")
     paths = []
     for name in WORDS:
-        write_source(tmp_path / f"{name}.jsonl", [row.text for row in rows(12, 1) if row.adapter == name])
+        write_source(place / f"{name}.jsonl", [row.text for row in rows(12, 1) if row.adapter == name])
         paths += [f"--{name}-dataset", f"{name}.jsonl"]
     for number in ("1", "9"):
         write_source(
-            tmp_path / f"billing-{number}.jsonl", [f"{text} {n}" for text in BILLING for n in range(int(number))]
+            place / f"billing-{number}.jsonl", [f"{text} {n}" for text in BILLING for n in range(int(number))]
         )
     folder = "data/claims_20250101_000000"
-    assert run("generate", *paths, "--train-samples", "8", "--eval-samples", "2", "--output-dir", folder)[0] == 0
-    assert run("train", "--dataset-dir", folder, "--epochs", "1", "--layers", "1,2", "--head", "linear")[0] == 0
-    return run
+    with working_in(place, tiny_base):
+        sizes = ("--train-samples", "8", "--eval-samples", "2", "--output-dir", folder)
+        assert command("generate", *paths, *sizes) == 0
+        assert command("train", "--dataset-dir", folder, "--epochs", "1", "--layers", "1,2", "--head", "linear") == 0
+    return place
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run commands in a copy of that folder."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = command(*arguments)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    with working_in(tmp_path, tiny_base):
+        yield run
 
 
 OLD = ("--router", "router-head.safetensors", "--dataset-dir", "data/claims_20250101_000000")

@@ -27,28 +27,29 @@ from entrypoints import cli as frame
 HEAVY = {"torch", "modal", "transformers", "peft", "tensorboard", "sklearn", "matplotlib", "numpy"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"]])
-def test_help_and_version_load_nothing_heavy(argv):
+@pytest.fixture(scope="module")
+def loaded():
+    """What each of these command lines, one after the other in one process, ended with and had loaded by then."""
     program = (
         "import sys\n"
         "from entrypoints.cli import main\n"
-        f"try: main({argv!r})\n"
-        f"except SystemExit as e: print('HEAVY', sorted({HEAVY!r} & set(sys.modules)), e.code)\n"
+        f"for argv in {[['--help'], ['--version'], *([name, '--help'] for name in frame.COMMANDS)]!r}:\n"
+        "    try: main(argv)\n"
+        f"    except SystemExit as e: print('ENDED', argv[0], e.code, sorted({HEAVY!r} & set(sys.modules)))\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "HEAVY [] 0" in result.stdout
+    lines = [line.split(" ", 2) for line in result.stdout.splitlines() if line.startswith("ENDED")]
+    return {name: told for _, name, told in lines}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_nothing_heavy(loaded, option):
+    assert loaded[option] == "0 []"
 
 
 @pytest.mark.parametrize("name", frame.COMMANDS)
-def test_every_command_exists_has_help_and_imports_nothing_heavy_for_it(name):
-    program = (
-        "import sys\n"
-        "from entrypoints.cli import main\n"
-        f"try: main([{name!r}, '--help'])\n"
-        f"except SystemExit as e: print('HEAVY', sorted({HEAVY!r} & set(sys.modules)), e.code)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "HEAVY [] 0" in result.stdout, result.stdout + result.stderr
+def test_every_command_exists_has_help_and_imports_nothing_heavy_for_it(loaded, name):
+    assert loaded[name] == "0 []"
     command = import_module(f"entrypoints.cli.{frame.COMMANDS[name][0]}").command
     assert command.help
     undocumented = [o.name for o in command.params if isinstance(o, click.Option) and not o.help]

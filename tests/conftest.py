@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import structlog
 
 if TYPE_CHECKING:
     from tests.modal_fake import FakeModal
+
+# Every core has a worker of its own: threads of torch and numpy, here and in processes that tests start, only wait
+# for each other. To be set before these libraries are imported.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+# As many examples as a minute allows; `--hypothesis-profile default` tries a hundred each.
+hypothesis.settings.register_profile("quick", max_examples=30, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from typing import Final, Self
 from attrs import frozen
 
 from domain.errors import UsageError
+from domain.label_noise import noise_share
 from domain.reliability import Reliability, error_bound
 from domain.routing import AbstentionThresholds
 
@@ -29,17 +30,8 @@ LEFT_OUT_ALLOWANCE: Final = 1.2
 """Left-out rows may err so many times as often as the target says: they were asked of heads that know four fifths of
 the rows and none of their near-duplicates. The head that serves knows all of them."""
 
-NOISE_SHARE: Final = 1 / 3
-"""Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
-
-NOISE_CERTAINTY: Final = 0.95
-"""How certain it must be that labels are wrong: in few rows some errors among the surest are no sign of it."""
-
 UNSEEN: Final = 1.0
 """Errors expected among the answers beside those of the curve, since few rows show few of the ways to err."""
-
-LEAST_NOISE: Final = 0.04
-"""A smaller share is not noise. It does not depend on the target: a looser one never refuses more."""
 
 
 @frozen
@@ -213,7 +205,7 @@ class Evidence:
     Attributes:
         n_own: how many of the rows are the data's own prompts.
         limit: the limit on the out-of-scope score.
-        noise: see :func:`_label_noise`.
+        noise: see :func:`domain.label_noise.noise_share`.
         own: limits for the data's own prompts below that limit.
         changed: the same for their changed copies.
         floor: confidence that hardly any out-of-scope prompt reaches.
@@ -235,18 +227,24 @@ class Evidence:
         limit = _scope_limit(own, changed, outside)
         below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
         floor = _confidence_that_refuses(below[2], len(outside))
-        return cls(len(own), limit, _label_noise(own), _risks(below[0]), _risks(below[1]), floor)
+        return cls(
+            len(own),
+            limit,
+            noise_share([row.confidence for row in own], [row.right for row in own]),
+            _risks(below[0]),
+            _risks(below[1]),
+            floor,
+        )
 
     def fit(self, target_error: float) -> ThresholdFit:
         """Return limits fitted to this target; see :func:`fit_thresholds`."""
-        noise = self.noise if self.noise > LEAST_NOISE else 0.0
-        allowed = min(LEFT_OUT_ALLOWANCE * target_error + noise, 1.0)
+        allowed = min(LEFT_OUT_ALLOWANCE * target_error + self.noise, 1.0)
         wanted = [_min_confidence(risks, allowed) for risks in (self.own, self.changed) if risks]
         thresholds = AbstentionThresholds(max(*wanted, self.floor) if self.own else 1.0, self.limit)
         answered = [risk for risk in self.own if risk.lowest >= thresholds.min_confidence]
         bound, count = (answered[-1].bound, answered[-1].count) if answered else (1.0, 0)
         coverage, reached = count / self.n_own, bound <= allowed
-        notes = _notes(target_error, bound, coverage, reached, noise, allowed)
+        notes = _notes(target_error, bound, coverage, reached, self.noise, allowed)
         return ThresholdFit(thresholds, bound, coverage, reached, notes)
 
 
@@ -270,13 +268,6 @@ def _scope_limit(*parts: Sequence[ScoredRow]) -> float:
     refused = sorted(outside)[len(outside) - math.ceil(REFUSED_BY_SCORE * len(outside))]
     enough = math.nextafter(refused, -math.inf)
     return max(min(strict, max(own)), separating_limit([*own, *changed], outside), enough)
-
-
-def _label_noise(rows: Sequence[ScoredRow]) -> float:
-    """Return how many of the surest rows contradict the router for certain: a share that no limit can avoid."""
-    surest = sorted(rows, key=lambda row: -row.confidence)[: round(len(rows) * NOISE_SHARE)]
-    wrong = sum(not row.right for row in surest)
-    return 1.0 - error_bound(len(surest) - wrong, len(surest), NOISE_CERTAINTY) if wrong else 0.0
 
 
 def _confidence_that_refuses(near: Sequence[ScoredRow], total: int) -> float:

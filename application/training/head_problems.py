@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Set as AbstractSet
+from typing import Final, Self, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -17,6 +18,7 @@ from application.ports import HeadProblem, HeadSession, HeadTrainer, KnownTexts,
 from application.training.choose_features import ChosenFeatures
 from application.training.training_data import TrainingData
 from application.training.training_prompts import FOLDS, PromptRow, TrainingPrompts
+from domain.label_noise import mislabelled
 from domain.training_events import Noted, TrainingEvent
 
 _T = TypeVar("_T")
@@ -105,6 +107,16 @@ class HeadProblems:
             labels=tuple(label for _, label, _ in asked),
             changed=tuple(changed for _, _, changed in asked),
         )
+
+    def without_rows(self, unwanted: AbstractSet[int]) -> Self:
+        """Return the problems without these rows."""
+        kept = [number for number in range(len(self.prompts.rows)) if number not in unwanted]
+        prompts = evolve(
+            self.prompts,
+            rows=tuple(self.prompts.rows[number] for number in kept),
+            n_train=sum(number < self.prompts.n_train for number in kept),
+        )
+        return evolve(self, prompts=prompts, telling=tuple(self.telling[number] for number in kept))
 
     def texts(self, places: Iterable[int]) -> tuple[str, ...]:
         """Return the texts at these positions."""
@@ -241,3 +253,27 @@ def _telling(row: PromptRow, candidates: Sequence[int], logits: Sequence[Sequenc
     allowed = [index for index, place in enumerate(row.pieces) if place in candidates]
     ranked = sorted(allowed, key=lambda index: -margins[index])
     return tuple(dict.fromkeys(row.pieces[i] for i in ranked if i == ranked[0] or margins[i] > 0))
+
+
+def mislabelled_rows(problems: HeadProblems, left_out: Sequence[LeftOutFold]) -> tuple[int, ...]:
+    """Return the rows whose label is most likely wrong, by what heads that do not know them say of their pieces.
+
+    Args:
+        problems: the run's problems.
+        left_out: what their :meth:`HeadProblems.left_out` gave for each fold that has rows, folds in order.
+    """
+    numbers: list[int] = []
+    logits: list[list[float]] = []
+    rows = problems.prompts.rows
+    folds = sorted({row.fold for row in rows})
+    for fold, made in zip(folds, left_out, strict=True):
+        own = iter(number for number, row in enumerate(rows) if row.fold == fold)
+        place = 0
+        for size, label, changed in zip(made.sizes, made.labels, made.changed, strict=True):
+            if label < problems.n_labels and not changed:
+                pieces = [list(map(float, made.logits[at][:-1])) for at in range(place, place + size)]
+                logits.append([max(values) for values in zip(*pieces, strict=True)])
+                numbers.append(next(own))
+            place += size
+    found = mislabelled(logits, [rows[number].label for number in numbers])
+    return tuple(sorted(numbers[position] for position in found))

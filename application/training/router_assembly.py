@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -19,12 +20,16 @@ from application.ports import (
     UncalibratedRouter,
 )
 from application.training.fit_head import FittedHead
-from application.training.head_problems import HeadProblems
+from application.training.head_problems import HeadProblems, mislabelled_rows
 from application.training.training_data import TrainingData
 from application.training.training_loop import StepPlan
 from application.training.training_prompts import FOLDS
 from domain.features import Matrix
+from domain.label_noise import TARGET_WITHOUT
 from domain.router import RouterCard
+
+SHOWN: Final = 3
+"""So many rows that seem mislabelled are named."""
 
 
 @frozen
@@ -48,7 +53,7 @@ class RouterAssembly:
     def __call__(
         self, job: TrainJob, data: TrainingData, problems: HeadProblems, fitted: FittedHead
     ) -> tuple[Path, TrainedRouter, tuple[str, ...]]:
-        """Fit again without each fold, calibrate, fit for good, save.
+        """Fit again without each fold, drop rows that seem mislabelled, calibrate, fit for good, save.
 
         Return the file to load the router from, the router, and notes for people. The head that serves is fitted to
         all rows, those of validation included, as the run's head was to its own: from the closed form, with as many
@@ -57,9 +62,12 @@ class RouterAssembly:
         Raises:
             StorageError: the file system refused.
         """
-        left_out = [
-            fold for fold in (self._left_out(problems, fitted, number, job) for number in range(FOLDS)) if fold
-        ]
+        left_out = self._all_left_out(problems, fitted, job)
+        notes: tuple[str, ...] = ()
+        if doubtful := mislabelled_rows(problems, left_out):
+            notes = (_told(problems, data, doubtful),)
+            problems = problems.without_rows(set(doubtful))
+            left_out = self._all_left_out(problems, fitted, job)
         tensors = self._again(problems.for_serving(), fitted, job)
         calibration = self.calibrator.calibrate(
             UncalibratedRouter(
@@ -72,7 +80,7 @@ class RouterAssembly:
                 problems.out_of_scope(),
             ),
             left_out,
-            target_error=job.options.target_error,
+            target_error=job.options.target_error * (TARGET_WITHOUT if doubtful else 1.0),
         )
         card = RouterCard(
             labels=data.labels,
@@ -94,7 +102,11 @@ class RouterAssembly:
             trade_off=calibration.trade_off,
         )
         router = TrainedRouter(card, {**tensors, **calibration.tensors}, calibration.bank_texts)
-        return self.routers.save(router, job.router_out), router, calibration.notes
+        return self.routers.save(router, job.router_out), router, (*notes, *calibration.notes)
+
+    def _all_left_out(self, problems: HeadProblems, fitted: FittedHead, job: TrainJob) -> list[LeftOutFold]:
+        folds = (self._left_out(problems, fitted, number, job) for number in range(FOLDS))
+        return [fold for fold in folds if fold]
 
     def _left_out(self, problems: HeadProblems, fitted: FittedHead, fold: int, job: TrainJob) -> LeftOutFold | None:
         if all(row.fold != fold for row in problems.prompts.rows):
@@ -115,3 +127,13 @@ class RouterAssembly:
         for step in range(fitted.state.best_step or 0):
             session.train_step(plan.rows(step))
         return session.router_tensors(session.weights())
+
+
+def _told(problems: HeadProblems, data: TrainingData, doubtful: Sequence[int]) -> str:
+    rows = [(*data.train, *data.val)[number] for number in doubtful[:SHOWN]]
+    shown = "; ".join(f"{row.text[:60]!r} ({row.adapter}, {row.source_id})" for row in rows)
+    return (
+        f"warning: {len(doubtful)} of {len(problems.prompts.rows)} rows most likely have a wrong label: routers that "
+        f"have not seen them are sure of another adapter. The router is trained without them: {shown}"
+        f"{'; …' if len(doubtful) > SHOWN else ''}"
+    )

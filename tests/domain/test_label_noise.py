@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import random
+
+from domain.label_noise import LEAST_NOISE, mislabelled, noise_share
+
+
+def scored(flip: float, rows: int = 300, sure: float = 4.0) -> tuple[list[list[float]], list[int], set[int]]:
+    """Return logits of a good router for three labels, labels of which some are wrong, and which ones are."""
+    rng = random.Random(3)
+    logits, labels, wrong = [], [], set()
+    for row in range(rows):
+        true = row % 3
+        logits.append([rng.gauss(sure if label == true else 0.0, 0.7) for label in range(3)])
+        if rng.random() < flip:
+            wrong.add(row)
+            true = (true + rng.choice((1, 2))) % 3
+        labels.append(true)
+    return logits, labels, wrong
+
+
+def test_wrong_labels_are_found_and_right_ones_kept():
+    logits, labels, wrong = scored(0.1, rows=600)
+    found = set(mislabelled(logits, labels))
+    assert found <= wrong
+    assert len(found) > 0.5 * len(wrong)
+
+
+def test_rows_that_a_router_confuses_are_not_taken_for_mislabelled():
+    assert mislabelled(*scored(0.0)[:2]) == ()
+    assert mislabelled(*scored(0.0, sure=1.0)[:2]) == ()  # a poor router errs, but not where it is surest
+
+
+def test_a_few_errors_among_few_rows_are_no_sign_of_noise():
+    logits, labels, wrong = scored(0.1, rows=20)
+    assert wrong
+    assert mislabelled(logits, labels) == ()
+
+
+def test_of_adapters_that_overlap_no_row_is_dropped():
+    logits, labels, _ = scored(0.0)
+    shared = [1 if label == 0 and row % 4 else label for row, label in enumerate(labels)]
+    assert mislabelled(logits, shared) == ()
+
+
+def test_the_share_of_noise_is_a_lower_bound_on_the_surest_third():
+    sure = [1 - row / 1000 for row in range(300)]
+    assert noise_share(sure, [True] * 300) == 0
+    assert noise_share(sure, [row % 10 != 0 for row in range(300)]) > LEAST_NOISE
+    assert noise_share(sure, [row % 10 != 0 for row in range(300)]) < 0.1
+    assert noise_share(sure, [row < 100 for row in range(300)]) == 0  # all errors are where it is unsure

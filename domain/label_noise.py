@@ -22,9 +22,6 @@ LEAST_NOISE: Final = 0.04
 MOST_MISLABELLED: Final = 1 / 3
 """With more of a label's rows contradicted, adapters overlap: then no row is taken for mislabelled."""
 
-TARGET_WITHOUT: Final = 0.5
-"""Limits are fitted to this share of the target error when mislabelled rows were taken out."""
-
 
 def noise_share(confidences: Sequence[float], right: Sequence[bool]) -> float:
     """Return how many of the surest rows contradict the router for certain; 0 below `LEAST_NOISE`.
@@ -45,7 +42,7 @@ def mislabelled(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> tup
 
     Confident learning (Northcutt, Jiang and Chuang 2021): a row's label is wrong where another label is at least as
     probable as it is, on average, for the rows that have it. Rows that a router merely confuses are among them, so
-    that it looks better on the others than it is: see `TARGET_WITHOUT`.
+    that it looks better on the others than it is (see :data:`domain.abstention.CLEANED_ALLOWANCE`).
 
     Args:
         logits: of heads that have not seen the rows, one sequence per row.

@@ -151,7 +151,12 @@ class PlainRouterCalibrator:
     neighbours: int = 3
 
     def calibrate(
-        self, router: UncalibratedRouter, left_out: Sequence[LeftOutFold], *, target_error: float
+        self,
+        router: UncalibratedRouter,
+        left_out: Sequence[LeftOutFold],
+        *,
+        target_error: float,
+        cleaned: bool = False,
     ) -> Calibration:
         """Return a calibration that changes nothing."""
         known, tensors = router.known, {name: _rows(tensor) for name, tensor in router.tensors.items()}

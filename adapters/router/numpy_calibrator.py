@@ -15,7 +15,7 @@ from adapters.router.prompt_bank import PromptBank, Readings, Without
 from adapters.router.ridge import one_thread
 from adapters.router.router_heads import Array, shifted, softmax, standardise
 from application.ports import Calibration, KnownTexts, LeftOutFold, UncalibratedRouter
-from domain.abstention import ScoredRow, fit_thresholds
+from domain.abstention import CLEANED_ALLOWANCE, LEFT_OUT_ALLOWANCE, ScoredRow, fit_thresholds
 from domain.calibration import fit_temperature
 from domain.trade_off import trade_off
 
@@ -37,7 +37,12 @@ class NumpyRouterCalibrator:
 
     @one_thread()
     def calibrate(
-        self, router: UncalibratedRouter, left_out: Sequence[LeftOutFold], *, target_error: float
+        self,
+        router: UncalibratedRouter,
+        left_out: Sequence[LeftOutFold],
+        *,
+        target_error: float,
+        cleaned: bool = False,
     ) -> Calibration:
         """Return the calibration; see the port."""
         known = standardise(router.tensors, router.known.features)
@@ -63,14 +68,15 @@ class NumpyRouterCalibrator:
             for reading, fold in zip(readings, left_out, strict=True)
             for row in _rows(_scored(bank, reading, fold, temperature), fold, weights)
         ]
-        fit = fit_thresholds(rows, target_error)
+        allowance = CLEANED_ALLOWANCE if cleaned else LEFT_OUT_ALLOWANCE
+        fit = fit_thresholds(rows, target_error, allowance)
         texts = tuple(router.known.texts[row] for row in kept.tolist())
         return Calibration(
             temperature,
             fit.thresholds,
             bank.tensors() | (shifted(router.tensors, shift) if shift.any() else {}),
             texts,
-            trade_off(rows, target_error),
+            trade_off(rows, target_error, allowance=allowance),
             fit.notes,
         )
 

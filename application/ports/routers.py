@@ -198,7 +198,12 @@ class RouterCalibrator(Protocol):
     """
 
     def calibrate(
-        self, router: UncalibratedRouter, left_out: Sequence[LeftOutFold], *, target_error: float
+        self,
+        router: UncalibratedRouter,
+        left_out: Sequence[LeftOutFold],
+        *,
+        target_error: float,
+        cleaned: bool = False,
     ) -> Calibration:
         """Return the calibration.
 
@@ -207,5 +212,6 @@ class RouterCalibrator(Protocol):
             left_out: prompts that heads without them were asked about, one entry per fold; some in-scope prompt
                 at least.
             target_error: share of wrong answers among the prompts that are answered, 0 to 1.
+            cleaned: whether rows that seemed mislabelled have been taken out: the others then look too good.
         """
         ...

@@ -25,7 +25,6 @@ from application.training.training_data import TrainingData
 from application.training.training_loop import StepPlan
 from application.training.training_prompts import FOLDS
 from domain.features import Matrix
-from domain.label_noise import TARGET_WITHOUT
 from domain.router import RouterCard
 
 SHOWN: Final = 3
@@ -80,7 +79,8 @@ class RouterAssembly:
                 problems.out_of_scope(),
             ),
             left_out,
-            target_error=job.options.target_error * (TARGET_WITHOUT if doubtful else 1.0),
+            target_error=job.options.target_error,
+            cleaned=bool(doubtful),
         )
         card = RouterCard(
             labels=data.labels,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from attrs import evolve
 
+from adapters.in_memory.routers import PlainRouterCalibrator
 from adapters.in_memory.training import (
     InMemoryCheckpointStore,
     InMemoryMetricsLog,
@@ -436,3 +437,21 @@ def test_an_out_of_scope_prompt_that_a_row_claims_is_not_used_as_one() -> None:
     only = world({**files, Path("oos.jsonl"): [claimed]})
     with pytest.raises(DataRejectedError, match="every out-of-scope prompt"):
         only.trainer.train(evolve(JOB, out_of_scope_path=Path("oos.jsonl")), RecordingObserver())
+
+
+def test_rows_with_wrong_labels_are_named_and_left_out_of_the_router() -> None:
+    names, known = sorted({row.adapter for row in rows(1, 1)}), rows(60, 1)
+    wrong = [evolve(row, label=(row.label + 1) % 3, adapter=names[(row.label + 1) % 3]) for row in known[:20]]
+    files = {TRAIN: [*wrong, *known[20:]], VAL: rows(10, 2)}
+    all_kept = {"companions": Companions(), "calibrator": PlainRouterCalibrator(rows_per_adapter=100)}
+    here, heard = world(files).having(**all_kept), RecordingObserver()
+    here.trainer.train(JOB, heard)
+    (note,) = [event.message for event in of(heard, Noted) if "wrong label" in event.message]
+    found = int(note.split()[1])
+    assert 15 <= found <= 28
+    assert any(row.source_id in note for row in wrong)
+    assert len(here.tensors()["bank.labels"]) == 210 - found
+    clean, heard = world({TRAIN: known, VAL: rows(10, 2)}).having(**all_kept), RecordingObserver()
+    clean.trainer.train(JOB, heard)
+    assert not any("wrong label" in event.message for event in of(heard, Noted))
+    assert len(clean.tensors()["bank.labels"]) == 210

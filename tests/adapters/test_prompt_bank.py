@@ -222,9 +222,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[ScoredRow]:
     """Return a list that will hold what the thresholds are fitted to."""
     seen: list[ScoredRow] = []
 
-    def spy(rows: Any, target: float) -> Any:
+    def spy(rows: Any, *more: float) -> Any:
         seen.extend(rows)
-        return fit_thresholds(rows, target)
+        return fit_thresholds(rows, *more)
 
     monkeypatch.setattr("adapters.router.numpy_calibrator.fit_thresholds", spy)
     return seen

@@ -104,6 +104,36 @@ def routing_text(chat: Sequence[Message], turn: TurnChoice = TurnChoice.LAST) ->
     return text
 
 
+def as_turn(message: Message) -> dict[str, Any]:
+    """Return a turn in OpenAI's form; `parse_turns` reads it back."""
+    calls = [
+        {
+            **({} if call.id is None else {"id": call.id}),
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in message.tool_calls
+    ]
+    optional = {"tool_calls": calls, "tool_call_id": message.tool_call_id, "name": message.name}
+    present = {key: value for key, value in optional.items() if value}
+    return {"role": message.role, "content": message.content, **present}
+
+
+def with_calls(message: Message) -> str:
+    """Return what a turn says with its tool calls as text, in Hermes' marks."""
+    calls = [{"name": call.name, "arguments": parsed_arguments(call.arguments)} for call in message.tool_calls]
+    written = [f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
+    return "\n".join(part for part in (message.content, *written) if part)
+
+
+def parsed_arguments(arguments: str) -> Any:
+    """Return a call's arguments as templates expect them, an object; text that is not JSON stays text."""
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+
+
 def parse_turns(turns: Any) -> Chat:
     """Return the chat in a parsed list of turns: ``from``/``value`` (ShareGPT) or ``role``/``content`` (OpenAI).
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from domain.bootstrap import Estimate
-from domain.comparison import AdapterComparison
+from domain.comparison import LEAST, AdapterComparison
 from domain.routing_gain import RoutingGain
+
+MOST: Final = 0.5
+"""The part of the regret from which refused prompts are worth a word."""
 
 
 def verdict(found: AdapterComparison, gain: RoutingGain | None) -> str:
@@ -34,12 +38,21 @@ def verdict(found: AdapterComparison, gain: RoutingGain | None) -> str:
     if not gain.over_single.positive:
         return (
             f"Routing is not shown to pay: {gain.single} alone answers as well "
-            f"({_signed(gain.over_single)} nats per token); improve the router, or do without it."
+            f"({_signed(gain.over_single)} nats per token)"
+            f"{_refusals(gain) or '; improve the router, or do without it'}."
         )
     return (
         f"Routing pays: its answers are {_signed(gain.over_single)} nats per token ahead of {gain.single}, the best "
-        f"single adapter, which is {gain.captured.value:.0%} of what perfect choices could gain."
+        f"single adapter, which is {gain.captured.value:.0%} of what perfect choices could gain{_refusals(gain)}."
     )
+
+
+def _refusals(gain: RoutingGain) -> str:
+    """Return what refusing costs, where it is shown to cost and is most of what the router misses."""
+    lost, share = gain.abstention, (gain.abstention.cost - gain.abstention.saved) / max(gain.regret.value, LEAST)
+    if not gain.regret.positive or share <= MOST:
+        return ""
+    return f"; {min(1, share):.0%} of what it misses is lost on {lost.count} refused prompts: consider looser limits"
 
 
 def _signed(one: Estimate) -> str:

@@ -102,6 +102,27 @@ class Evaluation:
 
 
 @frozen
+class Upstream:
+    """Where an upstream is and how it is asked.
+
+    Attributes:
+        url: its address.
+        kind: see :data:`adapters.upstream.dialects.KINDS`.
+        template: an adapter's name there; None takes the kind's usual one.
+        base: the base model's name there; None finds it.
+        key: the key that it asks for.
+        timeout: seconds for a whole answer.
+    """
+
+    url: str
+    kind: str = "vllm"
+    template: str | None = None
+    base: str | None = None
+    key: str | None = None
+    timeout: float = 300.0
+
+
+@frozen
 class Comparison:
     """What to measure LoRA adapters by; paths are those of the machine that measures.
 
@@ -116,6 +137,7 @@ class Comparison:
         generation: how answers are generated that are to be compared; None for the likelihoods alone.
         seed: decides the intervals' resamples.
         use_cache: whether the cache of scores may be used.
+        upstream: a server that holds the LoRA adapters and tells how likely an answer is; None to load them.
     """
 
     dataset_dir: Path
@@ -128,6 +150,7 @@ class Comparison:
     generation: GenerationOptions | None = None
     seed: int = 42
     use_cache: bool = True
+    upstream: Upstream | None = None
 
 
 @frozen

@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.answer_policy import Fallback
 from domain.errors import MoeRouterError, UsageError
+from entrypoints.backend import Upstream
 from entrypoints.bootstrap import Application
 from entrypoints.serving.answers import choose, no_adapter
 from entrypoints.serving.app import serving_app
@@ -38,7 +39,6 @@ from entrypoints.serving.routing_object import wants_debug
 from entrypoints.serving.serving import Serving
 from entrypoints.serving.settings import AUTO, ServeSettings
 from entrypoints.serving.telling import Telling, WithAuto, json_object
-from entrypoints.wiring.serving import Upstream
 
 ANSWERS: Final = {"/v1/chat/completions": "chat/completions", "/v1/completions": "completions"}
 OWN: Final = frozenset({"/v1/route", "/v1/decisions", "/v1/feedback"})

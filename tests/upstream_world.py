@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from zlib import crc32
 
 import httpx2
 from attrs import define, field
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from adapters.upstream.dialects import Dialect, dialect
 from adapters.upstream.upstream_answerer import UpstreamAnswerer
 from adapters.upstream.upstream_http import UpstreamHttp, upstream_client
+from adapters.upstream.upstream_scoring import UpstreamAnswerScorer, upstream_scorer
 
 BASE = "tiny-base"
 
@@ -35,6 +37,8 @@ class FakeVllm:
             "cut-later", "stall", "garbage".
         logprobs: whether it tells probabilities.
         key: the key that it asks for.
+        longest: tokens that fit.
+        words: the words behind tokens.
         seen: every body that came, with its headers.
     """
 
@@ -44,6 +48,8 @@ class FakeVllm:
     faults: dict[str, Any] = field(factory=dict)
     logprobs: bool = True
     key: str | None = None
+    longest: int = 5000
+    words: dict[int, str] = field(factory=dict)
     seen: list[tuple[dict[str, Any], dict[str, str]]] = field(factory=list)
     connections: set[Any] = field(factory=set)
 
@@ -54,8 +60,36 @@ class FakeVllm:
                 Route("/v1/models", self.models),
                 Route("/v1/chat/completions", self.answer, methods=["POST"]),
                 Route("/v1/completions", self.answer, methods=["POST"]),
+                Route("/tokenize", self.tokenize, methods=["POST"]),
             ]
         )
+
+    async def tokenize(self, request: Request) -> Response:
+        body = await request.json()
+        ids = self.ids(body["messages"], body["add_generation_prompt"])
+        return JSONResponse({"count": len(ids), "max_model_len": self.longest, "tokens": ids})
+
+    def ids(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> list[int]:
+        """Every word is a token, and so are the marks of turns and the line ends after them."""
+        words = [
+            word
+            for each in messages
+            for word in (
+                f"<{each['role']}>",
+                *each["content"].split(),
+                *map(str, each.get("tool_calls", ())),
+                "</>",
+                "\n",
+            )
+        ]
+        words += ["<assistant>"] if add_generation_prompt else []
+        for word in words:
+            self.words.setdefault(crc32(word.encode()), word)
+        return [crc32(word.encode()) for word in words]
+
+    def logprob(self, name: str, before: list[int], token: int) -> float:
+        """The log-probability of a token after others under a model."""
+        return -0.1 - crc32(f"{name} {before[-1]} {token}".encode()) % 10_000 / 3000
 
     async def models(self, _request: Request) -> Response:
         data = [{"id": BASE, "root": "/models/tiny", "parent": None}]
@@ -80,6 +114,8 @@ class FakeVllm:
             return Response("<html>", 200, media_type="text/event-stream" if body.get("stream") else "text/html")
         if fault == "stall":
             await asyncio.sleep(5)
+        if isinstance(body.get("prompt"), list) and len(body["prompt"]) >= self.longest:
+            return JSONResponse({"error": {"message": "exceeds the maximum context length", "code": 400}}, 400)
         if body.get("stream"):
             return StreamingResponse(self.stream(body, fault), media_type="text/event-stream")
         return JSONResponse(self.whole(body, "another" if fault == "wrong-echo" else name))
@@ -96,8 +132,19 @@ class FakeVllm:
             strength = sum(map(ord, self.really(body["model"]))) / 1000
             top = [{"token": token, "logprob": -strength * n} for n, token in enumerate("abcde", 1)]
             choice["logprobs"] = {"content": [{"token": "a", "logprob": -strength, "top_logprobs": top}]}
+        if "prompt_logprobs" in body and self.logprobs:
+            choice["prompt_logprobs"] = self.prompt_logprobs(self.really(body["model"]), body["prompt"])
         usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
         return {"id": "up-1", "object": "chat.completion", "model": shown, "choices": [choice], "usage": usage}
+
+    def prompt_logprobs(self, name: str, ids: list[int]) -> list[Any]:
+        """For each token but the first: the token itself, among others that are likelier."""
+        told: list[Any] = [None]
+        for place, token in enumerate(ids[1:], start=1):
+            likely = self.logprob(name, ids[:place], token)
+            own = {"logprob": likely, "rank": 9, "decoded_token": self.words.get(token, "?")}
+            told.append({str(token): own, "0": {"logprob": -0.01, "rank": 1, "decoded_token": "the"}})
+        return told
 
     async def stream(self, body: dict[str, Any], fault: Any) -> AsyncIterator[str]:
         def event(delta: dict[str, Any], model: str = body["model"], **more: Any) -> str:
@@ -119,6 +166,16 @@ class FakeVllm:
         if (body.get("stream_options") or {}).get("include_usage"):
             yield event({}, choices=[], usage={"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7})
         yield "data: [DONE]\n\n"
+
+
+def scorer(fake: Any, names: Sequence[str], **options: Any) -> UpstreamAnswerScorer:
+    """Return an answer scorer whose upstream is the fake, without a socket."""
+
+    def connect() -> UpstreamHttp:
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(fake.app), base_url="http://upstream")
+        return UpstreamHttp(client, **options)
+
+    return upstream_scorer(connect, dialect("vllm"), names)
 
 
 def answerer(fake: Any, kind: str = "vllm", *, url: str | None = None, **options: Any) -> UpstreamAnswerer:

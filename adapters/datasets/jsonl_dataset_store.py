@@ -30,7 +30,9 @@ _FILES = frozenset(
 )
 
 NO_ANSWERS = f"the data set keeps no reference answers ({ANSWERS_FILE})"
-NO_ANSWERS_HINT = "make it anew with moe-router generate, with held-out rows and without --no-answers"
+NO_ANSWERS_HINT = (
+    "make it anew with moe-router generate, with held-out rows and without --no-answers; publish it with --answers"
+)
 ROW_HINT = (
     'a row is {"text": "…", "label": 0, "adapter": "NAME", "source_id": "…"}; moe-router generate makes files of them'
 )

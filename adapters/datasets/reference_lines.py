@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from attrs import evolve
 
-from domain.chats import Message, ToolCall, parse_turns
+from domain.chats import as_turn, parse_turns
 from domain.errors import DataRejectedError, MoeRouterError
 from domain.references import ReferenceAnswer
 
@@ -34,23 +34,9 @@ def parse_answers(content: bytes, where: object) -> list[ReferenceAnswer]:
 
 def _as_values(one: ReferenceAnswer) -> dict[str, Any]:
     values = {"adapter": one.adapter, "source_id": one.source_id, "text": one.text}
-    calls = {"tool_calls": [_call(call) for call in one.answer.tool_calls]} if one.answer.tool_calls else {}
-    return {**values, "messages": [_turn(turn) for turn in one.chat], "answer": one.answer.content, **calls}
-
-
-def _turn(message: Message) -> dict[str, Any]:
-    optional = {
-        "tool_calls": [_call(call) for call in message.tool_calls],
-        "tool_call_id": message.tool_call_id,
-        "name": message.name,
-    }
-    present = {key: value for key, value in optional.items() if value}
-    return {"role": message.role, "content": message.content, **present}
-
-
-def _call(call: ToolCall) -> dict[str, Any]:
-    named = {} if call.id is None else {"id": call.id}
-    return {**named, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    said = as_turn(one.answer)
+    calls = {key: said[key] for key in ("tool_calls",) if key in said}
+    return {**values, "messages": [as_turn(turn) for turn in one.chat], "answer": one.answer.content, **calls}
 
 
 def _parse(row: Any) -> ReferenceAnswer:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
 
 from adapters.lora.text_tokens import tokens_of
-from domain.chats import Chat, Message
+from domain.chats import Chat, Message, parsed_arguments, with_calls
 from domain.errors import DataRejectedError
 
 _END_OF_LINE = "\n"
@@ -26,7 +25,7 @@ def render_prompt(tokenizer: Any, chat: Chat) -> str:
             what somebody says in it.
     """
     if not tokenizer.chat_template:
-        return "".join(_with_calls(message) + _END_OF_LINE for message in chat)
+        return "".join(with_calls(message) + _END_OF_LINE for message in chat)
     return _apply(tokenizer, chat, add_generation_prompt=True)
 
 
@@ -42,7 +41,7 @@ def render_answer(tokenizer: Any, chat: Chat, prompt: str) -> str:
         whole = _apply(tokenizer, chat, add_generation_prompt=False)
         if whole.startswith(prompt):
             return whole[len(prompt) :].rstrip()
-    return _with_calls(chat[-1]) + (tokenizer.eos_token or _END_OF_LINE)
+    return with_calls(chat[-1]) + (tokenizer.eos_token or _END_OF_LINE)
 
 
 def read_prompt(
@@ -83,7 +82,7 @@ def _apply(tokenizer: Any, chat: Chat, *, add_generation_prompt: bool) -> str:
     contents = [{"role": message.role, "content": message.content} for message in chat]
     if text != _complete(tokenizer, chat, contents, add_generation_prompt):
         return text
-    written = [{"role": message.role, "content": _with_calls(message)} for message in chat]
+    written = [{"role": message.role, "content": with_calls(message)} for message in chat]
     return _complete(tokenizer, chat, written, add_generation_prompt)
 
 
@@ -115,26 +114,16 @@ def _is_in(message: Message, text: str) -> bool:
 
 def _as_dict(message: Message) -> dict[str, Any]:
     calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _object(call.arguments)}}
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": parsed_arguments(call.arguments)},
+        }
         for call in message.tool_calls
     ]
     optional = {"tool_calls": calls, "tool_call_id": message.tool_call_id, "name": message.name}
     present = {key: value for key, value in optional.items() if value}
     return {"role": message.role, "content": message.content, **present}
-
-
-def _with_calls(message: Message) -> str:
-    calls = [{"name": call.name, "arguments": _object(call.arguments)} for call in message.tool_calls]
-    written = [f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
-    return "\n".join(part for part in (message.content, *written) if part)
-
-
-def _object(arguments: str) -> Any:
-    """Return the arguments as templates expect them, an object; text that is not JSON stays text."""
-    try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
 
 
 def apply_template(

@@ -11,6 +11,9 @@ from matplotlib.patches import Rectangle
 from application.comparing.compare_report import CompareReport
 from domain.comparison import BASE
 
+DARK = 0.45
+"""Brightness, 0 to 1, below which a colour takes white letters."""
+
 
 def comparison_png(report: CompareReport) -> bytes:
     """Return the heatmap as PNG: data sets down, base model and adapters across; darker is better.
@@ -25,11 +28,12 @@ def comparison_png(report: CompareReport) -> bytes:
     figure = Figure(figsize=(2.5 + 1.1 * len(columns), 2.0 + 0.7 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(behind, cmap="Blues_r", vmin=0)
-    middle = float(behind.max()) / 2
     for (row, column), loss in np.ndenumerate(losses):
         cell = found.cell(rows[row], columns[column])
         half = (cell.loss.high - cell.loss.low) / 2
-        colour = "white" if behind[row, column] <= middle else "black"
+        colour = (
+            "white" if np.mean(image.to_rgba(behind[row, column])[:3]) < DARK else "black"
+        )  # readable on the cell
         axes.text(column, row, f"{loss:.2f}\n±{half:.2f}", ha="center", va="center", color=colour, fontsize="small")
         if columns[column] == rows[row]:
             corner = (column - 0.48, row - 0.48)

@@ -175,6 +175,18 @@ def dialect(kind: str, template: str | None = None, base: str | None = None) -> 
     return NamedModels(template, base, must_list=kind != "openai")
 
 
+def check_echo(dialect: Dialect, answer: Any, adapter: str | None) -> None:
+    """Raise AnswerFailedError unless an answer says that who was asked has given it."""
+    expected = dialect.echo(adapter)
+    found = answer.get("model") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or (expected is not None and found != expected):
+        raise AnswerFailedError(
+            f"the upstream answered as {str(found)[:80]!r} where {expected!r} was asked",
+            status=502,
+            code="upstream_echo_mismatch",
+        )
+
+
 def _base_of(listed: Mapping[str, Any]) -> str:
     """Return the model without a parent; raises UsageError unless there is one to be told."""
     roots = [name for name, each in listed.items() if each.get("parent") is None]

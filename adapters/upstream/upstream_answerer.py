@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from adapters.upstream.dialects import Dialect
+from adapters.upstream.dialects import Dialect, check_echo
 from adapters.upstream.proofs import Sign, probe_body, problems, sign
 from adapters.upstream.upstream_http import UpstreamHttp
 from application.ports.serving import AnswerFailedError, Call
@@ -96,12 +96,8 @@ class UpstreamAnswerer:
         return {**answer, "model": call.model}
 
     def _check_echo(self, answer: Any, adapter: str | None) -> None:
-        expected = self.dialect.echo(adapter)
-        found = answer.get("model") if isinstance(answer, dict) else None
-        if not isinstance(answer, dict) or (expected is not None and found != expected):
+        try:
+            check_echo(self.dialect, answer, adapter)
+        except AnswerFailedError:
             self.on_mismatch()
-            raise AnswerFailedError(
-                f"the upstream answered as {str(found)[:80]!r} where {expected!r} was asked",
-                status=502,
-                code="upstream_echo_mismatch",
-            )
+            raise

@@ -9,13 +9,23 @@ import click
 
 from domain.answers import GenerationOptions
 from domain.errors import UsageError
-from entrypoints.backend import Comparison, Where
+from entrypoints.backend import Comparison, Upstream, Where
 from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import lora_options
-from entrypoints.cli.options import PATH, backend_options, base_model_option, json_option, max_batch_option
+from entrypoints.cli.options import PATH, backend_options, base_model_option, grouped, json_option, max_batch_option
+from entrypoints.cli.upstream_options import UPSTREAM_OPTIONS, upstream_option
 
 if TYPE_CHECKING:
     from application.comparing.compare_report import CompareReport
+
+
+def _upstream(
+    upstream: str | None, upstream_model: str | None, upstream_base: str | None, upstream_key: str | None
+) -> Upstream | None:
+    named = (upstream_model, upstream_base, upstream_key)
+    if upstream is None and any(named):
+        raise UsageError("what is said of the upstream goes with --upstream")
+    return None if upstream is None else Upstream(upstream, "vllm", *named)
 
 
 @click.command("compare")
@@ -35,6 +45,12 @@ if TYPE_CHECKING:
 @click.option("--plot", type=PATH, metavar="FILE", help="Draw the matrix into this PNG file.")
 @click.option("--seed", default=42, help="Seed of the intervals' resamples.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of scores.")
+@grouped(
+    "upstream",
+    _upstream,
+    upstream_option("A vLLM that holds the adapters, in place of --lora and --lora-dir."),
+    *UPSTREAM_OPTIONS,
+)
 @backend_options(max_batch_option)
 @json_option
 @click.pass_obj
@@ -54,6 +70,7 @@ def command(
     plot: Path | None,
     seed: int,
     no_cache: bool,
+    upstream: Upstream | None,
     where: Where,
     as_json: bool,
 ) -> None:
@@ -71,6 +88,8 @@ def command(
             app.check_writable(path)
     if max_new_tokens != 128 and not generate:
         raise UsageError("--max-new-tokens goes with --generate")
+    if upstream is not None and (loras or lora_dir or generate):
+        raise UsageError("--upstream goes without --lora, --lora-dir and --generate")
     request = Comparison(
         dataset_dir=dataset_dir,
         lora_dir=lora_dir,
@@ -82,6 +101,7 @@ def command(
         generation=GenerationOptions(max_new_tokens=max_new_tokens) if generate else None,
         seed=seed,
         use_cache=not no_cache,
+        upstream=upstream,
     )
     with app.interruption("interrupted; scores so far are in the cache", hint="run the same command to go on"):
         report = app.backend(where).compare(request)

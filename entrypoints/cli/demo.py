@@ -234,7 +234,7 @@ def _compare(app: Application, console: Console, dataset: Path, router: Path, lo
     _heading(console, 6, "What the choice does to answers: loss of held-out reference answers, nats per token")
     asked = Comparison(dataset, lora_dir=loras, router=router, samples=COMPARED)
     report = app.backend(Where()).compare(asked)
-    console.print(matrix_table(report))
+    console.print(matrix_table(report, console))
     gain = report.gain
     assert gain is not None  # there is a router
     console.print(

@@ -13,6 +13,7 @@ from domain.errors import UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import folders_by_name
 from entrypoints.cli.options import PATH, base_model_option, grouped, router_option
+from entrypoints.cli.upstream_options import UPSTREAM_OPTIONS, secret, upstream_option
 from entrypoints.settings import HERE
 from entrypoints.version import install_extra
 
@@ -49,15 +50,6 @@ class ServeOptions:
     timeout: float
 
 
-def _secret(ctx: click.Context, param: click.Parameter, variable: str | None) -> str | None:
-    """Return what the named environment variable holds; raises UsageError when that is nothing."""
-    if variable is None:
-        return None
-    if not (found := ctx.obj.environment.get(variable)):
-        raise UsageError(f"the environment variable {variable} is not set", where=param.opts[0])
-    return str(found)
-
-
 serve_options = grouped(
     "options",
     ServeOptions,
@@ -80,18 +72,14 @@ serve_options = grouped(
         "--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one."
     ),
     click.option(
-        "--api-key-env", "key", metavar="NAME", callback=_secret, help="Variable with the key that clients must send."
+        "--api-key-env", "key", metavar="NAME", callback=secret, help="Variable with the key that clients must send."
     ),
     click.option(
         "--fallback", default="base", metavar="base|NAME|error", help="Who answers when the router abstains."
     ),
-    click.option("--upstream", metavar="URL", help="A server that answers; without it, answers are generated here."),
+    upstream_option("A server that answers; without it, answers are generated here."),
     click.option("--upstream-kind", type=click.Choice(_KINDS), default="vllm", help="What kind of server that is."),
-    click.option("--upstream-model", metavar="TEMPLATE", help="An adapter's name there, with {adapter} and {base}."),
-    click.option("--upstream-base", metavar="NAME", help="The base model's name there; else it is looked up."),
-    click.option(
-        "--upstream-key-env", "upstream_key", metavar="NAME", callback=_secret, help="Variable with the key it wants."
-    ),
+    *UPSTREAM_OPTIONS,
     click.option("--decision-log", type=PATH, help="JSONL file for every decision and all feedback."),
     click.option("--log-prompts", is_flag=True, help="Keep the prompts' texts in the decision log, too."),
     click.option("--traces", is_flag=True, help="Send OpenTelemetry spans by OTLP; the OTEL_… variables say where."),
@@ -121,8 +109,6 @@ def _check(options: ServeOptions) -> None:
             "give either LoRA adapters to answer with here, or --upstream",
             hint="--lora-dir DIR, or --lora-modules NAME=PATH for each",
         )
-    if options.upstream is not None and not options.upstream.startswith(("http://", "https://")):
-        raise UsageError(f"--upstream {options.upstream!r} is not an address", hint="http://HOST:PORT")
     if options.log_prompts and options.decision_log is None:
         raise UsageError("--log-prompts goes with --decision-log")
 
@@ -180,7 +166,7 @@ def _serve(app: Application, options: ServeOptions) -> None:
 
 def _serving(app: Application, options: ServeOptions, settings: ServeSettings) -> Serving:
     from adapters.lora.lora_files import lora_folders
-    from entrypoints.wiring.serving import Upstream
+    from entrypoints.backend import Upstream
 
     path = options.router or HERE.router
     log = None if options.decision_log is None else app.decision_log(options.decision_log)

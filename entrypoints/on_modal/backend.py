@@ -101,6 +101,8 @@ class ModalBackend:
         """Measure in a container: LoRA adapters are looked for in ``/checkpoints``."""
         from application.comparing.compare_report import CompareReport
 
+        if request.upstream is not None:
+            raise UsageError("--upstream goes without --backend modal")
         asked = evolve(
             request,
             dataset_dir=read_path(request.dataset_dir, "the data set"),

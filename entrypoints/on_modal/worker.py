@@ -369,7 +369,12 @@ def _fan_out(app: ContainerApplication, request: Mapping[str, Any], encode: Star
 
 def _with_data_sets(error: MoeRouterError, folder: Path = THERE.dataset.parent) -> MoeRouterError:
     """Return the error; when it is about a data set that is not there, with those that are."""
-    if not isinstance(error, MissingFileError) or not (error.where or "").startswith(f"{folder}/"):
+    where = Path(error.where or "")
+    if not isinstance(error, MissingFileError) or folder not in where.parents or _data_set(where, folder).is_dir():
         return error
     found = sorted(path.parent.name for path in folder.glob("*/train.jsonl"))
     return MissingFileError(error.what, where=error.where, hint=f"data sets there: {', '.join(found) or 'none'}")
+
+
+def _data_set(path: Path, folder: Path) -> Path:
+    return folder / path.relative_to(folder).parts[0]

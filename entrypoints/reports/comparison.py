@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -19,9 +19,6 @@ from domain.bootstrap import Estimate
 from domain.comparison import BASE
 from domain.printable import shown
 from domain.routing_gain import RoutingGain
-
-MOST_COLUMNS = 8
-"""With more adapters than this, the table shows each data set's own adapter, the base model and the best other."""
 
 FEW = 5
 """Prompts that are shown in the report; ``--rows`` writes all."""
@@ -96,7 +93,7 @@ def as_text(report: CompareReport) -> str:
         "by the loss of their reference answers in nats per token: the lower, the better",
         soft_wrap=True,
     )
-    console.print(matrix_table(report))
+    console.print(matrix_table(report, console))
     for line in (*_findings(report), *(router_lines(report.gain) if report.gain is not None else ())):
         console.print(Text(line), soft_wrap=True)
     if report.matches is not None:
@@ -107,12 +104,23 @@ def as_text(report: CompareReport) -> str:
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip().split("\n"))
 
 
-def matrix_table(report: CompareReport) -> Table:
-    """Return who is good at whose prompts: a row per data set, the best of it in green."""
+def matrix_table(report: CompareReport, console: Console) -> Table:
+    """Return who is good at whose prompts: a row per data set, the best of it in green.
+
+    Where the console is too narrow for intervals, half their widths stand there; where it is too narrow for that,
+    too, the table has each data set's own adapter, the base model and the best other.
+    """
+    endless = console.options.update(width=sys.maxsize)
+    for form in (_interval, _rounded):
+        table = _whole_table(report, form)
+        if console.measure(table, options=endless).maximum <= console.width:
+            return table
+    return _short_table(report)
+
+
+def _whole_table(report: CompareReport, form: Callable[[Estimate], str]) -> Table:
     found = report.adapters
-    if len(found.names) > MOST_COLUMNS:
-        return _short_table(report)
-    table = Table("prompts of \\ answered by", box=SIMPLE_HEAD)
+    table = Table("prompts of \\ by", box=SIMPLE_HEAD)
     for name in (BASE, *found.names):
         table.add_column(name, justify="right")
     for dataset in found.counts:
@@ -120,7 +128,7 @@ def matrix_table(report: CompareReport) -> Table:
         best = min(cell.loss.value for cell in cells)
         table.add_row(
             dataset,
-            *(Text(_interval(cell.loss), style="green" if cell.loss.value == best else "") for cell in cells),
+            *(Text(form(cell.loss), style="green" if cell.loss.value == best else "") for cell in cells),
         )
     return table
 
@@ -132,7 +140,7 @@ def _short_table(report: CompareReport) -> Table:
         others = [one for one in found.cells if one.dataset == dataset and one.adapter not in (BASE, dataset)]
         best = min(others, key=lambda one: one.loss.value)
         own, base = found.cell(dataset, dataset), found.cell(dataset, BASE)
-        table.add_row(dataset, _interval(own.loss), _interval(base.loss), _interval(best.loss), best.adapter)
+        table.add_row(dataset, _rounded(own.loss), _rounded(base.loss), _rounded(best.loss), best.adapter)
     return table
 
 
@@ -200,6 +208,10 @@ def _share(one: Estimate) -> str:
 
 def _interval(one: Estimate) -> str:
     return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+
+
+def _rounded(one: Estimate) -> str:
+    return f"{one.value:.2f} ±{(one.high - one.low) / 2:.2f}"
 
 
 def _gain(one: Estimate, sign: int = 1) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # every command pays for what is imported here
     from application.comparing.compare_report import CompareReport
     from application.ports import TrainedRouter, TrainingObserver, TrainReport
     from application.routing.evaluate_router import EvaluateReport
+    from application.routing.route_prompts import RoutePrompts
     from domain.answers import Prompt
     from domain.routing import RoutingDecision
 
@@ -104,13 +105,23 @@ class LocalBackend:
         asked = CompareRequest(
             request.dataset_dir, request.samples, request.own_system, request.generation, request.seed
         )
-        self.app.datasets.read_answers(request.dataset_dir)  # before anything slow
+        answers = self.app.datasets.read_answers(request.dataset_dir)  # before anything slow
+        router = None if request.router is None else self.app.routers.load(request.router)
+        labels = () if router is None else router.card.labels.names
+        names = dict.fromkeys((*labels, *sorted(one.adapter for one in answers)))
+        if request.upstream is not None:
+            return self.app.compare_upstream(self._route(request, router), request.upstream, tuple(names))(asked)
         folders = self.lora_folders(Questions(Path(), lora_dir=request.lora_dir, loras=request.loras))
+        folders = _distinct(folders, {*names, *request.loras})
         if not folders:
             raise UsageError("no LoRA adapters to compare", hint="name them with --lora-dir or --lora NAME=PATH")
-        router = None if request.router is None else self.app.routers.load(request.router)
         base_model = request.base_model or (self.places.base_model if router is None else None)
         return self.app.compare_adapters(router, folders, base_model, use_cache=request.use_cache)(asked)
+
+    def _route(self, request: Comparison, router: TrainedRouter | None) -> RoutePrompts | None:
+        if request.router is None or router is None:
+            return None
+        return self.app.route_prompts(router, base_model=self.app.read_with(request.router, request.base_model))
 
     def check(self, questions: Questions) -> None:
         """Raise unless router and LoRA adapters are there and named as the router names them."""
@@ -161,3 +172,9 @@ class LocalBackend:
             if name != questions.policy.fallback.adapter:
                 router.card.labels.label_of(name)  # a mistyped --lora must not go unnoticed
         return router, folders
+
+
+def _distinct(folders: Mapping[str, Path], named: Collection[str]) -> dict[str, Path]:
+    """Return folders by name without the names that are not `named`, of a folder that has another name, too."""
+    paths = [*folders.values()]
+    return {name: path for name, path in folders.items() if name in named or paths.count(path) == 1}

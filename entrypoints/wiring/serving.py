@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, frozen, mutable
+from attrs import evolve, mutable
 
 from domain.errors import UsageError
+from entrypoints.backend import Upstream
 from entrypoints.wiring.answering import AnsweringParts
 
 if TYPE_CHECKING:  # every command pays for what is imported here, --help included
     from starlette.types import ASGIApp
 
+    from application.comparing.compare_adapters import CompareAdapters
     from application.ports import RouterStore, TrainedRouter
     from application.ports.serving import DecisionLog, PromptRouter
     from application.routing.route_prompts import RoutePrompts
@@ -23,27 +25,6 @@ if TYPE_CHECKING:  # every command pays for what is imported here, --help includ
     from application.serving.learn import LearnFromFeedback
     from entrypoints.serving.serving import Serving
     from entrypoints.serving.settings import ServeSettings
-
-
-@frozen
-class Upstream:
-    """Where an upstream is and how it is asked.
-
-    Attributes:
-        url: its address.
-        kind: see :data:`adapters.upstream.dialects.KINDS`.
-        template: an adapter's name there; None takes the kind's usual one.
-        base: the base model's name there; None finds it.
-        key: the key that it asks for.
-        timeout: seconds for a whole answer.
-    """
-
-    url: str
-    kind: str = "vllm"
-    template: str | None = None
-    base: str | None = None
-    key: str | None = None
-    timeout: float = 300.0
 
 
 @mutable(slots=False)
@@ -69,6 +50,21 @@ class ServingParts(AnsweringParts):
         from application.serving.learn import LearnFromFeedback
 
         return LearnFromFeedback(JsonlTrafficReader(), self.datasets, self.clock)
+
+    def compare_upstream(
+        self, route: RoutePrompts | None, upstream: Upstream, names: Sequence[str]
+    ) -> CompareAdapters:
+        """The use case that measures the LoRA adapters of these names that an upstream holds."""
+        from adapters.upstream.dialects import dialect
+        from adapters.upstream.upstream_http import UpstreamHttp, upstream_client
+        from adapters.upstream.upstream_scoring import upstream_scorer
+        from application.comparing.compare_adapters import CompareAdapters
+
+        def connect() -> UpstreamHttp:
+            return UpstreamHttp(upstream_client(upstream.url, key=upstream.key), answer_seconds=upstream.timeout)
+
+        asked = dialect(upstream.kind, upstream.template, upstream.base)
+        return CompareAdapters(self.datasets, upstream_scorer(connect, asked, names), self.progress, route)
 
     def serve_upstream(
         self,

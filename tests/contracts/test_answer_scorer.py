@@ -13,6 +13,8 @@ from application.ports.scoring import AnswerScore, AnswerScorer, ScoreRequest
 from domain.chats import Message, as_chat
 from domain.errors import DataRejectedError, UsageError
 from tests.lora_world import NAMES
+from tests.upstream_world import BASE, FakeVllm
+from tests.upstream_world import scorer as upstream_scorer
 
 PAIRS = (
     ("Book a table", "Done."),
@@ -24,12 +26,14 @@ REQUESTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["in-memory", "cached", "peft", "peft, all blocks"])
+@pytest.fixture(scope="module", params=["in-memory", "cached", "upstream", "peft", "peft, all blocks"])
 def scorer(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> AnswerScorer:
     if request.param in ("in-memory", "cached"):
         plain = InMemoryAnswerScorer(NAMES)
         path = tmp_path_factory.mktemp("cache") / "scores.sqlite"
         return plain if request.param == "in-memory" else CachedAnswerScorer(plain, path, "base", {})
+    if request.param == "upstream":
+        return upstream_scorer(FakeVllm(dict.fromkeys(NAMES, BASE)), NAMES)
     from adapters.base_model.transformers_base import load_base
     from adapters.lora.peft_engine import PeftEngine
     from adapters.lora.peft_scoring import PeftAnswerScorer

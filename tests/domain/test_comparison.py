@@ -163,6 +163,10 @@ def test_what_abstention_costs_and_saves() -> None:
     assert costly.abstention.count == 40
     assert costly.abstention.cost == pytest.approx((2.0 - 0.4) / 3, abs=0.05)
     assert costly.abstention.saved == 0
+    said = verdict(compare_adapters(rows(GOOD), NAMES), costly)
+    assert said.endswith("; 100% of what it misses is lost on 40 refused prompts: consider looser limits.")
+    mistaken = routing_gain(routed({"a": "b", "b": None, "c": "a"}), NAMES)
+    assert "refused" not in verdict(compare_adapters(rows(GOOD), NAMES), mistaken)  # that is the smaller part
     saving = [
         ScoredRow("a", "1", "1", (0.5, 1.5, 2.0, 2.0), 20, chosen=None, best="a", confidence=0.2),
         ScoredRow("b", "2", "2", (2.0, 2.0, 1.0, 2.0), 20, chosen="b", best="b", confidence=0.9),

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import frozen
 from click.testing import CliRunner
+from rich.console import Console
 
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.lora.peft_scoring import PeftAnswerScorer
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
+from application.comparing.compare_report import CompareReport
+from domain.comparison import ScoredRow
 from domain.errors import MissingFileError, MoeRouterError, UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli
 from entrypoints.exit_codes import exit_code
 from entrypoints.on_modal import places
+from entrypoints.reports.comparison import matrix_table
 from tests.answering_world import WORDS, small_router
 from tests.lora_world import NAMES, write_loras
 from tests.modal_world import ModalHere
+from tests.serving_world import running
+from tests.upstream_world import BASE, FakeVllm
 
 
 @frozen
@@ -98,6 +106,20 @@ def test_report_json_prompts_and_picture_agree(world: World, tmp_path: Path) -> 
         assert set(line["losses"]) == {"base", *NAMES}
 
 
+@pytest.mark.parametrize(
+    ("width", "names", "shown"),
+    [(112, NAMES, "0.500 [0.500, 0.500]"), (80, NAMES, "0.50 ±0.00"), (80, "abcdefgh", "best other")],
+)
+def test_the_table_is_as_wide_as_the_terminal_at_most(width: int, names: Sequence[str], shown: str) -> None:
+    rows = [ScoredRow(name, "1", "x", (2.0, *(0.5 if name == each else 1.5 for each in names)), 9) for name in names]
+    console = Console(width=width, file=StringIO())
+    console.print(matrix_table(CompareReport(Path("data"), tuple(names), tuple(rows)), console))
+    assert isinstance(console.file, StringIO)
+    printed = console.file.getvalue()
+    assert shown in printed
+    assert len(printed.splitlines()) == 4 + len(names)  # nothing goes on in another line
+
+
 def test_scores_are_computed_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = done(compare(world, "--json"))
     monkeypatch.setattr(PeftAnswerScorer, "score", lambda _self, requests: iter([1 / 0 for _ in requests]))
@@ -136,12 +158,23 @@ def rounded(value: Any) -> Any:
     return pytest.approx(value, abs=1e-4) if isinstance(value, float) else value
 
 
+def test_an_upstream_is_asked_in_place_of_weights(world: World) -> None:
+    with running(FakeVllm(dict.fromkeys(NAMES, BASE)).app) as url:
+        given = ("--dataset-dir", world.dataset, "--upstream", url, "--router", world.router, "--json")
+        found = json.loads(done(run("compare", *given, "--base-model", world.base)))
+    assert found["prompts"] == dict.fromkeys(NAMES, 6)
+    assert found["router"]["abstention"]["count"] < 18
+    result = compare(world, "--upstream", url)
+    assert "goes without --lora" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
         (["--samples", "0"], UsageError, "samples 0 is below 1"),
         (["--router", "nowhere"], MissingFileError, "nowhere"),
         (["--max-new-tokens", "5"], UsageError, "goes with --generate"),
+        (["--upstream-base", "x"], UsageError, "goes with --upstream"),
         (["--rows", "/proc/x/rows.jsonl"], UsageError, "/proc/x"),
         (["--dataset-dir", "nowhere"], MissingFileError, "no such folder"),
     ],

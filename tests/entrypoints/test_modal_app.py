@@ -14,6 +14,8 @@ from attrs import evolve
 
 from adapters.router.router_bytes import from_bytes, to_bytes
 from domain.routing import AbstentionThresholds
+from entrypoints.backend import Comparison, Where
+from entrypoints.bootstrap import Application
 from tests import modal_world
 from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, same_router, saved_router
 from tests.tiny_models import tiny_model
@@ -294,7 +296,6 @@ def answered_here(trained, loras):
     from application.ports.answering import AnswerRequest
     from domain.answers import GenerationOptions, Prompt
     from domain.chats import as_chat
-    from entrypoints.bootstrap import Application
 
     folder, _ = loras
     made = {name: folder / "loras" / name for name in trained["open"].card.labels.names}
@@ -369,6 +370,46 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
     rows = {row["prompt"]: row for row in map(json.loads, output.read_text().splitlines())}
     same_answers([rows[prompt] for prompt in PROMPTS], answered_here)
     assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
+
+
+@pytest.mark.slow
+def test_adapters_are_compared_in_a_container_as_they_are_here(trained_volumes, loras, trained, tmp_path):
+    data = trained_volumes.named("moe-lora-data")
+    rows = [json.loads(line) for line in data.files["datasets/routing_1/eval.jsonl"].splitlines()]
+    lines = [{**row, "messages": [{"role": "user", "content": row["text"]}], "answer": "Done."} for row in rows]
+    answers = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    data.change({"datasets/routing_1/eval-answers.jsonl": answers})
+    trained_volumes.named("moe-lora-checkpoints").change({f"some/{path}": each for path, each in loras[1].items()})
+    kept, plot = tmp_path / "rows.jsonl", tmp_path / "matrix.png"
+    command = ["entrypoints", "compare", "--dataset-dir", "/datasets/routing_1", "--router", f"/output/{ROUTER}"]
+    command += ["--samples", "2", "--json", "--backend", "modal", "--rows", str(kept), "--plot", str(plot)]
+    command += ["--lora-dir", "/checkpoints/some"]
+    result = run(*command)
+    assert result.returncode == 0, result.stderr
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    for name, content in data.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ROUTER).write_bytes(to_bytes(trained["open"]))
+    here = Comparison(
+        tmp_path / "datasets/routing_1",
+        loras={name: loras[0] / "loras" / name for name in WORDS},
+        router=tmp_path / ROUTER,
+        base_model=str(loras[0] / "tiny"),
+        samples=2,
+    )
+    report = Application({"MOE_ROUTER_CACHE": str(tmp_path / "cache")}).backend(Where()).compare(here)
+    there = {row["source_id"]: row for row in map(json.loads, kept.read_text().splitlines())}
+    assert set(there) == {row.source_id for row in report.rows}
+    for row in report.rows:
+        losses = dict(zip(("base", *report.names), row.losses, strict=True))
+        assert there[row.source_id]["losses"] == pytest.approx(losses, abs=1e-4)
+        assert there[row.source_id]["router"]["chosen"] == row.chosen
+    del data.files["datasets/routing_1/eval-answers.jsonl"]
+    refused = run(*command)
+    assert refused.returncode == 2
+    assert "keeps no reference answers (eval-answers.jsonl)" in refused.stderr
+    assert "publish it with --answers" in refused.stderr
 
 
 @pytest.mark.slow

@@ -150,6 +150,8 @@ def test_a_data_set_that_is_not_there_is_told_with_those_that_are(tmp_path):
         (tmp_path / name / "train.jsonl").write_text("")
     error = MissingFileError("no such file", where=tmp_path / "none" / "train.jsonl")
     assert worker._with_data_sets(error, tmp_path).hint == "data sets there: routing_1, routing_2"
+    there = MissingFileError("no answers", where=tmp_path / "routing_1", hint="as it was")
+    assert worker._with_data_sets(there, tmp_path).hint == "as it was"
     other = MissingFileError("no such file", where="/output/r", hint="as it was")
     assert worker._with_data_sets(other, tmp_path).hint == "as it was"
 

@@ -16,10 +16,10 @@ from attrs import evolve, frozen
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
+from entrypoints.backend import Upstream
 from entrypoints.bootstrap import Application
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.settings import ServeSettings
-from entrypoints.wiring.serving import Upstream
 from tests.answering_world import NOTHING, small_router
 from tests.serving_world import ask, events, running, wait_ready
 from tests.upstream_world import BASE, FakeVllm

@@ -19,11 +19,11 @@ from adapters.base_model.transformers_features import TransformersFeatureExtract
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from adapters.trunk.onnx_features import OnnxFeatureExtractor
 from entrypoints import api
+from entrypoints.backend import Upstream
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.settings import ServeSettings
-from entrypoints.wiring.serving import Upstream
 from tests.answering_world import NOTHING, small_router
 from tests.serving_world import running, wait_ready
 from tests.upstream_world import BASE, FakeVllm
@@ -88,7 +88,7 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.settings import ServeSettings
-from entrypoints.wiring.serving import Upstream
+from entrypoints.backend import Upstream
 
 trunk, url, prompt = sys.argv[1:]
 cli.main(["route", "--router", trunk, "--prompt", prompt, "--json"], standalone_mode=False, obj=Application({}))

@@ -20,11 +20,11 @@ import httpx2
 import pytest
 
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
+from entrypoints.backend import Upstream
 from entrypoints.bootstrap import Application
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.server import listen
 from entrypoints.serving.settings import ServeSettings
-from entrypoints.wiring.serving import Upstream
 from tests.answering_world import small_router
 from tests.lora_world import edit_weights, write_loras
 from tests.serving_world import ask, events, running

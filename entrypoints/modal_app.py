@@ -48,6 +48,7 @@ _CONTAINER: Final[dict[str, Any]] = {"image": image, "volumes": MOUNTS.at}
 _ONCE: Final[dict[str, Any]] = {**_CONTAINER, "single_use_containers": True}
 _WITH_GPU: Final[dict[str, Any]] = {"gpu": gpu_choice(GPU), "cpu": 4.0, "memory": 32 * 1024}
 _WITHOUT_GPU: Final[dict[str, Any]] = {"cpu": 1.0, "memory": 4 * 1024}
+_HEAD: Final[dict[str, Any]] = {"cpu": 4.0, "memory": 16 * 1024}
 # Preemption is not a failure and costs no retry; retries are for what breaks. No delay: the container is new.
 _LONG: Final[dict[str, Any]] = {"timeout": 24 * 3600, "retries": modal.Retries(max_retries=3, initial_delay=0.0)}
 _SHORT: Final[dict[str, Any]] = {"timeout": 2 * 3600, "retries": modal.Retries(max_retries=1, initial_delay=0.0)}
@@ -68,26 +69,25 @@ def _calls(name: str, request: dict[str, Any], *more: Any) -> Any:
     return ModalCalls(with_options(name, functions[name], CallOptions.of_request(request)), more)
 
 
-@app.function(**_ONCE, **_LONG, **_WITHOUT_GPU)
+@app.function(**_ONCE, **_LONG, **_HEAD)
 def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
     """Train a router; see :meth:`entrypoints.on_modal.worker.Worker.train`."""
-    result: dict[str, Any] = _worker(updates).train(
-        request, _calls("fit", request, updates), _calls("encode", request)
-    )
+    fit, encode = (_calls(name, request, updates) for name in ("fit", "encode"))
+    result: dict[str, Any] = _worker(updates, request["commit_seconds"]).train(request, fit, encode)
     return result
 
 
 @app.function(**_ONCE, **_LONG, **_WITH_GPU)
 def fit(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
-    """Train a router in one container; see :meth:`entrypoints.on_modal.worker.Worker.fit`."""
+    """Train a router in one container with a GPU; see :meth:`entrypoints.on_modal.worker.Worker.fit`."""
     result: dict[str, Any] = _worker(updates, request["commit_seconds"]).fit(request)
     return result
 
 
 @app.function(**_ONCE, **_LONG, **_WITH_GPU)
-def encode(request: dict[str, Any]) -> dict[str, Any]:
+def encode(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
     """Encode one share of a job's prompts into the feature cache on its volume."""
-    result: dict[str, Any] = _worker(None).encode(request)
+    result: dict[str, Any] = _worker(updates).encode(request)
     return result
 
 

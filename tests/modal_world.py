@@ -12,6 +12,7 @@ from adapters.modal_cloud.modal_jobs import RESULT
 from adapters.modal_cloud.modal_wire import raise_remote_error
 from adapters.router.router_bytes import from_bytes
 from entrypoints.bootstrap import Application
+from entrypoints.on_modal.warm import Warm
 from entrypoints.on_modal.worker import Volumes, Worker
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +59,8 @@ def lora_files(base_model, folder):
     }
 
 
-def installed(folder):
-    """Build the wheel and unpack it into a folder, as pip would; return the folder.
+def built_wheel(folder):
+    """Build the wheel out of the four layers alone; return its file.
 
     It keeps a few of the packaged texts that belong to no adapter, so that training is quick.
     """
@@ -70,14 +71,19 @@ def installed(folder):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
+    for name, texts in (("background", "PHRASES"), ("generic", "PROMPTS")):
+        with (source / "adapters" / "companions" / f"{name}.py").open("a") as module:
+            module.write(f'{texts} = "\\n".join({texts}.splitlines()[:12])\n')
     build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(wheels)], cwd=source, check=True, capture_output=True)
     (wheel,) = wheels.iterdir()
-    with zipfile.ZipFile(wheel) as archive:
+    return wheel
+
+
+def installed(folder):
+    """Build the wheel and unpack it into a folder, as pip would; return the folder."""
+    with zipfile.ZipFile(built_wheel(folder)) as archive:
         archive.extractall(folder / "site")
-    for name, texts in (("background", "PHRASES"), ("generic", "PROMPTS")):
-        with (folder / "site" / "adapters" / "companions" / f"{name}.py").open("a") as module:
-            module.write(f'{texts} = "\\n".join({texts}.splitlines()[:12])\n')
     return folder / "site"
 
 
@@ -103,14 +109,14 @@ def same_router(one, other):
 class JobsHere:
     """Stands in for :class:`adapters.modal_cloud.modal_jobs.ModalJobs`: this process does a container's work."""
 
-    def __init__(self):
-        self.messages = []
+    def __init__(self, warm=None):
+        self.messages, self.warm = [], warm or Warm()
 
     def put_many(self, messages):
         self.messages += messages
 
     def follow(self, name, request):
-        result = getattr(Worker(self, Volumes(())), name)(json.loads(json.dumps(request)))
+        result = getattr(Worker(self, Volumes(()), self.warm), name)(json.loads(json.dumps(request)))
         raise_remote_error(result)
         yield from self.messages
         yield {"kind": RESULT, "result": result}
@@ -123,10 +129,10 @@ class JobsHere:
 
 
 class ModalHere(Application):
-    """The command line's wiring, with the containers' work done in this process."""
+    """The command line's wiring, with the containers' work done in this process: one container, which stays."""
 
     def modal_jobs(self, _where):
-        return JobsHere()
+        return JobsHere(vars(self).setdefault("warm", Warm()))
 
 
 class Preemption:

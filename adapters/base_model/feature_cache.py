@@ -17,12 +17,42 @@ from safetensors import SafetensorError
 
 from adapters.base_model.feature_shards import ROWS_PER_SHARD, FeatureColumn
 from application.ports import FeatureExtractor
+from domain.errors import MissingFileError
 from domain.features import BaseModel, FeatureTap
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
 
 _SCHEME = 1
 _LOG = structlog.get_logger()
+
+
+class MissingFeaturesError(MissingFileError):
+    """Features that are not in the cache, where the base model that gives them is not loaded."""
+
+
+@frozen
+class CachedBase:
+    """Stands for a base model of which only cached features are at hand, inside a :class:`CachedFeatureExtractor`.
+
+    Attributes:
+        base: the base model.
+        max_tokens: texts were cut after this many tokens.
+        variant: that of the cache.
+    """
+
+    base: BaseModel
+    max_tokens: int
+    variant: str
+
+    def extract(self, texts: Sequence[str], taps: Sequence[FeatureTap]) -> np.ndarray:
+        """Raise MissingFeaturesError unless nothing is asked for."""
+        if texts and taps:
+            raise MissingFeaturesError(f"{len(texts)} prompts have no cached features", where=self.base.name)
+        return np.zeros((len(texts), len(taps) * self.base.hidden_size), dtype=np.float32)
+
+    def batches(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the distinct texts as one group."""
+        return [list(dict.fromkeys(texts))] if texts else []
 
 
 @frozen
@@ -59,6 +89,10 @@ class CachedFeatureExtractor:
     def max_tokens(self) -> int:
         """Texts are cut after this many tokens."""
         return self.inner.max_tokens
+
+    def without_base(self) -> CachedBase:
+        """Return what finds the same features again where the base model is not loaded."""
+        return CachedBase(self.base, self.max_tokens, self.variant)
 
     def extract(self, texts: Sequence[str], taps: Sequence[FeatureTap]) -> np.ndarray:
         """Return float32 features of shape ``(len(texts), len(taps) * base.hidden_size)``; see the port."""

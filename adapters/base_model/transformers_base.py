@@ -19,7 +19,7 @@ from adapters.base_model.embedded_base import EMBEDDED_NAME, ensure_embedded_bas
 from adapters.base_model.hub_snapshot import model_folder
 from adapters.base_model.transformers_quiet import quiet_transformers
 from application.ports import ProgressReporter
-from domain.errors import DataRejectedError, UsageError
+from domain.errors import DataRejectedError, OutOfMemoryError, UsageError
 from domain.features import BaseModel
 
 Kind = Literal["causal", "encoder", "vision-language"]
@@ -99,6 +99,7 @@ def load_base(
         MissingFileError: no such folder, or the embedded model is not installed.
         DataRejectedError: no safetensors weights, damaged or incomplete files, or a kind that is not supported.
         RemoteError: the hub did not give it.
+        OutOfMemoryError: the GPU is too small for it.
     """
     target = _device(device)
     name = name_or_path or EMBEDDED_NAME
@@ -224,6 +225,12 @@ def _translated(name: str) -> Iterator[None]:
         yield
     except (DataRejectedError, UsageError):
         raise
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            "the GPU's memory is too small for this base model",
+            where=name,
+            hint="take a larger GPU or a smaller base",
+        ) from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataRejectedError(f"transformers cannot load this base model: {reason[:200]}", where=name) from error

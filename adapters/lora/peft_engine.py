@@ -172,14 +172,14 @@ class PeftEngine:
             except MoeRouterError as error:
                 yield index, error
 
-        def answered(batch: Sequence[int]) -> list[Generation]:
+        def answered(batch: Sequence[int]) -> Sequence[Generation | MoeRouterError]:
             # Fresh answers each time: where memory ran out, some had begun.
             fresh = [evolve(rows[index], answer=self._voice(rows[index].adapter).answer(options)) for index in batch]
             self.run(fresh)
             return [row.answer.generation for row in fresh]
 
         for batch in self._batches(rows):
-            for part, generations in run_in_halves(batch, answered):
+            for part, generations in run_in_halves(batch, answered, lambda error: [error]):
                 yield from zip(part, generations, strict=True)
 
     def run(self, rows: Sequence[AnswerRow], stopped: Stopped | None = None) -> None:

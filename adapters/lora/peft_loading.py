@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from adapters.lora.lora_config import LoraSettings, read_settings
 from adapters.lora.lora_inspection import base_module, is_lora_tensor, weights_file
-from domain.errors import LoraAdapterError
+from domain.errors import LoraAdapterError, OutOfMemoryError
 
 BASE = "__base__"
 """peft's name, in a mixed batch, for the model without any LoRA adapter."""
@@ -52,6 +52,11 @@ def inject(model: Any, name: str, folder: Path) -> Any:
         settings, tensors = read_settings(folder), load_file(weights_file(folder))
         kept = {key: value for key, value in tensors.items() if is_lora_tensor(key) or _replaces(key, settings)}
         model, result = _put_in(model, name, _config(settings, kept), kept)
+    except torch.OutOfMemoryError as error:
+        remove(model, name)
+        raise OutOfMemoryError(
+            f"the GPU's memory is too small for LoRA adapter {name} as well", where=folder, hint="take a larger GPU"
+        ) from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         remove(model, name)
         reason = " ".join(str(error).split())[:300]

@@ -12,8 +12,10 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import proxy_bypass
 
 import aiohttp
 import grpclib.exceptions
@@ -29,7 +31,7 @@ from domain.errors import MoeRouterError, RemoteError
 
 T = TypeVar("T")
 
-_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+_PORTS: Final = {"https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _SECRETS = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 CONNECTION_ERRORS = (
     ConnectionError,
@@ -146,12 +148,20 @@ class ModalConnection:
             raise translated(error, doing, self.environment, seconds) from error
 
     def _require_reachable(self) -> None:
-        if any(self.environment.get(name) for name in _PROXIES):
-            return  # the proxy resolves and connects; the deadline on the first call has to do
-        address = urlsplit(config["server_url"])
+        """Raise RemoteError when nobody listens where the client connects to: Modal, or the proxy before it."""
+        address, what = urlsplit(config["server_url"]), "Modal"
         if address.scheme not in ("http", "https"):
             return
-        port = address.port or (443 if address.scheme == "https" else 80)
+        hint = "check the network, and https://status.modal.com"
+        if proxy := self._proxy(address):
+            address, what, hint = urlsplit(proxy), "the proxy", "check HTTPS_PROXY, or unset it"
+            if find_spec("python_socks") is None:
+                raise RemoteError(
+                    "a proxy is set, and the package that speaks to it is missing",
+                    where=address.hostname,
+                    hint="pip install 'modal[api-proxy-support]', or unset HTTPS_PROXY",
+                )
+        port = address.port or _PORTS.get(address.scheme, 80)
         found: list[Exception | None] = []
         # In a thread of its own: name resolution knows no time limit.
         thread = threading.Thread(target=_probe, args=(address.hostname, port, self.reach, found), daemon=True)
@@ -160,11 +170,16 @@ class ModalConnection:
         problem = found[0] if found else TimeoutError()
         if problem is not None:
             reason = "no answer" if isinstance(problem, TimeoutError) else getattr(problem, "strerror", None)
-            raise RemoteError(
-                f"Modal cannot be reached: {reason or problem}",
-                where=f"{address.hostname}:{port}",
-                hint="check the network, and https://status.modal.com",
-            ) from problem
+            where = f"{address.hostname}:{port}"
+            raise RemoteError(f"{what} cannot be reached: {reason or problem}", where=where, hint=hint) from problem
+
+    def _proxy(self, address: SplitResult) -> str | None:
+        """Return the proxy that the client uses for an address: as the environment says."""
+        if config.get("disable_api_proxy") or proxy_bypass(address.hostname or ""):
+            return None
+        names = (f"{address.scheme}_proxy", "all_proxy")
+        found = (self.environment.get(each) for name in names for each in (name, name.upper()))
+        return next(filter(None, found), None)
 
 
 def _probe(host: str, port: int, seconds: float, found: list[Exception | None]) -> None:

@@ -23,6 +23,11 @@ from domain.errors import InterruptedRunError, RemoteError
 RESULT: Final = "result"
 """Kind of the last message of a call that went well."""
 
+_LATER: Final = {
+    "train": "wait for it with: --attach {}",
+    "evaluate": "its figures will be in router-eval.json on the volume routing-output",
+}
+_AGAIN: Final = "the same command, given later, asks for what is missing then"
 _PENDING: Any = object()
 T = TypeVar("T")
 
@@ -194,7 +199,7 @@ class ModalJobs:
         """
         client = self.connection.open()
         call: Any = modal.FunctionCall.from_id(call_id, client=client)
-        outage, result = _Outage(self.patience, self.note, call_id), _PENDING
+        outage, result = _Outage(self.patience, self.note, name, call_id), _PENDING
         run = _Run(name, APP_NAME, call, None)
         while result is _PENDING:
             result = outage.ridden_out(lambda: self._result(run, wait=5.0), _PENDING)
@@ -304,7 +309,7 @@ class ModalJobs:
 
     def _messages_and_result(self, run: _Run) -> Generator[dict[str, Any], None, dict[str, Any]]:
         restarts = _Restarts(self.max_restarts)
-        outage = _Outage(self.patience, self.note, run.call.object_id)
+        outage = _Outage(self.patience, self.note, run.name, run.call.object_id)
         while True:
             messages = outage.heard(lambda: self._messages(run.updates, wait=2.0))
             for message in messages:
@@ -380,6 +385,7 @@ class _Outage:
     Attributes:
         patience: seconds after which it is given up.
         note: takes a line for people.
+        name: the function that was called.
         call_id: the call that is followed.
         pause: seconds between attempts.
         deaf: whether the queue of messages is gone; only the result still comes.
@@ -387,6 +393,7 @@ class _Outage:
 
     patience: float
     note: Callable[[str], None]
+    name: str
     call_id: str
     pause: float = 1.0
     deaf: bool = False
@@ -427,7 +434,7 @@ class _Outage:
             self._since = now
             self.note(f"the connection to Modal is lost; call {self.call_id} goes on there, trying to reach it again")
         if now - self._since > self.patience:
-            hint = f"it goes on by itself; wait for it with: --attach {self.call_id}"
+            hint = f"it goes on by itself; {_LATER.get(self.name, _AGAIN).format(self.call_id)}"
             raise RemoteError(error.what, where=error.where, hint=hint) from error
         time.sleep(self.pause)
 

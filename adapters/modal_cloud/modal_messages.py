@@ -14,8 +14,16 @@ from adapters.modal_cloud.modal_wire import event_from_wire, event_to_wire, trav
 from application.ports import ProgressReporter, ProgressTask, TrainingObserver
 from domain.training_events import TrainingEvent
 
-SHARE_KINDS: Final = frozenset({"share", "answer"})
-"""What a container says that works on a share; the whole call's progress and end are another container's to tell."""
+_SHARE: Final = frozenset({"share", "answer"})
+_PROGRESS: Final = frozenset({"progress", "advance", "done"})
+
+
+def kinds_of_share(shares: int) -> frozenset[str]:
+    """Return what a container says that works on one of so many shares.
+
+    The call's start and end are another container's to tell, and so is its progress, unless there is only one share.
+    """
+    return _SHARE | _PROGRESS if shares == 1 else _SHARE
 
 
 @mutable
@@ -122,14 +130,19 @@ class Relay:
         elif kind == "started":
             self._close_all()  # what an earlier container had under way is over
         elif kind == "progress":
+            self._close(message["id"])  # of a container that was replaced
             stack = ExitStack()
             task = stack.enter_context(self.progress.track(message["description"], message["total"]))
             self._open[message["id"]] = (stack, task)
         elif kind == "advance" and message["id"] in self._open:
             self._open[message["id"]][1].advance(message["steps"])
-        elif kind == "done" and message["id"] in self._open:
-            self._open.pop(message["id"])[0].close()
+        elif kind == "done":
+            self._close(message["id"])
+
+    def _close(self, number: int) -> None:
+        if number in self._open:
+            self._open.pop(number)[0].close()
 
     def _close_all(self) -> None:
-        while self._open:
-            self._open.popitem()[1][0].close()
+        for number in list(self._open):
+            self._close(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from attrs import evolve
 
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import UsageError
@@ -57,7 +58,11 @@ train_options = grouped(
     "options",
     TrainOptions,
     click.option("--epochs", default=100, help="Most passes over the training rows."),
-    click.option("--batch-size", default=8, help="Rows per step."),
+    click.option(
+        "--batch-size",
+        default=TrainOptions().batch_size,
+        help="Rows per step; below the default also the most prompts that are encoded at a time.",
+    ),
     click.option("--lr", "learning_rate", default=1e-4, help="Initial learning rate."),
     click.option("--eval-steps", default=20, help="Steps between evaluations."),
     early_stop_options,
@@ -139,6 +144,8 @@ def command(
     Every prompt is encoded once by the frozen base model; the head is trained on these features. A run that was
     interrupted goes on when the same command is given again, and ends as if it had never stopped.
     """
+    if where.encode_batch is None and options.batch_size < TrainOptions().batch_size:
+        where = evolve(where, encode_batch=options.batch_size)  # whoever runs out of memory lowers this first
     backend = app.backend(where)
     request = Training(
         data=data,

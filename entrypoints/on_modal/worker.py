@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve, field, frozen, mutable
 
@@ -20,7 +21,7 @@ from adapters.lora.lora_files import lora_folders
 from adapters.modal_cloud.answer_journal import AnswerJournal, clear_journals
 from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
 from adapters.modal_cloud.modal_answering import RemoteDecisions
-from adapters.modal_cloud.modal_messages import SHARE_KINDS, QueueObserver, QueueProgressReporter, Updates
+from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates, kinds_of_share
 from adapters.modal_cloud.modal_volumes import Volumes
 from adapters.modal_cloud.modal_wire import (
     bug_to_wire,
@@ -33,9 +34,9 @@ from adapters.modal_cloud.modal_wire import (
 from adapters.modal_cloud.started_calls import Calls, StartedCalls
 from application.ports import Interruption, ProgressReporter, TrainingObserver, TrainJob
 from application.ports.answering import AnswerRequest
-from application.training.encode_share import EncodeReport, EncodeShare, balanced_shares
+from application.training.encode_share import EncodeShare, balanced_shares
 from domain.answers import Answer
-from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError
+from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError, OutOfMemoryError
 from entrypoints.backend import Comparison, Evaluation, Questions
 from entrypoints.logs import set_up_logs
 from entrypoints.on_modal.places import EVALUATION, LORA_DIR, LORA_FOLDERS, THERE
@@ -46,11 +47,22 @@ from entrypoints.wiring.local import LocalApplication
 from entrypoints.wiring.local_backend import LocalBackend
 
 if TYPE_CHECKING:
+    from adapters.base_model.feature_cache import CachedBase
     from adapters.base_model.transformers_base import LoadedBase
     from adapters.lora.peft_engine import PeftEngine
     from application.answering.check_lora_adapters import LoraCheck
     from application.comparing.compare_adapters import CompareAdapters
+    from application.ports import FeatureExtractor, TrainReport
     from application.training.train_router import TrainRouter
+
+
+_CACHE_BYTES: Final = 1 << 38
+"""Size of the feature cache: containers hand features to each other through it, so that few runs must not fill it."""
+
+_FULL: Final = OutOfMemoryError(
+    "the container's memory is full",
+    hint="--encode-batch or --max-batch with a lower number needs less; or ask for a larger --gpu",
+)
 
 
 @mutable(slots=False)
@@ -61,11 +73,15 @@ class ContainerApplication(LocalApplication):
         updates: the way to the caller.
         volumes: what is read and written.
         warm: what earlier calls have loaded.
+        tool_version: the caller's version of this software, for a router's card.
+        cached_base: the base model whose features were cached last.
     """
 
     updates: Updates = field(kw_only=True)
     volumes: Volumes = field(kw_only=True)
     warm: Warm = field(factory=Warm, kw_only=True)
+    tool_version: str = field(default="", kw_only=True)
+    cached_base: CachedBase | None = field(default=None, init=False)
 
     @cached_property
     def progress(self) -> ProgressReporter:
@@ -75,7 +91,8 @@ class ContainerApplication(LocalApplication):
     def train_router(self, interruption: Interruption) -> TrainRouter:
         """The local trainer, whose checkpoints outlive the container."""
         local = super().train_router(interruption)
-        return evolve(local, checkpoints=CommittedCheckpointStore(local.checkpoints, self.volumes.commit_soon))
+        checkpoints = CommittedCheckpointStore(local.checkpoints, self.volumes.commit_soon)
+        return evolve(local, checkpoints=checkpoints, tool_version=self.tool_version)
 
     def load_base(self, name_or_path: str | None = None, **options: Any) -> LoadedBase:
         """Load a base model unless it is loaded already; keep for the next container what had to be downloaded."""
@@ -87,6 +104,27 @@ class ContainerApplication(LocalApplication):
             return base
 
         return self.warm.base(name_or_path, options.get("max_layer"), loaded)
+
+    def feature_extractor(
+        self, base: LoadedBase, *, max_tokens: int = 512, use_cache: bool = True
+    ) -> FeatureExtractor:
+        """Return the features of a loaded base model; others may find those in the cache without loading it."""
+        from adapters.base_model.feature_cache import CachedFeatureExtractor
+
+        extractor = super().feature_extractor(base, max_tokens=max_tokens, use_cache=use_cache)
+        if not isinstance(extractor, CachedFeatureExtractor):
+            return extractor
+        self.cached_base = extractor.without_base()
+        return evolve(extractor, max_bytes=_CACHE_BYTES)
+
+    def train_on_cached(self, job: TrainJob, base: CachedBase, observer: TrainingObserver) -> TrainReport:
+        """Train on features that are cached already, without the base model; raises MissingFeaturesError."""
+        from adapters.base_model.feature_cache import CachedFeatureExtractor
+
+        def cached(base_model: str | None, **_options: Any) -> FeatureExtractor:
+            return CachedFeatureExtractor(base, self.cache_dir / "features", base.variant)
+
+        return evolve(self.train_router(self.interruption), extractors=cached).train(job, observer)
 
     def fetch_base(self, name_or_path: str | None) -> None:
         """Bring a base model's files into the cache volume, unless they are there."""
@@ -163,29 +201,35 @@ class Worker:
     warm: Warm = field(factory=Warm)
 
     def train(self, request: dict[str, Any], fit: Calls, encode: Calls) -> dict[str, Any]:
-        """Train a router with the help of containers that have a GPU: what needs none is done here, before.
+        """Train a router; containers with a GPU encode the prompts, and what needs no GPU is done here.
 
         Args:
             request: see :func:`adapters.modal_cloud.modal_gpu_trainer.train_request`; with a true ``log`` the
                 remote log shows the run, too, although somebody listens.
-            fit: calls the app's function ``fit``.
+            fit: calls the app's function ``fit``, which does everything in one place when the features do not come
+                through the cache.
             encode: calls the app's function ``encode``.
         """
 
         def work(app: ContainerApplication) -> dict[str, Any]:
+            from adapters.base_model.feature_cache import MissingFeaturesError
+
             job, verify = from_wire(TrainJob, request["job"]), request["verify"]
+            observer, calls = self._observer(app, request), app.call_folder(request)
             if folder := verify.get("folder"):
-                backend = ContainerBackend(app)
-                backend.verify(Path(folder), self._observer(app, request), strict=verify["strict"])
+                ContainerBackend(app).verify(Path(folder), observer, strict=verify["strict"])
             app.fetch_base(job.base_model)
-            calls = app.call_folder(request)
-            if request["encode_shards"] > 1:
-                _fan_out(app, request, StartedCalls(encode, calls / "encode.json", app.volumes.commit))
-            results: list[dict[str, Any]] = []
-            started = StartedCalls(fit, calls / "fit.json", app.volumes.commit)
-            started([request], lambda _, result: results.append(result))
+            result: dict[str, Any] = {}
+            if job.use_cache:
+                started = StartedCalls(encode, calls / "encode.json", app.volumes.commit)
+                base = _fan_out(app, request, started)
+                with suppress(MissingFeaturesError):  # more than the cache holds
+                    result = to_wire(app.train_on_cached(job, base, observer))
+            if not result:
+                started = StartedCalls(fit, calls / "fit.json", app.volumes.commit)
+                started([request], lambda _, fitted: result.update(fitted))
             clear_journals(calls)
-            return results[0]
+            return result
 
         return self._answer(request, work)
 
@@ -194,17 +238,18 @@ class Worker:
 
         def work(app: ContainerApplication) -> dict[str, Any]:
             job = from_wire(TrainJob, request["job"])
-            trainer = evolve(app.train_router(app.interruption), tool_version=request["tool_version"])
-            return to_wire(trainer.train(job, self._observer(app, request)))
+            return to_wire(app.train_router(app.interruption).train(job, self._observer(app, request)))
 
         return self._answer(request, work)
 
     def encode(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Encode one share of a job's prompts into the feature cache."""
+        """Encode one share of a job's prompts into the feature cache; return of which base model its features are."""
 
         def work(app: ContainerApplication) -> dict[str, Any]:
             job = from_wire(TrainJob, request["job"])
-            return to_wire(app.encode_share()(job, request["share"], request["shares"]))
+            report = app.encode_share()(job, request["share"], request["shares"])
+            print(f"Encoded {report.prompts} prompts at {report.taps} layers")
+            return to_wire(app.cached_base)
 
         return self._answer(request, work)
 
@@ -309,11 +354,12 @@ class Worker:
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
         share = request.get("share")
         app = ContainerApplication(
-            updates=Updates(self.queue, only=None if share is None else SHARE_KINDS),
+            updates=Updates(self.queue, only=None if share is None else kinds_of_share(request["shares"])),
             volumes=self.volumes,
             warm=self.warm,
             encode_batch=request.get("encode_batch"),
             max_batch=request.get("max_batch"),
+            tool_version=request.get("tool_version", ""),
         )
         about = {"kind": "started"} if share is None else {"kind": "share", "share": share}
         app.updates.send({**about, "container": os.environ.get("MODAL_TASK_ID", "")}, now=True)
@@ -327,7 +373,7 @@ class Worker:
             result = error_to_wire(_with_data_sets(error))
         except Exception as error:
             traceback.print_exc()  # into the remote log: Modal would repeat a call that raises, and bugs stay bugs
-            result = bug_to_wire(error)
+            result = error_to_wire(_FULL) if _is_full(error) else bug_to_wire(error)
         finally:
             if writes:
                 app.volumes.commit()
@@ -345,6 +391,11 @@ class Worker:
             self.volumes.reload()
 
 
+def _is_full(error: Exception) -> bool:
+    """Whether memory ran out, the container's or, in torch's words, the GPU's."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def _outcomes(
     here: ContainerBackend, asked: Questions, done: frozenset[int]
 ) -> Iterator[tuple[int, Answer | MoeRouterError]]:
@@ -353,18 +404,26 @@ def _outcomes(
         yield from here.answering(asked).stream(AnswerRequest(asked.prompts, asked.options, asked.policy, done))
 
 
-def _fan_out(app: ContainerApplication, request: Mapping[str, Any], encode: StartedCalls) -> None:
+def _fan_out(app: ContainerApplication, request: Mapping[str, Any], encode: StartedCalls) -> CachedBase:
+    """Have the prompts of a job encoded; return the base model that did it."""
+    from adapters.base_model.feature_cache import CachedBase
+
     shares = request["encode_shards"]
     asked = {key: request.get(key) for key in ("job", "encode_batch")}
     requests = [{**asked, "share": share, "shares": shares} for share in range(shares)]
-    with app.progress.track(f"Encoding prompts in {shares} containers", shares) as task:
+    found: list[CachedBase] = []
+    several = app.progress.track(f"Encoding prompts in {shares} containers", shares)
+    with several if shares > 1 else nullcontext() as task:  # a single one tells of its own progress
 
         def take(_share: int, result: dict[str, Any]) -> None:
             raise_remote_error(result)
-            from_wire(EncodeReport, result)
-            task.advance()
+            found.append(from_wire(CachedBase, result))
+            if task is not None:
+                task.advance()
 
         encode(requests, take)
+    app.volumes.reload()
+    return found[0]
 
 
 def _with_data_sets(error: MoeRouterError, folder: Path = THERE.dataset.parent) -> MoeRouterError:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from adapters.base_model import transformers_base
 from adapters.base_model.halving import run_in_halves
 from adapters.base_model.length_batches import length_sorted_batches
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
+from adapters.lora import peft_loading
 from adapters.lora.memory_budget import GPU_TOKEN_BUDGET, cache_bytes_per_token, token_budget
 from adapters.lora.peft_engine import PeftEngine
 from application.ports.answering import GenerationRequest
@@ -17,6 +19,7 @@ from domain.answers import GenerationOptions
 from domain.chats import as_chat
 from domain.errors import OutOfMemoryError
 from domain.features import FeatureTap, Pooling
+from tests.lora_world import write_loras
 
 GIB = 1 << 30
 EIGHT_B = SimpleNamespace(num_hidden_layers=36, num_key_value_heads=8, head_dim=128, num_attention_heads=32)
@@ -60,7 +63,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_none_is_lost():
 
 
 def test_a_single_row_that_does_not_fit_says_what_helps():
-    with pytest.raises(OutOfMemoryError, match=r"too small for a single prompt .*larger GPU"):
+    with pytest.raises(OutOfMemoryError, match=r"too small for this prompt alone .*larger GPU"):
         list(run_in_halves([1], fits(0)[0]))
 
 
@@ -109,3 +112,39 @@ def test_answers_go_on_in_halves_where_memory_runs_out(tiny_base, tmp_path, monk
     sizes.clear()
     assert dict(PeftEngine(base, max_batch=2).generate(requests, options)) == expected
     assert sizes == [2, 2, 1]
+
+
+def test_a_prompt_that_does_not_fit_by_itself_is_an_error_in_its_place_and_the_others_are_answered(
+    tiny_base, tmp_path, monkeypatch
+):
+    base = load_base(str(tiny_base), cache_dir=tmp_path, device="cpu")
+    requests = [GenerationRequest(as_chat(text), None) for text in ("one", "a long prompt " * 20, "two")]
+    options, whole = GenerationOptions(max_new_tokens=3), PeftEngine.run
+    expected = dict(PeftEngine(base).generate(requests, options))
+
+    def small_memory(self, rows, stopped=None):
+        if max(len(row.ids) for row in rows) > 50:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, rows, stopped)
+
+    monkeypatch.setattr(PeftEngine, "run", small_memory)
+    found = dict(PeftEngine(base).generate(requests, options))
+    assert isinstance(found.pop(1), OutOfMemoryError)
+    assert found == {index: expected[index] for index in (0, 2)}
+
+
+def full(*_args, **_more):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_what_does_not_fit_onto_the_gpu_at_all_is_said_to_be_too_large_and_not_broken(
+    tiny_base, tmp_path, monkeypatch
+):
+    base = load_base(str(tiny_base), cache_dir=tmp_path, device="cpu")
+    (folder,) = write_loras(base, tmp_path, ("calendar",)).values()
+    monkeypatch.setattr(peft_loading, "_put_in", full)
+    with pytest.raises(OutOfMemoryError, match=r"too small for LoRA adapter calendar .*larger GPU"):
+        PeftEngine(base).load("calendar", folder)
+    monkeypatch.setattr(transformers_base, "_weights", full)
+    with pytest.raises(OutOfMemoryError, match=r"too small for this base model .*larger GPU"):
+        load_base(str(tiny_base), cache_dir=tmp_path, device="cpu")

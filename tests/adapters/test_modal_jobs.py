@@ -138,6 +138,16 @@ def test_a_missing_secret_is_named(modal_fake, jobs, deployment):
         run(ModalJobs(jobs.connection, lambda: probe, CallOptions(secret="huggingface")), "work")
 
 
+def test_a_large_request_is_given_the_time_that_it_takes():
+    class Connection:
+        def call(self, doing, start, size=0, *, once=False):
+            assert (size > 5_000_000, once) == (True, True)
+            return "call"
+
+    jobs, function = ModalJobs(Connection(), lambda: probe), SimpleNamespace()
+    assert jobs._spawn("infer", function, {"prompts": "x" * 5_000_000}, None) == "call"
+
+
 def test_a_late_reply_never_starts_a_second_run(modal_fake, deployment):
     before = len(modal_fake.functions.calls)
     hasty = ModalJobs(ModalConnection(pause=0.01, deadline=0.5, attempts=3), lambda: probe)
@@ -185,6 +195,13 @@ def test_a_run_that_was_left_alone_can_be_waited_for_and_names_itself_when_out_o
     ):
         jobs.attach("train", call_id)
     assert jobs.attach("train", call_id)["value"] == 2
+    lost = GRPCError(Status.UNAVAILABLE, "away")
+    for name, words in (("evaluate", "router-eval.json on the volume"), ("infer", "asks for what is missing")):
+        with (
+            modal_fake.fault(lost, rpc="FunctionGetOutputs", times=None),
+            pytest.raises(RemoteError, match=words),
+        ):
+            jobs.attach(name, call_id)
 
 
 def test_a_cancelled_call_runs_what_it_has_to_clear_away(modal_fake, jobs, deployment):
@@ -220,9 +237,10 @@ def test_a_class_keeps_what_its_container_holds_from_call_to_call_until_it_has_w
     assert container.idle_seconds == 60
     modal_fake.run(modal_fake.containers.let_idle_time_pass())
     assert infer(jobs, 3) == 1
-    assert infer(evolve(jobs, options=CallOptions("A10")), 4) == 1  # in a container of another kind
+    assert infer(evolve(jobs, options=CallOptions("A10", hours=3.0)), 4) == 1  # in a container of another kind
     (bound,) = modal_fake.requests("FunctionBindParams")
     assert bound.function_options.resources.gpu_config.gpu_type == "A10"
+    assert bound.function_options.timeout_secs == 3 * 3600
 
 
 def test_containers_see_what_their_image_holds_and_nothing_else_of_this_machine(jobs, deployment):

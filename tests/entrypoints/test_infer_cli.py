@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from attrs import evolve, frozen
 from click.testing import CliRunner
 
+from adapters.base_model import transformers_base
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
+from adapters.lora.peft_engine import PeftEngine
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answer_queue import AsyncAnswerEngine
 from domain.answers import Answer
@@ -176,6 +179,26 @@ def test_modal_answers_and_decides_as_this_machine_does(world: World, more: tupl
     assert there == here
     assert [row["prompt"] for row in there] == list(PROMPTS[1::2])
     assert {row["adapter"] for row in there} & set(NAMES)
+
+
+def test_a_container_that_stays_loads_the_base_model_and_each_lora_adapter_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+
+    def counted(holder: Any, name: str, told: Callable[..., str]) -> None:
+        whole = getattr(holder, name)
+        monkeypatch.setattr(holder, name, lambda *a, **b: loads.append(told(*a)) or whole(*a, **b))
+
+    counted(transformers_base, "load_base", lambda *_: "base")
+    counted(PeftEngine, "load", lambda _engine, name, _folder: name)
+    container, command = ModalHere(), ["infer", "--backend", "modal", "--json", "--router", str(world.router)]
+    for more in ([*PROMPTS, "--max-batch", "2"], [*PROMPTS, "--max-batch", "1"], ["--prompt", "file the claim"]):
+        rows_of(CliRunner().invoke(cli, [*command, "--lora-dir", str(world.loras), *more], obj=container))
+        assert loads == ["base", *NAMES]
+        assert container.warm._host[1].max_batch == (int(more[-1]) if "--max-batch" in more else None)
+    rows_of(CliRunner().invoke(cli, [*command, *PROMPTS, "--route-only"], obj=container))
+    assert loads == ["base", *NAMES]
 
 
 @pytest.mark.parametrize("command", [("infer", *PROMPTS[:2]), ("evaluate", "--data-path", "/x", "--no-cache")])

@@ -113,10 +113,8 @@ def test_the_guides_lines_before_training_and_after_it(modal_fake, volumes, trai
 
 
 def test_modal_run_trains_a_router(trained):
-    assert [ROUTER in files for files in trained["at_the_end"]] == [
-        True,
-        True,
-    ]  # committed before the caller hears of it
+    encoded, finished = trained["at_the_end"]
+    assert ROUTER in finished - encoded  # committed before the caller hears of it
     assert "Train samples: 24" in trained["stdout"]
     assert re.search(r"Step +0: eval_loss=\d", trained["stdout"])
     assert "TensorBoard logs: /output/tensorboard/router_" in trained["stdout"]
@@ -129,7 +127,7 @@ def test_modal_run_trains_a_router(trained):
 
 def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     created = {r.function.function_name: r.function for name, r in trained["calls"] if name == "FunctionCreate"}
-    train = created["fit"]
+    train = created["encode"]
     assert train.resources.gpu_config.gpu_type == "L4"
     assert train.timeout_secs == 24 * 3600
     assert (train.retry_policy.retries, train.retry_policy.initial_delay_ms) == (3, 0)
@@ -140,8 +138,10 @@ def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     assert (engine.timeout_secs, engine.retry_policy.retries) == (2 * 3600, 1)
     assert (engine.autoscaler_settings.scaledown_window, engine.single_use_containers) == (300, False)
     assert set(engine.method_definitions) == {"compare", "evaluate", "infer"}
-    for name in ("train", "infer_in_shares"):  # what needs no GPU does not hold one
+    for name, memory in (("train", 16), ("infer_in_shares", 4)):  # what needs no GPU does not hold one
         assert not created[name].resources.gpu_config.gpu_type, name
+        assert created[name].resources.memory_mb == memory * 1024
+        assert created[name].resources.milli_cpu >= 1000
     mounts = {m.mount_path: m for m in train.volume_mounts}
     assert set(mounts) == {"/datasets", "/checkpoints", "/data", "/output", "/cache"}
     assert (mounts["/datasets"].sub_path, mounts["/datasets"].read_only) == ("datasets", True)
@@ -180,7 +180,7 @@ def test_a_preempted_run_goes_on_and_ends_with_the_uninterrupted_result(
     with Preemption(modal_fake, number, checkpoint, nth) as preemption:
         result = run("entrypoints", "train", "--backend", "modal", *FLAGS, MOE_ROUTER_COMMIT_SECONDS="1e-9")
     assert result.returncode == 0, result.stderr
-    assert preemption.started == 3  # train, and fit twice
+    assert preemption.started == 3  # encode, and train twice
     assert result.stdout.startswith("✅ Router head saved to /output/router-head.safetensors")
     assert result.stderr.count("Router Training Configuration") == 2
     same_router(saved_router(volumes), trained["router"])
@@ -255,19 +255,22 @@ def test_encoding_shared_by_containers_of_a_deployed_app_gives_the_same_head_to_
     created = len(modal_fake.requests("AppCreate"))
     encode_id = modal_fake.apps.deployed("moe-router-train").function_ids["encode"]
     before = modal_fake.containers.started
-    result = run("entrypoints", "train", "--backend", "modal", "--encode-shards", "2", "--gpu", "A10", *FLAGS)
+    modal_fake.apps.add_secret("hf", {"HF_TOKEN": "hf-fake"})
+    options = ["--encode-shards", "2", "--gpu", "A10", "--hf-secret", "hf"]
+    result = run("entrypoints", "train", "--backend", "modal", *options, *FLAGS)
     assert result.returncode == 0, result.stderr
-    assert modal_fake.containers.started == before + 4  # train, encode twice, fit
+    assert modal_fake.containers.started == before + 3  # train, encode twice
     assert len(modal_fake.requests("AppCreate")) == created
     logged = run("modal", "app", "logs", "moe-router-train")  # by name, and although somebody listened
     (bound,) = [each for each in modal_fake.requests("FunctionBindParams") if each.function_id == encode_id]
     assert bound.function_options.resources.gpu_config.gpu_type == "A10"
+    assert list(bound.function_options.secret_ids) == [modal_fake.apps.secret_names["hf"]]
     assert result.stderr.count("Train samples: 24") == logged.stdout.count("Train samples: 24") == 1
     same_router(saved_router(volumes), trained["router"])
-    (one, first), (two, both), (last, at_the_end) = encoded
-    assert (one, two, last) == ("encode", "encode", "fit")
+    (one, first), (two, both) = encoded
+    assert (one, two) == ("encode", "encode")
     assert set() < first < both  # each has had something to do
-    assert at_the_end == both  # the run found all features on the volume
+    assert features() == both  # the run found all features on the volume
 
 
 @pytest.fixture(scope="module")

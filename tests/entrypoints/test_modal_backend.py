@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
-from attrs import evolve
+from modal.cli.entry_point import entrypoint_cli
 
 from adapters.modal_cloud.modal_messages import Updates
 from adapters.modal_cloud.modal_wire import WIRE_VERSION, from_wire
@@ -18,9 +21,12 @@ from domain.errors import MissingFileError, OutOfMemoryError, UsageError
 from entrypoints import modal_app
 from entrypoints.backend import Evaluation, Questions, Where
 from entrypoints.bootstrap import Application
+from entrypoints.cli import COMMANDS
 from entrypoints.on_modal import image, worker
+from entrypoints.on_modal.checks import FIRST_CONTACT
+from entrypoints.on_modal.mounts import Mounts
 from entrypoints.on_modal.options import call_options
-from entrypoints.settings import DataFiles, Settings, Training
+from entrypoints.settings import DataFiles, Settings, Training, Variable
 from tests.modal_world import JobsHere
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +148,12 @@ def test_bugs_and_full_memory_travel_as_values_since_modal_repeats_what_is_raise
     assert "Traceback" in capsys.readouterr().err
     full = answered("evaluate", request, monkeypatch, OutOfMemoryError("full", hint="a larger GPU"))
     assert (full["error"], full["hint"]) == ("OutOfMemoryError", "a larger GPU")
+    import torch
+
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):  # wherever else it happens
+        full = answered("evaluate", request, monkeypatch, error)
+        assert full["error"] == "OutOfMemoryError"
+        assert re.search("--encode-batch.*--max-batch.*--gpu", full["hint"])
 
 
 def test_a_data_set_that_is_not_there_is_told_with_those_that_are(tmp_path):
@@ -208,31 +220,69 @@ def test_settings_and_code_name_a_deployed_app(monkeypatch, tmp_path):
     assert image.app_tags("L4")["code"] != before
 
 
-def test_the_volume_with_data_sets_is_named_in_one_place():
+def test_the_volume_with_data_sets_is_named_in_one_place(monkeypatch):
     assert Settings.read({"MOE_ROUTER_MODAL_DATA_VOLUME": "mine"}).data_volume == "mine"
-    assert evolve(Settings(), data_volume="x") != Settings()
+    assert Mounts.of("mine").at["/datasets"].name == "mine"
+    assert modal_app.MOUNTS.at["/datasets"].name == "moe-lora-data"
 
 
-# First contact
+# Lines of the documentation
+
+
+def options_of(line):
+    """Return the options of a command line of Modal's or ours; whatever it names must be there."""
+    program, name, *words = line.split()
+    if program == "moe-router":
+        return {
+            flag
+            for each in import_module(f"entrypoints.cli.{COMMANDS[name][0]}").command.params
+            for flag in each.opts
+        }
+    assert program == "modal"
+    if "-m" in words:
+        module, _, attribute = words[words.index("-m") + 1].partition("::")
+        assert hasattr(import_module(module), attribute or "app")
+    if name == "run":
+        parameters = inspect.signature(modal_app.main.info.raw_f).parameters
+        return {"-m", "--detach", *(f"--{each.replace('_', '-')}" for each in parameters)}
+    command, context = entrypoint_cli, click.Context(entrypoint_cli)
+    for word in (name, *words):
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(context, word)
+        assert command, line
+    return {flag for each in command.params for flag in each.opts}
+
+
+def flags(text):
+    return set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text))
+
+
+def lines_of_the_guide():
+    """Return the rows of the table: the guide's line, and today's."""
+    table = (ROOT / "docs" / "modal.md").read_text("utf8").split("| then | now |")[1].split("\n\n")[0]
+    return [tuple(row.strip("| ").split(" | ")) for row in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(("then", "now"), lines_of_the_guide())
+def test_todays_line_for_a_line_of_the_guide_is_a_command_with_its_options(then, now):
+    command = r"`((?:moe-router|modal) [^`]*)`"
+    same = [each.replace("modal/router_train.py", "-m entrypoints.modal_app") for each in re.findall(command, then)]
+    lines = re.findall(command, now) or same
+    variables = re.findall(r"\b[A-Z_]+(?==)", then)
+    assert lines or (variables and now == "the same")
+    for line in lines:
+        assert flags(line) <= options_of(line), line
+    if "same flags" in now:
+        assert flags(then) <= options_of(lines[0])
+    assert set(variables) <= set(Variable)
 
 
 def test_every_line_of_the_first_contact_is_a_command_with_its_options_and_in_the_documentation():
-    from importlib import import_module
-
-    from entrypoints.cli import COMMANDS
-    from entrypoints.on_modal.checks import FIRST_CONTACT
-
     written = (ROOT / "docs" / "modal.md").read_text("utf8")
     for line, look in FIRST_CONTACT:
         assert f"| `{line}` | {look} |" in written
-        if line.startswith("moe-router "):
-            _, name, *words = line.split()
-            options = {
-                flag
-                for each in import_module(f"entrypoints.cli.{COMMANDS[name][0]}").command.params
-                for flag in each.opts
-            }
-            assert {word for word in words if word.startswith("--")} <= options, line
+        assert flags(line) <= options_of(line), line
 
 
 def test_modal_check_finds_what_is_wrong_and_contacts_nothing(monkeypatch):

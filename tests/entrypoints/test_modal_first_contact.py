@@ -4,6 +4,9 @@ import socket
 
 import pytest
 
+from adapters.modal_cloud import modal_connection
+from adapters.modal_cloud.modal_connection import ModalConnection
+from domain.errors import RemoteError
 from tests.modal_fake.server import HANG
 from tests.modal_world import run
 
@@ -28,6 +31,19 @@ def one_line(result, words):
 @pytest.mark.parametrize("command", [RUN, ["modal", "serve", "-m", "entrypoints.modal_app::tensorboard"]])
 def test_an_unreachable_modal_is_one_line_at_once(modal_fake, nobody, command):
     one_line(run(*command, limit=50, MODAL_SERVER_URL=nobody), "Modal cannot be reached: Connection refused")
+
+
+def test_a_proxy_that_cannot_be_used_is_named_as_the_cause(modal_fake, monkeypatch, nobody):
+    monkeypatch.setattr(modal_connection, "proxy_bypass", lambda host: host == "modal.example")
+    monkeypatch.setattr(modal_connection, "find_spec", lambda name: None if name not in there else name)
+    connection, there = ModalConnection({"HTTP_PROXY": nobody}), []
+    with pytest.raises(
+        RemoteError, match=r"a proxy is set, .* is missing \(pip install 'modal\[api-proxy-support\]'"
+    ):
+        connection.open()
+    there.append("python_socks")
+    with pytest.raises(RemoteError, match="the proxy cannot be reached: Connection refused"):
+        connection.open()
 
 
 def test_a_silent_modal_is_one_line_in_seconds(modal_fake):

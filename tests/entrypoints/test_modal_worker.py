@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def test_a_prompt_without_an_answer_touches_no_other(answering):
 class CallsHere:
     """Calls that this process does when their result is waited for; ids are numbers as texts."""
 
+    name: str = "infer"
     queue: Queue = field(factory=Queue)
     started: list[dict[str, Any]] = field(factory=list)
     cancelled: list[str] = field(factory=list)
@@ -128,7 +130,7 @@ class CallsHere:
     def wait(self, call_id):
         if call_id == self.fails:
             raise RemoteError("lost")
-        return infer(self.started[int(call_id)], self.queue)
+        return getattr(worker.Worker(self.queue, worker.Volumes(())), self.name)(self.started[int(call_id)])
 
     def cancel(self, call_id):
         self.cancelled.append(call_id)
@@ -287,7 +289,8 @@ def test_a_data_set_that_cannot_be_trusted_is_refused_before_a_gpu_is_asked_for(
     files["metadata.json"] = json.dumps({**json.loads(files["metadata.json"]), "schema_version": 1}).encode()
     folder, calls = write_dataset(tmp_path / "data", files), CallsHere()
     calls.wait = lambda call_id: {"done": True}
-    job = TrainJob(folder / "train.jsonl", folder / "val.jsonl", None, Path("/output/r"), None, TrainOptions())
+    paths = (folder / "train.jsonl", folder / "val.jsonl", None, Path("/output/r"), None)
+    job = TrainJob(*paths, TrainOptions(), use_cache=False)
     strict = train_request(job, "1", verify={"folder": str(folder), "strict": True})
 
     def train(asked):
@@ -299,3 +302,91 @@ def test_a_data_set_that_cannot_be_trusted_is_refused_before_a_gpu_is_asked_for(
     assert "cannot be trusted" in refused["what"]
     assert train({**strict, "verify": {"folder": str(folder), "strict": False}}) == {"done": True}
     assert len(calls.started) == 1
+
+
+# Training: a GPU encodes, and no GPU waits while the head is trained
+
+
+@pytest.fixture
+def training(tiny_base, tmp_path, monkeypatch):
+    """Train in containers that are this process; return the router, the calls of encode and fit, and what is told."""
+    from adapters.modal_cloud.modal_gpu_trainer import train_request
+    from adapters.router.safetensors_router_store import SafetensorsRouterStore
+    from application.ports import TrainJob
+    from domain.features import Pooling
+    from domain.training import TrainOptions
+    from entrypoints.wiring import training as wiring
+    from tests import modal_world, training_world
+
+    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(wiring, "packaged_companions", lambda: training_world.COMPANIONS)
+    for name, between in (("train", (0, 8)), ("val", (8, 12))):
+        (tmp_path / f"{name}.jsonl").write_bytes(modal_world.rows(*between))
+    loads, load = [], worker.LocalApplication.load_base
+    monkeypatch.setattr(
+        worker.LocalApplication, "load_base", lambda *a, **b: loads.append(base := load(*a, **b)) or base
+    )
+    options = TrainOptions(
+        epochs=1, learning_rate=0.01, eval_steps=2, layers=(1, 2), pooling=Pooling.MEAN, head="linear"
+    )
+    paths = (tmp_path / "train.jsonl", tmp_path / "val.jsonl", str(tiny_base))
+
+    def train(folder, encode=None, shards=1, encode_batch=None, **job):
+        asked = TrainJob(*paths, tmp_path / folder / "r.safetensors", None, options, **job)
+        queue, loads[:] = Queue(), []
+        encode, fit = encode or CallsHere("encode", queue), CallsHere("fit", queue)
+        fetched = []
+        monkeypatch.setattr(
+            worker.LocalApplication,
+            "fetch_base",
+            lambda _self, name: fetched.append((name, *encode.started, *fit.started)),
+        )
+        request = json.loads(json.dumps(train_request(asked, "7.7", shards, encode_batch=encode_batch)))
+        result = worker.Worker(queue, worker.Volumes(())).train(request, fit, encode)
+        assert "error" not in result, result
+        assert fetched == [(str(tiny_base),)]  # before a GPU is asked for
+        assert {len(base.blocks) for base in loads} == {2}  # no deeper than the layers that are read
+        return SafetensorsRouterStore().load(asked.router_out), len(encode.started), len(fit.started), queue.messages
+
+    train.loads = loads
+    return train
+
+
+def test_the_head_is_trained_without_a_gpu_on_features_that_others_have_cached(training, tmp_path):
+    from tests.modal_world import same_router
+
+    whole, encoded, fitted, _ = training("alone", use_cache=False)
+    assert (encoded, fitted, len(training.loads)) == (0, 1, 1)
+    router, encoded, fitted, messages = training("split")
+    assert (encoded, fitted, len(training.loads)) == (1, 0, 1)  # the container with the GPU has loaded it
+    same_router(router, whole)
+    assert router.card.tool_version == "7.7"
+    kinds = [message["kind"] for message in messages]
+    assert (kinds.count("started"), kinds.count("finished"), kinds[-1]) == (1, 1, "finished")
+    assert {"share", "event", "progress"} <= set(kinds)
+    router, encoded, fitted, messages = training("shared", shards=3)
+    assert (encoded, fitted) == (3, 0)
+    assert [each["total"] for each in messages if each["kind"] == "progress"] == [None, 3]
+    same_router(router, whole)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_no_more_prompts_are_encoded_at_a_time_than_was_asked_for(training, monkeypatch, cached):
+    from adapters.base_model.transformers_features import TransformersFeatureExtractor
+
+    sizes, padded = [], TransformersFeatureExtractor._padded
+    monkeypatch.setattr(
+        TransformersFeatureExtractor, "_padded", lambda self, rows: sizes.append(len(rows)) or padded(self, rows)
+    )
+    training("few", encode_batch=3, use_cache=cached)
+    assert max(sizes) == 3
+
+
+def test_what_the_cache_could_not_hold_is_encoded_where_the_head_is_trained(training, tmp_path):
+    class Forgetful(CallsHere):
+        def wait(self, call_id):
+            result = super().wait(call_id)
+            shutil.rmtree(tmp_path / "cache" / "features")
+            return result
+
+    assert training("forgotten", Forgetful("encode"))[1:3] == (1, 1)

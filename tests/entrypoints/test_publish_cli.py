@@ -104,6 +104,17 @@ def test_json_reports_tell_files_hashes_and_outcomes(modal_fake, dataset):
     assert [file["sha256"] for file in done["files"]] == [file["sha256"] for file in planned["files"]]
 
 
+def test_a_place_where_training_never_looks_is_said_to_be_one(modal_fake, dataset):
+    for name in ("v", "moe-lora-data"):
+        modal_fake.volumes.create(name)
+    note = "note: containers look for data sets in moe-lora-data:datasets/ only"
+    for options in (["--volume", "v"], ["--remote-dir", "elsewhere"]):
+        assert note in run("publish", dataset, *options).stderr
+    assert "note:" not in run("publish", dataset).stderr
+    there = moe_router("publish", dataset, "--force", MOE_ROUTER_MODAL_DATA_VOLUME="v")
+    assert (there.returncode, "note:" in there.stderr) == (0, False), there.stderr
+
+
 def test_publish_list_download(modal_fake, dataset, tmp_path):
     run("publish", dataset, "--latest", "--create-volume")
     listed = run("datasets").stdout.splitlines()

@@ -379,3 +379,25 @@ def test_a_data_set_that_verify_rejects_is_refused_or_warned_of(
     assert [path.name for path in place.iterdir()] == ["ds"]
     assert run(*train, "--no-verify") == 0
     assert "warning: the data set cannot be trusted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [("", None), ("--batch-size 16", None), ("--batch-size 4", 4), ("--batch-size 4 --encode-batch 6", 6)],
+)
+def test_a_lower_batch_size_is_a_lower_batch_of_what_the_base_model_encodes_too(
+    place: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, options: str, most: int | None
+) -> None:
+    made = []
+
+    class MadeError(Exception):
+        pass
+
+    def feature_extractor(self: Application, *_args: Any, **_more: Any) -> None:
+        made.append(self.encode_batch)
+        raise MadeError
+
+    monkeypatch.setattr(Application, "feature_extractor", feature_extractor)
+    with pytest.raises(MadeError):
+        main(["train", "--dataset-dir", str(dataset), *options.split()])
+    assert made == [most]

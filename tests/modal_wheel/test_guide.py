@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.modal_fake import CREDENTIALS
 from tests.modal_fake.images import ROOT, hidden
-from tests.modal_world import LAYERS, ROUTER, WORDS, lora_files
+from tests.modal_world import ROUTER, WORDS, built_wheel, lora_files
 from tests.tiny_models import tiny_model
 
 pytestmark = [
@@ -35,17 +37,8 @@ QUICK = ["--eval-steps", "4", "--lr", "0.01"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Build the wheel out of the four layers alone."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in LAYERS:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", build, str(folder)], cwd=source, check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+    """The wheel."""
+    return built_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def this_python(folder):
@@ -112,10 +105,35 @@ class User:
         run = {"modal": ["-m", "modal"], "moe-router": ["-m", "entrypoints"]}[program]
         return [str(self.bin / "python"), *run, *words]
 
+    def until(self, line, words):
+        """Type a command that goes on, read until a line with these words, and end it; return that line."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(self.command(line), cwd=self.folder, env=self.environment, **streams) as going_on:
+            try:
+                return next(told for told in going_on.stdout if words in told)
+            finally:
+                going_on.send_signal(signal.SIGINT)
+
+    def checks(self, smoke, whole):
+        """Type the guide's checklist for a data set, word by word."""
+
+        def typed(line):
+            return subprocess.run(
+                line, shell=True, check=True, capture_output=True, text=True, cwd=self.folder
+            ).stdout
+
+        listed = typed(f"ls -lh {smoke}/")
+        assert all(name in listed for name in ("data.jsonl", "train.jsonl", "val.jsonl", "metadata.json"))
+        assert re.search(r"3 \S+/data.jsonl", typed(f"wc -l {smoke}/*.jsonl"))
+        if shutil.which("jq"):
+            assert typed(f"jq .label {whole}/train.jsonl | sort -u").split() == ["0", "1", "2"]
+            counted = typed(f"jq -r .adapter {whole}/train.jsonl | sort | uniq -c").split()
+            assert counted == ["9", "calendar", "9", "claim-window", "9", "provider-select"]
+            assert json.loads(typed(f"jq . {whole}/metadata.json"))["samples"]["total"] == 48
+
     def __call__(self, line, code=0, **environment):
-        done = subprocess.run(
-            self.command(line), capture_output=True, text=True, cwd=self.folder, env=self.environment | environment
-        )
+        given = {name: value for name, value in (self.environment | environment).items() if value is not None}
+        done = subprocess.run(self.command(line), capture_output=True, text=True, cwd=self.folder, env=given)
         assert done.returncode == code, f"{line}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -133,13 +151,17 @@ def test_every_line_of_the_guide(user, modal_workspace):
     place = ["--prefix", "routing", "--output-dir", "datasets/routing_custom"]
     user(["moe-router", "generate", *sources, *counts, *place])
     user("moe-router verify datasets/routing_custom")
-    # Upload
+    user.checks("datasets/routing_test_*", "datasets/routing_custom")
+    # Credentials, and upload
+    mine = {"MODAL_CONFIG_PATH": str(user.folder / "modal.toml")}
+    user(f"modal token set --token-id {CREDENTIALS[0]} --token-secret {CREDENTIALS[1]}", **mine)
+    mine |= {"MODAL_TOKEN_ID": None, "MODAL_TOKEN_SECRET": None}
     assert "Would upload" in user("moe-router publish datasets/routing_custom --dry-run")
     assert "✓ Upload complete!" in user("moe-router publish datasets/routing_custom --latest")
     assert "✓ Upload complete!" in user(
         "moe-router publish datasets/routing_custom --volume moe-lora-data --remote-dir datasets --force"
     )
-    assert "moe-lora-data" in user("modal volume list")
+    assert "moe-lora-data" in user("modal volume list", **mine)
     # Training: by folder, with every flag, by files of the old volume, and by variables
     run = ["modal", "run", "-m", "entrypoints.modal_app"]
     trained = user([*run, "--dataset-dir", "/datasets/routing_custom", "--epochs", "3", "--batch-size", "8",
@@ -160,11 +182,13 @@ def test_every_line_of_the_guide(user, modal_workspace):
     output = volumes.named("routing-output")
     assert {"router-head.pt", ROUTER, "router-custom.pt", "router-custom.safetensors"} <= set(output.files)
     # Following it, and fetching the router
+    user("modal deploy -m entrypoints.modal_app")
     detached = user(["moe-router", "train", "--backend", "modal", "--detach", "--epochs", "1", *QUICK])
-    (call_id, app_id) = re.findall(r"\b(?:fc|ap)-\w+", detached)
-    while not modal_workspace.functions.calls[call_id].outputs:
-        time.sleep(0.1)
-    assert "Train samples: 27" in user(f"modal app logs {app_id}")
+    (call_id,) = re.findall(r"\bfc-\w+", detached)
+    assert "Train samples: 27" in user.until("modal app logs moe-router-train --follow", "Train samples")
+    assert "✅ Router head saved" in user(f"moe-router train --backend modal --attach {call_id}")
+    assert "Train samples: 27" in user("modal app logs moe-router-train")
+    modal_workspace.run(modal_workspace.apps.stop(modal_workspace.apps.deployed("moe-router-train").id))
     user("modal volume get routing-output router-head.pt ./router-head.pt")
     assert (user.folder / "router-head.pt").read_bytes() == output.files["router-head.pt"]
     user(f"moe-router download {ROUTER}")

@@ -33,9 +33,6 @@ the rows and none of their near-duplicates. The head that serves knows all of th
 UNSEEN: Final = 1.0
 """Errors expected among the answers beside those of the curve, since few rows show few of the ways to err."""
 
-CLEANED_ALLOWANCE: Final = 0.6
-"""The same where rows that seemed mislabelled were taken out: some of them were errors of the router."""
-
 
 @frozen
 class ScoredRow:
@@ -179,29 +176,27 @@ def separating_limit(inside: Sequence[float], outside: Sequence[float]) -> float
     return best
 
 
-def fit_thresholds(
-    rows: Sequence[ScoredRow], target_error: float, allowance: float = LEFT_OUT_ALLOWANCE
-) -> ThresholdFit:
+def fit_thresholds(rows: Sequence[ScoredRow], target_error: float, *, cleaned: bool = False) -> ThresholdFit:
     """Return thresholds fitted to a target error rate, on rows that the router has not seen.
 
     First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
     prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts or
     to refuse `REFUSED_BY_SCORE` of them.
     Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target
-    (`allowance` times the target), their changed copies do, and hardly any out-of-scope prompt is answered.
+    (`LEFT_OUT_ALLOWANCE` times the target), their changed copies do, and hardly any out-of-scope prompt is answered.
     Where the labels themselves look noisy, the errors that no limit avoids are allowed on top of the target.
 
     Args:
         rows: prompts of the data, changed copies of them and out-of-scope prompts; some of the first at least.
         target_error: share of wrong answers among the prompts that are answered, 0 to 1.
-        allowance: so many times the target the rows may err, `LEFT_OUT_ALLOWANCE` or `CLEANED_ALLOWANCE`.
+        cleaned: whether mislabelled rows have been found already, so that no more of them are looked for.
 
     Raises:
         UsageError: no rows, or a target outside 0..1.
     """
     if not 0.0 <= target_error <= 1.0:
         raise UsageError(f"target-error {target_error} is not between 0 and 1")
-    return Evidence.of(rows, allowance).fit(target_error)
+    return Evidence.of(rows, cleaned=cleaned).fit(target_error)
 
 
 @frozen
@@ -215,7 +210,6 @@ class Evidence:
         own: limits for the data's own prompts below that limit.
         changed: the same for their changed copies.
         floor: confidence that hardly any out-of-scope prompt reaches.
-        allowance: so many times a target the rows may err.
     """
 
     n_own: int
@@ -224,10 +218,9 @@ class Evidence:
     own: Sequence[_Risk]
     changed: Sequence[_Risk]
     floor: float
-    allowance: float = LEFT_OUT_ALLOWANCE
 
     @classmethod
-    def of(cls, rows: Sequence[ScoredRow], allowance: float = LEFT_OUT_ALLOWANCE) -> Self:
+    def of(cls, rows: Sequence[ScoredRow], *, cleaned: bool = False) -> Self:
         """Return what the rows say; raises `UsageError` when none of them is the data's own."""
         own, changed, outside = rows_by_kind(rows)
         if not own:
@@ -235,18 +228,12 @@ class Evidence:
         limit = _scope_limit(own, changed, outside)
         below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
         floor = _confidence_that_refuses(below[2], len(outside))
-        return cls(
-            len(own),
-            limit,
-            noise_share([row.confidence for row in own], [row.right for row in own]),
-            _risks(below[0]),
-            _risks(below[1]),
-            floor,
-        )
+        noise = 0.0 if cleaned else noise_share([row.confidence for row in own], [row.right for row in own])
+        return cls(len(own), limit, noise, _risks(below[0]), _risks(below[1]), floor)
 
     def fit(self, target_error: float) -> ThresholdFit:
         """Return limits fitted to this target; see :func:`fit_thresholds`."""
-        allowed = min(self.allowance * target_error + self.noise, 1.0)
+        allowed = min(LEFT_OUT_ALLOWANCE * target_error + self.noise, 1.0)
         wanted = [_min_confidence(risks, allowed) for risks in (self.own, self.changed) if risks]
         thresholds = AbstentionThresholds(max(*wanted, self.floor) if self.own else 1.0, self.limit)
         answered = [risk for risk in self.own if risk.lowest >= thresholds.min_confidence]

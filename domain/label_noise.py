@@ -37,12 +37,13 @@ def noise_share(confidences: Sequence[float], right: Sequence[bool]) -> float:
     return share if share > LEAST_NOISE else 0.0
 
 
-def mislabelled(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[int, ...]:
+def mislabelled(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> dict[int, float]:
     """Return the positions of the rows that most likely have a wrong label; none unless labels are noisy for certain.
 
     Confident learning (Northcutt, Jiang and Chuang 2021): a row's label is wrong where another label is at least as
-    probable as it is, on average, for the rows that have it. Rows that a router merely confuses are among them, so
-    that it looks better on the others than it is (see :data:`domain.abstention.CLEANED_ALLOWANCE`).
+    probable as it is, on average, for the rows that have it. Rows that a router merely confuses are among them. Wrong
+    labels are as frequent where a router is sure as where it is not. So what there are more of them, among less sure
+    rows, than among the surest third are errors of the router: with each position comes the chance of that, 0 to 1.
 
     Args:
         logits: of heads that have not seen the rows, one sequence per row.
@@ -52,18 +53,29 @@ def mislabelled(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> tup
     best = [max(range(len(row)), key=row.__getitem__) for row in shares]
     right = [picked == label for picked, label in zip(best, labels, strict=True)]
     if not noise_share([max(row) for row in shares], right):
-        return ()
+        return {}
     usual = {
         label: fmean(row[label] for row, own in zip(shares, labels, strict=True) if own == label)
         for label in set(labels)
     }
-    found = tuple(
+    found = {
         row
         for row, (picked, label) in enumerate(zip(best, labels, strict=True))
         if picked != label and shares[row][picked] >= usual.get(picked, 1.0)
-    )
+    }
     lost, there = Counter(labels[row] for row in found), Counter(labels)
-    return found if all(lost[label] <= MOST_MISLABELLED * there[label] for label in lost) else ()
+    if any(lost[label] > MOST_MISLABELLED * there[label] for label in lost):
+        return {}
+    ranked = sorted(range(len(labels)), key=lambda row: -max(shares[row]))
+    third = round(len(labels) * NOISE_SHARE)
+    parts = ranked[:third], ranked[third : 2 * third], ranked[2 * third :]
+    noise = len(found.intersection(parts[0])) / third
+    chances: dict[int, float] = {}
+    for part in parts:
+        contradicted = found.intersection(part)
+        for row in contradicted:
+            chances[row] = max(1.0 - noise * len(part) / len(contradicted), 0.0)
+    return chances
 
 
 def _softmax(row: Sequence[float]) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import frozen
 
-from domain.abstention import LEFT_OUT_ALLOWANCE, Evidence, ScoredRow, rows_by_kind
+from domain.abstention import Evidence, ScoredRow, rows_by_kind
 from domain.routing import AbstentionThresholds
 
 LIMITS_SHOWN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -42,10 +42,10 @@ class TradeOff:
     strange: float = 0.0
 
 
-def trade_off(rows: Sequence[ScoredRow], *also: float, allowance: float = LEFT_OUT_ALLOWANCE) -> tuple[TradeOff, ...]:
+def trade_off(rows: Sequence[ScoredRow], *also: float, cleaned: bool = False) -> tuple[TradeOff, ...]:
     """Return what limits fitted to several target errors, and to those in `also`, do to rows not seen in training."""
     own, changed, outside = rows_by_kind(rows)
-    evidence = Evidence.of(rows, allowance)
+    evidence = Evidence.of(rows, cleaned=cleaned)
     table = []
     for target in sorted({*LIMITS_SHOWN, *also}):
         limits = evidence.fit(target).thresholds

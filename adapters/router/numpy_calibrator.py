@@ -15,7 +15,7 @@ from adapters.router.prompt_bank import PromptBank, Readings, Without
 from adapters.router.ridge import one_thread
 from adapters.router.router_heads import Array, shifted, softmax, standardise
 from application.ports import Calibration, KnownTexts, LeftOutFold, UncalibratedRouter
-from domain.abstention import CLEANED_ALLOWANCE, LEFT_OUT_ALLOWANCE, ScoredRow, fit_thresholds
+from domain.abstention import ScoredRow, fit_thresholds
 from domain.calibration import fit_temperature
 from domain.trade_off import trade_off
 
@@ -58,25 +58,23 @@ class NumpyRouterCalibrator:
         )
         counts = _label_counts(left_out, len(router.labels))
         shift = prior_shift(counts)
-        left_out = [evolve(fold, logits=np.asarray(fold.logits, np.float64) + shift) for fold in left_out]
+        left_out = [_balanced(fold, shift, counts) for fold in left_out]
         folds = _Folds(_folds(router.known)[kept], _folds(router.background), _folds(router.out_of_scope)[few])
         readings = [folds.read(bank, router, fold, number) for number, fold in enumerate(left_out)]
-        weights = counts.mean() / counts
-        temperature = _temperature(bank, readings, left_out, weights)
+        temperature = _temperature(bank, readings, left_out)
         rows = [
             row
             for reading, fold in zip(readings, left_out, strict=True)
-            for row in _rows(_scored(bank, reading, fold, temperature), fold, weights)
+            for row in _rows(_scored(bank, reading, fold, temperature), fold)
         ]
-        allowance = CLEANED_ALLOWANCE if cleaned else LEFT_OUT_ALLOWANCE
-        fit = fit_thresholds(rows, target_error, allowance)
+        fit = fit_thresholds(rows, target_error, cleaned=cleaned)
         texts = tuple(router.known.texts[row] for row in kept.tolist())
         return Calibration(
             temperature,
             fit.thresholds,
             bank.tensors() | (shifted(router.tensors, shift) if shift.any() else {}),
             texts,
-            trade_off(rows, target_error, allowance=allowance),
+            trade_off(rows, target_error, cleaned=cleaned),
             fit.notes,
         )
 
@@ -124,30 +122,35 @@ def prior_shift(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.append(np.clip(rarity, -MOST_SHIFT, MOST_SHIFT), 0.0)
 
 
-def _temperature(
-    bank: PromptBank,
-    readings: Sequence[Readings],
-    left_out: Sequence[LeftOutFold],
-    weights: NDArray[np.float64],
-) -> float:
+def _balanced(fold: LeftOutFold, shift: NDArray[np.float64], counts: NDArray[np.float64]) -> LeftOutFold:
+    """Return the fold with shifted logits, and with weights such that all labels count alike."""
+    of_label = [*(counts.mean() / counts).tolist(), 1.0]  # "none" last
+    own = fold.weights or (1.0,) * len(fold.labels)
+    weights = tuple(weight * of_label[label] for weight, label in zip(own, fold.labels, strict=True))
+    return evolve(fold, logits=np.asarray(fold.logits, np.float64) + shift, weights=weights)
+
+
+def _temperature(bank: PromptBank, readings: Sequence[Readings], left_out: Sequence[LeftOutFold]) -> float:
     """Fit the temperature on the left-out prompts that have a label, changed or not."""
     logits: list[list[float]] = []
     labels: list[int] = []
+    weights: list[float] = []
     for reading, fold in zip(readings, left_out, strict=True):
         scores = _scored(bank, reading, fold, 1.0).logits
         inside = [index for index, label in enumerate(fold.labels) if label < scores.shape[1]]
         logits += scores[inside].tolist()
         labels += [fold.labels[index] for index in inside]
-    return fit_temperature(logits, labels, weights[labels].tolist())
+        weights += [fold.weights[index] for index in inside]
+    return fit_temperature(logits, labels, weights)
 
 
-def _rows(scores: PromptScores, fold: LeftOutFold, weights: NDArray[np.float64]) -> list[ScoredRow]:
+def _rows(scores: PromptScores, fold: LeftOutFold) -> list[ScoredRow]:
     confidence: Array = softmax(scores.logits).max(axis=1)
     best, n_labels = scores.logits.argmax(axis=1).tolist(), scores.logits.shape[1]
-    weight = [*weights.tolist(), 1.0]  # of "none", too
     return [
-        ScoredRow(float(sure), float(strange), picked == label, label < n_labels, changed, weight[label])
-        for sure, strange, picked, label, changed in zip(
-            confidence, scores.out_of_scope, best, fold.labels, fold.changed, strict=True
+        ScoredRow(float(sure), float(strange), picked == label, label < n_labels, changed, weight)
+        for sure, strange, picked, label, changed, weight in zip(
+            confidence, scores.out_of_scope, best, fold.labels, fold.changed, fold.weights, strict=True
         )
+        if weight > 0
     ]

@@ -135,6 +135,7 @@ class LeftOutFold:
         sizes: how many pieces each prompt has.
         labels: label of each prompt; the number of labels stands for "belongs to none".
         changed: whether the prompt is a changed copy of one in the data.
+        weights: how much each prompt counts, 0 to 1, where labels are doubtful; empty where all count alike.
     """
 
     logits: Matrix
@@ -142,6 +143,7 @@ class LeftOutFold:
     sizes: tuple[int, ...]
     labels: tuple[int, ...]
     changed: tuple[bool, ...]
+    weights: tuple[float, ...] = ()
 
 
 @frozen(eq=False)
@@ -212,6 +214,6 @@ class RouterCalibrator(Protocol):
             left_out: prompts that heads without them were asked about, one entry per fold; some in-scope prompt
                 at least.
             target_error: share of wrong answers among the prompts that are answered, 0 to 1.
-            cleaned: whether rows that seemed mislabelled have been taken out: the others then look too good.
+            cleaned: whether mislabelled rows have been found already, and count by the folds' weights.
         """
         ...

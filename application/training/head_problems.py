@@ -8,9 +8,8 @@ Learning"): a piece that such a head takes for the prompt's own label tells; the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Final, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -40,6 +39,8 @@ class HeadProblems:
         n_labels: number of labels.
         seed: of the run.
         telling: the pieces that carry the label, for each row.
+        doubts: rows that most likely have a wrong label, with the chance that it is right after all, 0 to 1. No head
+            and no bank learns them.
     """
 
     prompts: TrainingPrompts
@@ -47,6 +48,7 @@ class HeadProblems:
     n_labels: int
     seed: int
     telling: tuple[tuple[int, ...], ...] = field()
+    doubts: Mapping[int, float] = field(factory=dict)
 
     @telling.default
     def _all_pieces(self) -> tuple[tuple[int, ...], ...]:
@@ -69,7 +71,12 @@ class HeadProblems:
 
     def known(self) -> KnownTexts:
         """Return what a router is to remember of the rows."""
-        kept = [(place, row) for row, places in self._rows_and_telling() for place in places]
+        kept = [
+            (place, row)
+            for number, (row, places) in enumerate(zip(self.prompts.rows, self.telling, strict=True))
+            if number not in self.doubts
+            for place in places
+        ]
         return self._known(
             [place for place, _ in kept], [row.label for _, row in kept], [row.fold for _, row in kept]
         )
@@ -93,39 +100,29 @@ class HeadProblems:
             fold: number of the fold.
             logits: asks a head without the fold about texts, given by their positions.
         """
-        asked: list[tuple[tuple[int, ...], int, bool]] = []
-        for row in self.prompts.rows:
+        asked: list[tuple[tuple[int, ...], int, bool, float]] = []
+        for number, row in enumerate(self.prompts.rows):
             if row.fold == fold:
-                asked.append((row.pieces, row.label, False))
-                asked += [(pieces, row.label, True) for pieces in row.changed]
-        asked += [(pieces, self.n_labels, False) for pieces in self.prompts.out_of_scope[fold::FOLDS]]
-        places = [place for pieces, _, _ in asked for place in pieces]
+                weight = self.doubts.get(number, 1.0)
+                asked.append((row.pieces, row.label, False, weight))
+                asked += [(pieces, row.label, True, weight) for pieces in row.changed]
+        asked += [(pieces, self.n_labels, False, 1.0) for pieces in self.prompts.out_of_scope[fold::FOLDS]]
+        places = [place for pieces, _, _, _ in asked for place in pieces]
         return LeftOutFold(
             logits=logits(places),  # type: ignore[arg-type]
             features=self.chosen.matrix[places],
-            sizes=tuple(len(pieces) for pieces, _, _ in asked),
-            labels=tuple(label for _, label, _ in asked),
-            changed=tuple(changed for _, _, changed in asked),
+            sizes=tuple(len(pieces) for pieces, _, _, _ in asked),
+            labels=tuple(label for _, label, _, _ in asked),
+            changed=tuple(changed for _, _, changed, _ in asked),
+            weights=tuple(weight for _, _, _, weight in asked),
         )
-
-    def without_rows(self, unwanted: AbstractSet[int]) -> Self:
-        """Return the problems without these rows."""
-        kept = [number for number in range(len(self.prompts.rows)) if number not in unwanted]
-        prompts = evolve(
-            self.prompts,
-            rows=tuple(self.prompts.rows[number] for number in kept),
-            n_train=sum(number < self.prompts.n_train for number in kept),
-        )
-        return evolve(self, prompts=prompts, telling=tuple(self.telling[number] for number in kept))
 
     def texts(self, places: Iterable[int]) -> tuple[str, ...]:
         """Return the texts at these positions."""
         return tuple(self.prompts.texts[place] for place in places)
 
-    def _rows_and_telling(self) -> Iterable[tuple[PromptRow, tuple[int, ...]]]:
-        return zip(self.prompts.rows, self.telling, strict=True)
-
     def _problem(self, rows: Sequence[int], val: Sequence[int], *, without: int | None) -> HeadProblem:
+        rows = [number for number in rows if number not in self.doubts]
         found: list[tuple[int, int, int]] = []  # position, label, group
         company: set[int] = set()
         for number in rows:
@@ -141,7 +138,11 @@ class HeadProblems:
         none += [place for pieces in _left(self.prompts.out_of_scope, without) for place in pieces]
         apart = len(self.prompts.rows)
         found += [(place, self.n_labels, apart + step) for step, place in enumerate(dict.fromkeys(none))]
-        checks = [(self.telling[number][0], self.prompts.rows[number].label, number) for number in val]
+        checks = [
+            (self.telling[number][0], self.prompts.rows[number].label, number)
+            for number in val
+            if number not in self.doubts
+        ]
         return HeadProblem(self._labelled(found), self._labelled(checks), self.n_labels, self.seed)
 
     def _labelled(self, found: Sequence[tuple[int, int, int]]) -> LabelledTexts:
@@ -255,8 +256,11 @@ def _telling(row: PromptRow, candidates: Sequence[int], logits: Sequence[Sequenc
     return tuple(dict.fromkeys(row.pieces[i] for i in ranked if i == ranked[0] or margins[i] > 0))
 
 
-def mislabelled_rows(problems: HeadProblems, left_out: Sequence[LeftOutFold]) -> tuple[int, ...]:
-    """Return the rows whose label is most likely wrong, by what heads that do not know them say of their pieces.
+def mislabelled_rows(problems: HeadProblems, left_out: Sequence[LeftOutFold]) -> dict[int, float]:
+    """Return the rows whose label is most likely wrong, each with the chance that it is right after all.
+
+    They are told by what heads that do not know them say of their pieces; see
+    :func:`domain.label_noise.mislabelled`.
 
     Args:
         problems: the run's problems.
@@ -276,4 +280,6 @@ def mislabelled_rows(problems: HeadProblems, left_out: Sequence[LeftOutFold]) ->
                 numbers.append(next(own))
             place += size
     found = mislabelled(logits, [rows[number].label for number in numbers])
-    return tuple(sorted(numbers[position] for position in found))
+    return {
+        numbers[position]: chance for position, chance in sorted(found.items(), key=lambda each: numbers[each[0]])
+    }

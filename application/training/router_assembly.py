@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from application.ports import (
     Clock,
@@ -64,8 +64,8 @@ class RouterAssembly:
         left_out = self._all_left_out(problems, fitted, job)
         notes: tuple[str, ...] = ()
         if doubtful := mislabelled_rows(problems, left_out):
-            notes = (_told(problems, data, doubtful),)
-            problems = problems.without_rows(set(doubtful))
+            notes = (_told(problems, data, list(doubtful)),)
+            problems = evolve(problems, doubts=doubtful)
             left_out = self._all_left_out(problems, fitted, job)
         tensors = self._again(problems.for_serving(), fitted, job)
         calibration = self.calibrator.calibrate(

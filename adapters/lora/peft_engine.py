@@ -76,7 +76,7 @@ class PeftEngine:
         self._model = self.base.model
         self._bare = base_voice(self.base)
         self._watch = BaseWatch.of(self.base.model)
-        self.base.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        self.base.model.generation_config = GenerationConfig()
         for name, folder in self.folders.items():
             self.load(name, folder)
 
@@ -193,7 +193,7 @@ class PeftEngine:
         """
         inputs = {**self._padded([row.ids for row in rows]), **(rows[0].beside if len(rows) == 1 else {})}
         settings = {
-            "generation_config": GenerationConfig(  # type: ignore[no-untyped-call]
+            "generation_config": GenerationConfig(
                 max_new_tokens=max(row.options.max_new_tokens for row in rows),
                 do_sample=False,  # draws are made by RowDraws, row by row
                 pad_token_id=self.pad_id,

@@ -139,7 +139,7 @@ def _config(settings: LoraSettings, tensors: Mapping[str, torch.Tensor]) -> Lora
     saved = sorted({module for key in tensors if (module := base_module(key)) is not None})
     return LoraConfig(
         r=usual,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_alpha=settings.alpha,
         target_modules=sorted(ranks),
         rank_pattern={re.escape(module): rank for module, rank in ranks.items() if rank != usual},
         alpha_pattern={re.escape(module): alpha for module, alpha in alphas.items() if alpha != settings.alpha},

@@ -20,8 +20,6 @@ from tests import modal_world
 from tests.modal_world import ROOT, ROUTER, WORDS, Preemption, lora_files, rows, same_router, saved_router
 from tests.tiny_models import tiny_model
 
-# One worker for all: they share a training that takes seconds.
-pytestmark = pytest.mark.xdist_group("modal app")
 FLAGS = ["--dataset-dir", "/datasets/routing_1", "--base-model", "/checkpoints/tiny", "--eval-steps", "2"]
 FLAGS += ["--lr", "0.01", "--epochs", "4"]
 

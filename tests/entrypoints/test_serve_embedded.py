@@ -173,7 +173,6 @@ def test_the_command_refuses_what_makes_no_sense(world: World) -> None:
         assert message in str(result.exception)
 
 
-@pytest.mark.slow
 def test_the_command_serves_until_it_is_asked_to_stop(world: World) -> None:
     command = [sys.executable, "-m", "entrypoints", "serve", "--router", str(world.router), "--port", "0"]
     modules = [f"--lora-modules={name}={world.loras / name}" for name in NAMES]

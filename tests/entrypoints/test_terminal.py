@@ -72,7 +72,6 @@ def test_errors_and_bad_options_show_what_they_were_given(capsys, tmp_path, monk
         assert err.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_a_word_that_is_not_utf8_is_one_line(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     for command in (["route"], ["infer", "--route-only"], ["verify"]):

@@ -41,6 +41,8 @@ OPTIONS = [
     "1,2",
 ]
 
+QUICK = ["--epochs", "1", "--head", "linear", "--layers", "1"]
+
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
@@ -186,7 +188,7 @@ def test_an_earlier_router_is_replaced_with_a_note(
     place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     note = "note: {} already and {} replaced when the new router is complete"
-    train = ("train", "--dataset-dir", str(dataset), *OPTIONS, "--no-cache")
+    train = ("train", "--dataset-dir", str(dataset), *QUICK, "--no-cache")
     assert run(*train) == 0
     assert "note: " not in capsys.readouterr().err
     first = (place / "router-head.safetensors").read_bytes()
@@ -216,7 +218,7 @@ def test_a_pt_router_lies_beside_the_one_that_is_read_back_and_validation_may_la
     kept = [line for line in (dataset / "val.jsonl").read_text().splitlines() if '"label": 2' not in line]
     (dataset / "val.jsonl").write_text("\n".join(kept))
     (place / "none.txt").write_text("how tall is a giraffe\nsing me a song\n")
-    command = ["--dataset-dir", str(dataset), "--epochs", "1", "--router-out", "r.pt", "--out-of-scope", "none.txt"]
+    command = ["--dataset-dir", str(dataset), *QUICK, "--router-out", "r.pt", "--out-of-scope", "none.txt"]
     assert run("train", *command) == 0
     out, err = capsys.readouterr()
     assert out.startswith("✅ Router head saved to r.safetensors\n")
@@ -266,7 +268,7 @@ def test_an_unwritable_log_folder_costs_one_warning(
     place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "taken").write_text("a file")
-    assert run("train", "--dataset-dir", str(dataset), *OPTIONS, "--log-dir", "taken/logs") == 0
+    assert run("train", "--dataset-dir", str(dataset), *QUICK, "--log-dir", "taken/logs") == 0
     assert capsys.readouterr().err.count("no TensorBoard logs") == 1
     assert (place / "router-head.safetensors").is_file()
 
@@ -373,7 +375,7 @@ def test_a_data_set_that_verify_rejects_is_refused_or_warned_of(
     place: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (dataset / "metadata.json").write_text('{"schema_version": 1}')
-    train = ("train", "--dataset-dir", str(dataset), *OPTIONS, "--epochs", "1")
+    train = ("train", "--dataset-dir", str(dataset), *QUICK)
     assert run(*train) == 3
     assert "ds: the data set cannot be trusted (metadata is complete: no " in capsys.readouterr().err
     assert [path.name for path in place.iterdir()] == ["ds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # As many examples as a minute allows; `--hypothesis-profile default` tries a hundred each.
 hypothesis.settings.register_profile("quick", max_examples=30, deadline=None)
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Let what is imported by now stay: no collection of garbage looks at it again, here or in a forked process."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -28,8 +28,8 @@ from domain.labels import DEFAULT_LABELS
 from tests.answering_world import WORDS, small_route, small_router
 from tests.lora_world import NAMES, write_loras
 
-OPTIONS = (GenerationOptions(max_new_tokens=6), GenerationOptions(max_new_tokens=6, temperature=1.0))
-PROMPTS = [f"{a} {b}" for words in WORDS for a in words for b in words][::6]
+OPTIONS = (GenerationOptions(max_new_tokens=4), GenerationOptions(max_new_tokens=4, temperature=1.0))
+PROMPTS = [f"{a} {b}" for words in WORDS for a in words for b in words][::9]
 
 
 @pytest.fixture(scope="module")

@@ -273,29 +273,6 @@ def test_an_unwritable_log_folder_costs_one_warning(
     assert (place / "router-head.safetensors").is_file()
 
 
-def killed_child(place: Path, *arguments: str, at_step: int) -> int:
-    """Run train in a process that kills itself in its `at_step`-th training step; return the process's end."""
-    code = """
-import os, signal, sys
-from adapters.router import torch_heads
-from entrypoints.wiring import training
-from tests.training_world import COMPANIONS
-training.packaged_companions = lambda: COMPANIONS
-plain, count = torch_heads.TorchHeadSession.train_step, [0]
-def step(self, rows):
-    count[0] += len(rows) <= 8  # not the warm-up, which takes all rows
-    if count[0] == int(os.environ["KILL_AT"]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, rows)
-torch_heads.TorchHeadSession.train_step = step
-from entrypoints.cli import main
-main(sys.argv[1:])
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KILL_AT": str(at_step), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, "train", *arguments]
-    return subprocess.run(command, cwd=place, env=environment, stderr=subprocess.DEVNULL).returncode
-
-
 def signalled_at(monkeypatch: pytest.MonkeyPatch, at_step: int, number: int) -> None:
     """Make this process signal itself in its `at_step`-th training step."""
     plain, count = TorchHeadSession.train_step, [0]
@@ -310,6 +287,18 @@ def signalled_at(monkeypatch: pytest.MonkeyPatch, at_step: int, number: int) -> 
     monkeypatch.setattr(TorchHeadSession, "train_step", step)
 
 
+def killed_at(at_step: int, *arguments: str) -> int:
+    """Run a command in a forked process that kills itself in a training step; return the signal that ended it."""
+    child = os.fork()
+    if not child:
+        signalled_at(pytest.MonkeyPatch(), at_step, signal.SIGKILL)
+        try:
+            run(*arguments)
+        finally:
+            os._exit(1)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
 def tensors(path: Path) -> dict[str, Any]:
     return {name: (value.dtype, value.tobytes()) for name, value in load_file(path).items()}
 
@@ -319,7 +308,7 @@ def test_killed_and_terminated_then_run_again_ends_in_the_same_bits(
 ) -> None:
     command = ["--dataset-dir", str(dataset), *OPTIONS, "--router-out"]
     assert run("train", *command, "whole.safetensors") == 0
-    assert killed_child(place, *command, "r.safetensors", at_step=5) == -signal.SIGKILL
+    assert killed_at(5, "train", *command, "r.safetensors") == signal.SIGKILL
     assert (place / "r.safetensors.checkpoint").is_dir()
     assert not (place / "r.safetensors").exists()
     for number, at_step, resumed_from in ((signal.SIGTERM, 4, 3), (signal.SIGINT, 2, 7)):

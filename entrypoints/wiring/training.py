@@ -41,10 +41,10 @@ class TrainingParts(RoutingParts):
             interruption: reports signals to it.
         """
         from adapters.datasets.jsonl_dataset_store import JsonlDatasetStore
+        from adapters.files.safetensors_checkpoints import SafetensorsCheckpointStore
         from adapters.metrics.tensorboard_metrics import TensorboardMetricsLog
         from adapters.router.numpy_calibrator import NumpyRouterCalibrator
         from adapters.router.numpy_probe import KernelRidgeProbe
-        from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
         from adapters.router.torch_heads import TorchHeadTrainer
         from application.training.train_router import TrainRouter
 

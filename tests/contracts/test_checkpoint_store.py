@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters.files.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.in_memory.training import InMemoryCheckpointStore
-from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
 from application.ports import Checkpoint
 from domain.errors import StorageError
 

@@ -23,6 +23,7 @@ from adapters.datasets.local_dataset_folders import LocalDatasetFolders
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.files.atomic_files import write_bytes
 from adapters.files.figures import save_figure
+from adapters.files.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.in_memory.answers import InMemoryAnswerEngine
 from adapters.in_memory.datasets import InMemorySourceReader
 from adapters.in_memory.features import InMemoryFeatureExtractor
@@ -30,7 +31,6 @@ from adapters.in_memory.publishing import InMemoryRemoteDatasetStore
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
 from adapters.in_memory.training import RecordingObserver
 from adapters.lora.lora_folder import save_lora_folder
-from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.answering.answer_file import AnswerFile, AnswerFileRequest
 from application.answering.answer_prompts import AnswerPrompts

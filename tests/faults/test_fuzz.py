@@ -26,9 +26,9 @@ from adapters.datasets.jsonl_dataset_store import parse_metadata, parse_rows
 from adapters.datasets.prompt_files import PromptFileReader
 from adapters.datasets.row_files import parse_json
 from adapters.datasets.source_reader import FileSourceReader
+from adapters.files.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.lora.lora_inspection import SafetensorsLoraInspector
 from adapters.router.router_bytes import METADATA_KEY, NO_HASH, from_bytes, to_bytes
-from adapters.router.safetensors_checkpoints import SafetensorsCheckpointStore
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.datasets.grow_dataset import read_existing
 from application.datasets.verify_dataset import VerifyDataset

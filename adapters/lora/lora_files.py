@@ -14,8 +14,16 @@ CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 SYSTEM_FILE: Final = "system_prompt.txt"
 
+FINGERPRINT_KEY: Final = "base_fingerprint"
+"""Metadata key in the weights file: the base model that the LoRA adapter was trained on."""
+
 _FILES: Final = (CONFIG_FILE, WEIGHTS_FILE, SYSTEM_FILE, "tokenizer.json", "chat_template.jinja")
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
+
+
+def is_lora_folder(folder: Path) -> bool:
+    """Tell whether a LoRA adapter in peft's format lies in this folder."""
+    return (folder / CONFIG_FILE).is_file()
 
 
 def folders_in(folder: Path) -> dict[str, Path]:

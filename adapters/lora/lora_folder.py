@@ -15,10 +15,7 @@ import torch
 from safetensors.torch import save
 
 from adapters.files.staged_folder import FolderKind, other_entries, staged_folder
-from adapters.lora.lora_files import CONFIG_FILE, SYSTEM_FILE, WEIGHTS_FILE
-
-FINGERPRINT_KEY = "base_fingerprint"
-"""Metadata key in the weights file: the base model that the LoRA adapter was trained on."""
+from adapters.lora.lora_files import CONFIG_FILE, FINGERPRINT_KEY, SYSTEM_FILE, WEIGHTS_FILE, is_lora_folder
 
 
 def save_lora_folder(
@@ -54,11 +51,6 @@ def save_lora_folder(
         for name, content in files.items():
             folder.write(name, content)
         folder.publish()
-
-
-def is_lora_folder(folder: Path) -> bool:
-    """Tell whether a LoRA adapter in peft's format lies in this folder."""
-    return (folder / CONFIG_FILE).is_file()
 
 
 _FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE, SYSTEM_FILE})

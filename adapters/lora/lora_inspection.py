@@ -16,8 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapters.base_model.transformers_base import LoadedBase
 from adapters.lora.lora_config import LoraSettings, read_settings
-from adapters.lora.lora_files import SYSTEM_FILE, WEIGHTS_FILE, newest_checkpoint
-from adapters.lora.lora_folder import FINGERPRINT_KEY
+from adapters.lora.lora_files import FINGERPRINT_KEY, SYSTEM_FILE, WEIGHTS_FILE, newest_checkpoint
 from adapters.lora.safe_files import checked_file, read_text
 from domain.errors import LoraAdapterError, MissingFileError
 from domain.features import BaseModel

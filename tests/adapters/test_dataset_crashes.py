@@ -19,11 +19,12 @@ from adapters.files import leftovers, renames
 from application.datasets.verify_dataset import VerifyDataset
 from domain.errors import MoeRouterError, StorageError, TargetExistsError
 from tests.dataset_world import generate, rows_of
+from tests.faults.sabotage import EVERYTHING
 
 ROWS = {"a": rows_of("a", 9), "b": [*rows_of("b", 9), []]}
 OPERATIONS = ("mkdir", "open", "write", "fsync", "rename", "close", "rmdir", "unlink")
-STEPS = range(1, 500, 1 if os.environ.get("MOE_ROUTER_FAULTS") == "all" else 4)
-"""Every call in `make faults`; every fourth in `make test`."""
+STEPS = range(1, 500, 1 if EVERYTHING else 7)
+"""Every call in `make faults`; every seventh in `make test`."""
 WRITING = ("mkdir", "open", "write", "fsync", "rename")
 
 
@@ -388,7 +389,7 @@ def test_runs_that_replace_one_target_at_once_leave_one_complete_data_set(tmp_pa
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # granted to everyone
     if not atomic:
         monkeypatch.setattr(renames, "_renameat2", lambda *_: False)
-    for turn in range(6):
+    for turn in range(6 if EVERYTHING else 2):
         seeds = range(turn * 4, turn * 4 + 4)
         codes = race(tmp_path, seeds, lambda seed: run(tmp_path / "out", seed=seed, replace=True))
         assert is_complete(tmp_path / "out")

@@ -7,11 +7,10 @@ Callers with a parsed conversation use :func:`domain.chats.routing_text`, those 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final
-
-from domain.samples import normalise_text
 
 
 class TurnChoice(StrEnum):
@@ -60,7 +59,11 @@ def plain_text(text: str) -> str:
     if "<" in text:
         text = strip_media(_INSERTED.sub(" ", text))
     text = text.strip()
-    return text if text.isascii() or normalise_text(text) else ""
+    return text if text.isascii() or any(map(_shows, text)) else ""
+
+
+def _shows(letter: str) -> bool:
+    return not letter.isspace() and unicodedata.category(letter) != "Cf"
 
 
 def join_parts(content: Any) -> str | None:

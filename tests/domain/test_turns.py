@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
+from domain.turns import TurnChoice, chosen_text, has_placeholder, is_short, join_parts, plain_text, strip_media
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
         (["yes"], "yes"),  # there is nothing to widen it with
         (["Open May 3, please", "thanks for that one"], "thanks for that one"),
         (["Open May 3, please", "commit it"], "Open May 3, please\ncommit it"),
+        (["Open May 3, please", "commit it now"], "commit it now"),  # three words are enough
+        (["one two", "three"], "one two\nthree"),
         (["Open May 3, please", "yes", "go"], "Open May 3, please\nyes\ngo"),
         (["first question here", "Open May 3, please", "yes"], "Open May 3, please\nyes"),
         (["Open May 3, please", "", "yes", ""], "Open May 3, please\nyes"),
@@ -39,6 +41,8 @@ def test_the_first_and_all_turns_pass_over_turns_without_words():
         ("Pay it <environment_details>cwd</environment_details>", "Pay it"),
         ("<tool_response>{}</tool_response>", ""),
         ("what does <system-reminder> mean", "what does <system-reminder> mean"),  # it is not closed
+        (" \u200b\u200d ", ""),  # shows nothing
+        (" été ", "été"),
     ],
 )
 def test_placeholders_and_blocks_that_programs_insert_are_not_what_a_person_said(text, plain):
@@ -61,3 +65,20 @@ def test_placeholders_and_blocks_that_programs_insert_are_not_what_a_person_said
 )
 def test_parts_are_flattened_to_their_text(content, text):
     assert join_parts(content) == text
+
+
+def test_a_turn_of_fewer_than_three_words_is_short():
+    assert [is_short(text) for text in ("", "commit it", "commit it now", "好的", "打开它")] == [
+        True, True, False, True, False
+    ]  # fmt: skip
+
+
+def test_placeholders_are_found_and_leave_one_space():
+    assert [has_placeholder(text) for text in ("a <image> b", "<video>", "an <img>", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert strip_media(" click  <audio> here <b> ") == "click here <b>"
+    assert strip_media(" no mark ") == "no mark"

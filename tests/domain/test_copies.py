@@ -36,6 +36,36 @@ def test_typing_errors_are_few():
     assert mistyped("ab", "1") == "ab"
 
 
+def test_every_kind_of_typing_error_is_made():
+    text, kinds = "open it now", set()
+    for seed in range(300):
+        wrong = mistyped(text, str(seed))
+        if len(wrong) == len(text):
+            kinds.add("the same" if wrong == text else "swapped" if sorted(wrong) == sorted(text) else "replaced")
+        elif len(wrong) > len(text):
+            kinds.add("doubled")
+        else:
+            kinds.add("space" if wrong.count(" ") < 2 and wrong.replace(" ", "") == "openitnow" else "left out")
+    assert kinds == {"the same", "swapped", "replaced", "doubled", "space", "left out"}
+    assert mistyped("abc", "1") != "abc" or mistyped("abc", "2") != "abc"
+    long = "x" * 10 * LETTERS_PER_ERROR
+    assert max(abs(len(mistyped(long, str(seed))) - len(long)) for seed in range(50)) > 2  # more in a longer text
+
+
+def test_company_stands_before_after_or_on_both_sides_and_a_request_may_lose_its_capital():
+    made = [accompanied("Open it?", ["thanks a lot!"], str(seed)) for seed in range(300)]
+    assert {one[:6] for one in made} >= {"Open i", "open i", "thanks"}
+    before, after = (
+        {one for one in made if one.lower().startswith("thanks a lot") and one.rstrip("?").endswith("pen it")},
+        {one for one in made if one.lower().startswith("open it") and one.endswith("thanks a lot")},
+    )
+    both = {one for one in made if one.startswith("thanks a lot") and one.endswith("thanks a lot")}
+    assert before
+    assert after
+    assert both
+    assert all("it?" not in one for one in after | both)  # no sentence ends in the middle
+
+
 def test_company_leaves_the_request_whole_and_takes_short_phrases_with_letters_only():
     made = [accompanied(TEXT, PHRASES, str(seed)) for seed in range(200)]
     assert all(TEXT in one for one in made)

@@ -78,3 +78,38 @@ def test_any_text_has_pieces_in_their_own_view_and_no_letter_is_made_up(text):
 
 def test_shouting_is_read_as_small_letters():
     assert pieces_of("WHERE IS MY ORDER?\nthe NASA page").texts[:2] == ("where is my order?", "the NASA page")
+
+
+@pytest.mark.parametrize(("words", "whole"), [(LONGEST_PIECE, True), (LONGEST_PIECE + 1, False)])
+def test_the_whole_is_read_beside_its_pieces_up_to_the_length_of_one(words, whole):
+    said = [f"word{number}" for number in range(words)]
+    pieces = pieces_of(f"{' '.join(said[:3])}.\n{' '.join(said[3:])}").texts
+    assert len(pieces) == 2 + whole
+    assert (len(pieces[-1].split()) == words) == whole
+
+
+@pytest.mark.parametrize(("lines", "shortened"), [(MOST_PIECES, False), (MOST_PIECES + 1, True)])
+def test_as_many_pieces_as_may_be_are_read_whole(lines, shortened):
+    pieces = pieces_of("\n".join(f"line {number}" for number in range(lines)))
+    assert (len(pieces.texts), pieces.shortened) == (MOST_PIECES, shortened)
+    assert ("line 24" in pieces.texts) != shortened  # what is left out stands in the middle
+
+
+def test_a_text_of_the_greatest_length_is_read_whole():
+    assert not pieces_of("x" * MOST_CHARACTERS).shortened
+    assert pieces_of("x" * (MOST_CHARACTERS + 1)).shortened
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Ask Dr.", ("Ask Dr.",)),
+        ("I am Dr. No. Open May", ("I am Dr. No. Open May",)),
+        ('He said "now!" Then go', ('He said "now!"', "Then go")),
+        ("12. of May", ("of May",)),  # a list's number
+        ("**Task:** book a room", ("Task:", "book a room")),
+        ("the quick brown fox: book a room", ("the quick brown fox: book a room",)),
+    ],
+)
+def test_where_a_sentence_ends(text, pieces):
+    assert pieces_of(text).texts[: len(pieces)] == pieces

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from domain.errors import UsageError
 from domain.labels import LabelMap
-from domain.routing import AbstentionThresholds, NearestPrompt, Reason, RouteScores, RoutingDecision, decide
+from domain.routing import (
+    AbstentionThresholds,
+    NearestPrompt,
+    OtherLimits,
+    Reason,
+    RouteScores,
+    RoutingDecision,
+    decide,
+)
 
 LABELS = LabelMap(("red", "green", "blue"))
 NEAREST = (NearestPrompt("a rose", "red", 0.9), NearestPrompt("grass", "green", 0.1))
@@ -134,3 +142,34 @@ def test_the_choice_is_the_likeliest_enabled_adapter_or_nobody(weights, disabled
     assert decision.confidence == pytest.approx(max(enabled.values()) / sum(enabled.values()))
     assert decision.adapter == (decision.best if decision.reason is Reason.CONFIDENT else None)
     assert (decision.reason is Reason.OUT_OF_SCOPE) == (out_of_scope < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "limits"),
+    [
+        (OtherLimits(), LIMITS),
+        (OtherLimits(min_confidence=0.0), AbstentionThresholds(0.0, 0.4)),
+        (OtherLimits(min_confidence=1.0), AbstentionThresholds(1.0, 0.4)),
+        (OtherLimits(max_out_of_scope=0.0), AbstentionThresholds(0.6, 0.0)),
+        (OtherLimits(0.5, -inf), AbstentionThresholds(0.5, -inf)),
+        (OtherLimits(no_abstain=True), AbstentionThresholds()),
+    ],
+)
+def test_other_limits_replace_the_routers_own_one_by_one(asked, limits):
+    assert asked.over(LIMITS) == limits
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"min_confidence": -0.01}, r"min-confidence -0\.01"),
+        ({"min_confidence": 1.01}, r"min-confidence 1\.01"),
+        ({"min_confidence": nan}, "min-confidence nan"),
+        ({"max_out_of_scope": nan}, "max-out-of-scope nan"),
+        ({"min_confidence": 0.0, "no_abstain": True}, "no-abstain"),
+        ({"max_out_of_scope": 0.0, "no_abstain": True}, "no-abstain"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(asked, message):
+    with pytest.raises(UsageError, match=message):
+        OtherLimits(**asked)

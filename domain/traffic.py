@@ -116,7 +116,7 @@ class Cluster:
 
     Attributes:
         size: how many.
-        words: the words that most of them share, the commonest first.
+        words: up to six words that half of them share or more, the commonest first, then by the alphabet.
         examples: some of them.
     """
 
@@ -142,7 +142,8 @@ def clusters(prompts: Sequence[str], *, least: int = 5) -> list[Cluster]:
     for _, members in groups:
         if len(members) >= least:
             counts = Counter(word for member in members for word in words_of(member))
-            shared = tuple(word for word, count in counts.most_common(6) if 2 * count >= len(members))
+            common = sorted(counts, key=lambda word: (-counts[word], word))[:6]
+            shared = tuple(word for word in common if 2 * counts[word] >= len(members))
             found.append(Cluster(len(members), shared, tuple(dict.fromkeys(members))[:3]))
     return sorted(found, key=lambda cluster: -cluster.size)
 

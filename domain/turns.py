@@ -30,11 +30,10 @@ class TurnChoice(StrEnum):
 SHORT: Final = 3
 """Words below which the newest turn ("yes", "commit it") says too little by itself."""
 
-_PLACEHOLDER = re.compile(r"[ \t]*<(?:image|video|audio)>[ \t]*")
+# Blanks are tried from where they begin only: a long run of them must not be looked at once for each of them.
+_PLACEHOLDER = re.compile(r"(?:(?<![ \t])[ \t]++)?+<(?:image|video|audio)>[ \t]*+")
 _INSERTED = re.compile(
     r"<(system[-_]reminder|environment_details|environment_context|tool_response|tool_result|function_results)>"
-    r".*?</\1>",
-    re.DOTALL,
 )
 _TEXT_PARTS = ("text", "input_text")
 # Scripts that are written without spaces (Thai to Lao, kana, Han): each letter counts as a word.
@@ -57,9 +56,26 @@ def plain_text(text: str) -> str:
     A text that shows nothing (zero-width characters only) is "".
     """
     if "<" in text:
-        text = strip_media(_INSERTED.sub(" ", text))
+        text = strip_media(_without_inserted(text))
     text = text.strip()
     return text if text.isascii() or any(map(_shows, text)) else ""
+
+
+def _without_inserted(text: str) -> str:
+    """Return the text with a space for each block from such a tag to the next that closes it, in one pass."""
+    kept: list[str] = []
+    start, unclosed = 0, set[str]()
+    for opened in _INSERTED.finditer(text):
+        name = opened[1]
+        if opened.start() < start or name in unclosed:
+            continue
+        end = text.find(f"</{name}>", opened.end())
+        if end < 0:
+            unclosed.add(name)
+        else:
+            kept += text[start : opened.start()], " "
+            start = end + len(name) + 3
+    return "".join([*kept, text[start:]])
 
 
 def _shows(letter: str) -> bool:

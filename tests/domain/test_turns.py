@@ -82,3 +82,22 @@ def test_placeholders_are_found_and_leave_one_space():
     ]
     assert strip_media(" click  <audio> here <b> ") == "click here <b>"
     assert strip_media(" no mark ") == "no mark"
+
+
+@pytest.mark.parametrize(
+    "filler", ["<system-reminder>", "<tool_result></tool_result>", "\t", " ", "<image>", "<image> ", "<"]
+)
+def test_huge_texts_are_read_in_one_pass(filler):
+    count = 500_000 // len(filler)  # with a pass for each of them this would take many minutes
+    said = plain_text(f"first <b>{filler * count}.last")
+    assert said.startswith("first <b>")
+    assert said.endswith(".last")
+    if filler[0] == "<" and len(filler) > 20:
+        assert said == f"first <b>{' ' * count}.last"
+
+
+def test_blocks_are_closed_by_their_own_tag_and_the_nearest():
+    reminder, result = "<system_reminder>", "<tool_result>"
+    assert plain_text(f"a{reminder}{result}b</tool_result>c</system_reminder>d") == "a d"
+    assert plain_text(f"a{result}b{result}c</tool_result>d</tool_result>e") == "a d</tool_result>e"
+    assert plain_text(f"a{reminder}b{result}c</tool_result>d") == f"a{reminder}b d"

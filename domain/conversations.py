@@ -82,6 +82,7 @@ class RowFormat:
         other_roles: speakers that are known and not the user.
         answers: columns that may hold the reference answer where the conversation does not, the first that is
             present counts.
+        otherwise: formats of further files of the same adapter, for rows that do not have this one's columns.
     """
 
     layout: Layout = field(default=Layout.TURNS, converter=Layout)
@@ -91,6 +92,7 @@ class RowFormat:
     user_roles: frozenset[str] = USER_ROLES
     other_roles: frozenset[str] = OTHER_ROLES
     answers: tuple[str, ...] = ANSWER_COLUMNS
+    otherwise: tuple[RowFormat, ...] = ()
     _roles: Mapping[str, bool] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -103,6 +105,11 @@ class RowFormat:
         known = self._roles.get(role)
         return self._roles.get(role.strip().casefold()) if known is None else known
 
+    def of(self, row: Any) -> RowFormat:
+        """Return the format that this row has: this one, or the first of the others that finds its columns."""
+        found = (fmt for fmt in (self, *self.otherwise) if not _lacks_columns(_extract_prompt(row, fmt, _LAST)))
+        return next(found, self) if self.otherwise else self
+
 
 DEFAULT_FORMAT = RowFormat()
 
@@ -113,6 +120,18 @@ def extract_prompt(row: Any, fmt: RowFormat = DEFAULT_FORMAT, turn: TurnChoice =
     Every turn's role is checked, so that an unknown speaker is never silently taken for the user or skipped. A field
     that is null is absent.
     """
+    found = _extract_prompt(row, fmt, turn)
+    if fmt.otherwise and _lacks_columns(found):
+        others = (_extract_prompt(row, other, turn) for other in fmt.otherwise)
+        return next((other for other in others if not _lacks_columns(other)), found)
+    return found
+
+
+def _lacks_columns(found: str | Rejection) -> bool:
+    return isinstance(found, Rejection) and found.reason is RejectReason.NO_CONVERSATION
+
+
+def _extract_prompt(row: Any, fmt: RowFormat, turn: TurnChoice) -> str | Rejection:
     if type(row) is not dict:
         return Rejection(RejectReason.NOT_AN_OBJECT, f"the row is a {type(row).__name__}, not an object")
     if fmt.layout is not _TURNS:

@@ -41,6 +41,7 @@ def reference_answer(row: Any, fmt: RowFormat, turn: TurnChoice) -> tuple[Chat, 
         fmt: where it keeps its conversation.
         turn: which human turns were routed; where they are several, the answer is the one to the newest.
     """
+    fmt = fmt.of(row)
     try:
         chat = _conversation(row, fmt)
         start = _routed_turn(chat, turn)
@@ -65,6 +66,7 @@ def whole_conversation(row: Any, fmt: RowFormat) -> Chat:
     Raises:
         DataRejectedError: the row has no conversation.
     """
+    fmt = fmt.of(row)
     if isinstance(problem := extract_prompt(row, fmt), Rejection):
         raise DataRejectedError(problem.detail)
     chat = tuple(one for one in _conversation(row, fmt) if one.role != "assistant" or _says_something(one))

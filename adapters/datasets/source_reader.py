@@ -18,7 +18,7 @@ from adapters.datasets.row_files import RowFile
 from adapters.datasets.source_files import source_files
 from adapters.datasets.source_streams import SourceOpener, reading
 from application.ports.datasets import Origin, ParsedLine, Source, SourceDraws
-from domain.conversations import Rejection, RowFormat, extract_prompt
+from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat, extract_prompt
 from domain.row_shapes import SAMPLE, describe_columns, describe_shape, detect_shape
 
 
@@ -81,26 +81,30 @@ class FileSourceReader:
                     files.append(open_rows(file, limit=source.line_limit, block=self.block))
             known = _known(source, files)
             for one in files:
-                answers = known.format.answers if source.keep_rows else ()
-                one.columns = (*known.format.columns, *answers, "id")
+                formats = (known.format, *known.format.otherwise)
+                answers = [name for each in formats for name in each.answers] if source.keep_rows else []
+                one.columns = (*(name for each in formats for name in each.columns), *answers, "id")
             yield known, files
 
 
 def _known(source: Source, files: Sequence[RowFile]) -> Source:
-    """Return the source with the format of its rows, told by the first of them, and with words for it."""
+    """Return the source with the format of its rows, told by the first of each file, and with words for it."""
     head: list[Any] = []
-    for file in files:
+    formats: dict[RowFormat, str] = {}
+    for file in files if len(files) <= SAMPLE else files[:: len(files) // SAMPLE]:
         with reading(file.origin.path), closing(file.read_all()) as rows:
-            head += [row for _, row in islice(rows, SAMPLE - len(head))]
-        if len(head) >= SAMPLE:
-            break
-    parsed = [row[0] for row in head if isinstance(row, tuple)]
-    row_format = source.row_format or detect_shape(parsed)
+            some = [row for _, row in islice(rows, SAMPLE)]
+        parsed = [row[0] for row in some if isinstance(row, tuple)]
+        row_format = source.row_format or detect_shape(parsed)
+        if shape := describe_shape(row_format, parsed):
+            formats.setdefault(row_format, shape)
+        head += some
+    first, *others = formats or [source.row_format or DEFAULT_FORMAT]
     return evolve(
         source,
-        row_format=row_format,
-        read_as=_described(files, describe_shape(row_format, parsed)),
-        advice=_advice(files, row_format, head, parsed),
+        row_format=evolve(first, otherwise=tuple(others)) if others else first,
+        read_as=_described(files, "; ".join(formats.values())),
+        advice="" if formats else _advice(files, head),
     )
 
 
@@ -115,10 +119,11 @@ def _packed(file: RowFile) -> str:
     return f"{file.kind} in {file.file.compression}" if file.file.compression else file.kind
 
 
-def _advice(files: Sequence[RowFile], row_format: RowFormat, head: Sequence[Any], parsed: Sequence[Any]) -> str:
-    """Return what to do when none of the first rows gives a prompt; "" when one does."""
-    if not head or describe_shape(row_format, parsed):
+def _advice(files: Sequence[RowFile], head: Sequence[Any]) -> str:
+    """Return what to do when none of the first rows gives a prompt."""
+    if not head:
         return ""
+    parsed = [row[0] for row in head if isinstance(row, tuple)]
     if columns := describe_columns(parsed):
         return f"read as {_packed(files[0])}; its columns: {columns}. Say which holds the prompt: columns prompt=NAME"
     first = next((row for row in head if isinstance(row, Rejection)), None)

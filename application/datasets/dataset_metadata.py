@@ -148,6 +148,7 @@ def format_as_json(row_format: RowFormat) -> dict[str, Any]:
         "user_roles": sorted(row_format.user_roles),
         "other_roles": sorted(row_format.other_roles),
         "answers": list(row_format.answers),
+        "otherwise": [format_as_json(other) for other in row_format.otherwise],
     }
 
 
@@ -161,6 +162,7 @@ def format_from_json(stored: Mapping[str, Any]) -> RowFormat:
         user_roles=frozenset(stored["user_roles"]),
         other_roles=frozenset(stored["other_roles"]),
         answers=tuple(stored.get("answers", ANSWER_COLUMNS)),
+        otherwise=tuple(map(format_from_json, stored.get("otherwise", ()))),
     )
 
 

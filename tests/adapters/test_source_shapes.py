@@ -19,11 +19,14 @@ from adapters.datasets.arrow_rows import ArrowRows
 from adapters.datasets.source_reader import FileSourceReader
 from adapters.datasets.source_streams import SourceOpener
 from adapters.lora.source_chats import read_chats
+from application.datasets.dataset_metadata import format_as_json, format_from_json
 from application.datasets.draw_balanced import draw_balanced
 from application.ports.datasets import Source
 from domain.chats import Message
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, RemoteError, UsageError
+from domain.references import reference_answer
 from domain.row_shapes import columns_format
+from domain.turns import TurnChoice
 
 USER = {"role": "user", "content": "open May 3"}
 ANSWER = {"role": "assistant", "content": "done"}
@@ -72,6 +75,24 @@ def read(source: Source | Path, **options: Any) -> tuple[list[Any], Source]:
         found = [outcome for _, outcome, _ in lines]
     assert sorted(map(str, drawn)) == sorted(map(str, found))
     return found, known
+
+
+def test_files_of_one_adapter_may_have_different_shapes(tmp_path):
+    first, second, third = tmp_path / "x.jsonl", tmp_path / "y.json", tmp_path / "z.csv"
+    first.write_text("".join(json.dumps({"instruction": f"open {n}", "output": f"a{n}"}) + "\n" for n in range(3)))
+    second.write_text(json.dumps([{"messages": [USER | {"content": f"close {n}"}, ANSWER]} for n in range(3)]))
+    third.write_text("question,answer\nlock,done\n")
+    source = Source("a", first, more=(second, third), keep_rows=True)
+    found, known = read(source)
+    assert sorted(found) == ["close 0", "close 1", "close 2", "lock", "open 0", "open 1", "open 2"]
+    assert known.read_as == (
+        "1 × JSON Lines, 1 × JSON array, 1 × CSV; Alpaca: instruction + input; OpenAI messages: messages; "
+        "plain columns: question"
+    )
+    with FileSourceReader().open(source, seed=0, expected=9) as draws:
+        answers = [reference_answer(line.row, known.format, TurnChoice.LAST) for line in draws]
+    assert sorted(one[1].content for one in answers if one) == ["a0", "a1", "a2", *["done"] * 4]
+    assert format_from_json(json.loads(json.dumps(format_as_json(known.format)))) == known.format
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -19,8 +19,8 @@ SMALL_BASE: Final = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FIRST_CONTACT: Final[tuple[tuple[str, str], ...]] = (
     ("modal setup", "opens a browser once; `modal token info` then shows your workspace"),
     (
-        "moe-router generate --test --train-samples 20 --eval-samples 5 --output-dir datasets/first",
-        "60 rows for training and validation, 15 held out, in seconds",
+        "moe-router generate --test --train-samples 140 --eval-samples 5 --output-dir datasets/first",
+        "420 rows for training and validation, 15 held out, in seconds",
     ),
     ("moe-router publish datasets/first --latest --create-volume", "ends with: Upload complete"),
     ("moe-router datasets", "a line with * before the data set"),
@@ -33,11 +33,12 @@ FIRST_CONTACT: Final[tuple[tuple[str, str], ...]] = (
     ("moe-router download router-head.safetensors", "ends with: verified"),
     ("moe-router evaluate --backend modal --gpu T4,L4", "figures, and router-eval.json on the volume"),
     (
-        "moe-router infer --backend modal --gpu T4,L4 --route-only --input prompts.jsonl",
-        "with 400 lines of prompts: a decision for each",
+        "moe-router infer --backend modal --gpu T4,L4 --route-only --input datasets/first/data.jsonl",
+        "420 prompts: a decision for each",
     ),
     (
-        "moe-router infer --backend modal --gpu T4,L4 --fallback base --input prompts.jsonl --output answers.jsonl",
+        "moe-router infer --backend modal --gpu T4,L4 --fallback base --input datasets/first/data.jsonl "
+        "--output answers.jsonl",
         "end it with Ctrl-C half way: soon `modal app list` shows nothing running; the same command goes on",
     ),
     (
@@ -75,9 +76,7 @@ def check(environment: Mapping[str, str]) -> list[Finding]:
         "modal's client": lambda: version("modal"),
         "settings": lambda: str(Settings.read(environment)),
         "definition of the app": _app,
-        "recipe of the image": lambda: (
-            f"Python {PYTHON}, {len(pinned(('torch', 'transformers', 'peft')))} pinned packages"
-        ),
+        "recipe of the image": _recipe,
         "volumes": lambda: ", ".join(MOUNTS),
         "credentials": _credentials,
     }

@@ -108,7 +108,7 @@ def check_the_endpoint(address: str, direct: Callable[[str | None, str], str]) -
     assert tuple(ready["adapters"]) == GOOD
     assert ready["unproved"] == {SILENT: "it answers exactly as the base model does"}
     for adapter, prompt in PROMPTS.items():
-        body = ask(prompt, max_tokens=12, temperature=0)
+        body = ask(prompt, max_tokens=12, temperature=0, cache_prompt=False)
         answer = post(address, body)
         assert (answer["model"], answer["routing"]["reason"]) == (adapter, "confident")
         assert text(answer) == direct(adapter, prompt)
@@ -136,7 +136,7 @@ def in_front(made: Path, url: str, kind: str) -> Iterator[str]:
     serving = Application().serve_upstream(made / "trunk", Upstream(url, kind=kind), ServeSettings())
     with running(serving_app(serving)) as address:
         until = time.monotonic() + SECONDS
-        while httpx2.get(f"{address}/v1/models", timeout=60).status_code != 200:
+        while not httpx2.get(f"{address}/ready", timeout=60).json()["adapters"]:  # 503 for the silent one
             assert time.monotonic() < until
             time.sleep(0.5)
         yield address
@@ -162,7 +162,8 @@ def test_in_front_of_llama_server(made: Path) -> None:
         names = (*GOOD, SILENT)
         lora = [{"id": n, "scale": float(name == adapter)} for n, name in enumerate(names)]
         slot = 0 if adapter is None else 1 + names.index(adapter)
-        return text(post(url, ask(prompt, max_tokens=12, temperature=0, lora=lora, id_slot=slot)))
+        body = ask(prompt, max_tokens=12, temperature=0, lora=lora, id_slot=slot, cache_prompt=False)
+        return text(post(url, body))
 
     with started(command, port, made / "llama.log") as url, in_front(made, url, "llama-server") as address:
         check_the_endpoint(address, direct)

@@ -21,6 +21,7 @@ from entrypoints.version import tool_version
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from application.answering.answer_prompts import AnswerPrompts
     from domain.answers import Answer
 
 PROMPTS = {
@@ -87,8 +88,8 @@ def _run(ctx: click.Context, app: Application, folder: Path, *, kept: bool, port
     router = _train(app, console, dataset, folder)
     _evaluate(app, console, dataset, router, folder)
     _finetune(app, console, dataset, folder / "loras")
-    _answer(app, console, router, folder / "loras")
-    _compare(app, console, dataset, router, folder / "loras")
+    answering = _answer(app, console, router, folder / "loras")
+    _compare(app, console, dataset, answering)
     seconds = time.monotonic() - started
     if kept:
         _show_next(console, folder, seconds)
@@ -196,8 +197,8 @@ def _finetune(app: Application, console: Console, dataset: Path, target: Path) -
             console.print(f"  {name:<16} loss {report.first_loss:.2f} → {report.last_loss:.2f} → {report.path}")
 
 
-def _answer(app: Application, console: Console, router: Path, loras: Path) -> None:
-    """Answer every prompt through the adapter that the router picks, on one loaded base model."""
+def _answer(app: Application, console: Console, router: Path, loras: Path) -> AnswerPrompts:
+    """Answer every prompt through the adapter that the router picks; return what is loaded for that."""
     from application.ports.answering import AnswerRequest
     from domain.answers import Prompt
     from domain.chats import as_chat
@@ -210,6 +211,7 @@ def _answer(app: Application, console: Console, router: Path, loras: Path) -> No
     answers = answering(AnswerRequest(prompts))
     for answer, prompt in zip(answers, PROMPTS.values(), strict=True):
         _show_answer(console, prompt, answer)
+    return answering
 
 
 def _show_answer(console: Console, prompt: str, answer: Answer) -> None:
@@ -226,14 +228,13 @@ def _show_answer(console: Console, prompt: str, answer: Answer) -> None:
     console.print(f"  [model] response: {shown(' '.join(answer.text.split()))}   ({speaker})", markup=False)
 
 
-def _compare(app: Application, console: Console, dataset: Path, router: Path, loras: Path) -> None:
+def _compare(app: Application, console: Console, dataset: Path, answering: AnswerPrompts) -> None:
     """Measure what the router's choices do to the reference answers of held-out prompts."""
-    from entrypoints.backend import Comparison, Where
+    from application.comparing.compare_report import CompareRequest
     from entrypoints.reports.comparison import matrix_table
 
     _heading(console, 6, "What the choice does to answers: loss of held-out reference answers, nats per token")
-    asked = Comparison(dataset, lora_dir=loras, router=router, samples=COMPARED)
-    report = app.backend(Where()).compare(asked)
+    report = app.compare_loaded(answering)(CompareRequest(dataset, samples=COMPARED))
     console.print(matrix_table(report, console))
     gain = report.gain
     assert gain is not None  # there is a router

@@ -117,6 +117,16 @@ class AnsweringParts(RoutingParts):
         route = None if router is None else self.route_on(router, base)
         return CompareAdapters(self.datasets, scorer, self.progress, route, engine)
 
+    def compare_loaded(self, answering: AnswerPrompts) -> CompareAdapters:
+        """The use case that measures the LoRA adapters that are loaded for answering; scores are not kept."""
+        from adapters.lora.peft_engine import PeftEngine
+        from adapters.lora.peft_scoring import PeftAnswerScorer
+        from application.comparing.compare_adapters import CompareAdapters
+
+        engine = answering.engine
+        assert isinstance(engine, PeftEngine), "answer_prompts made it"
+        return CompareAdapters(self.datasets, PeftAnswerScorer(engine), self.progress, answering.route, engine)
+
     def finetune(self, base: LoadedBase, options: FinetuneOptions | None = None) -> PeftFinetuner:
         """Fine-tuning of small LoRA adapters on a base model that is loaded."""
         from adapters.lora.peft_finetuning import FinetuneOptions, PeftFinetuner

@@ -18,14 +18,15 @@ from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
 from adapters.lora.peft_scoring import PeftAnswerScorer
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
-from application.comparing.compare_report import CompareReport
+from application.comparing.compare_report import CompareReport, CompareRequest
 from domain.comparison import ScoredRow
 from domain.errors import MissingFileError, MoeRouterError, UsageError
 from entrypoints.bootstrap import Application
 from entrypoints.cli import cli
 from entrypoints.exit_codes import exit_code
 from entrypoints.on_modal import places
-from entrypoints.reports.comparison import matrix_table
+from entrypoints.reports.comparison import as_values, matrix_table
+from entrypoints.reports.printing import json_bytes
 from tests.answering_world import WORDS, small_router
 from tests.lora_world import NAMES, write_loras
 from tests.modal_world import ModalHere
@@ -125,6 +126,15 @@ def test_scores_are_computed_once(world: World, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(PeftAnswerScorer, "score", lambda _self, requests: iter([1 / 0 for _ in requests]))
     assert done(compare(world, "--json")) == first
     assert isinstance(compare(world, "--no-cache").exception, ZeroDivisionError)
+
+
+def test_what_is_loaded_for_answering_is_measured_as_it_is(world: World) -> None:
+    app = Application()
+    folders = {name: world.loras / name for name in NAMES}
+    answering = app.answer_prompts(app.routers.load(world.router), folders, str(world.base))
+    report = app.compare_loaded(answering)(CompareRequest(world.dataset))
+    found = json.loads(done(compare(world, "--router", world.router, "--json")))
+    assert json.loads(json_bytes(as_values(report))) == rounded(found)
 
 
 def test_a_duplicated_adapter_is_called_interchangeable(world: World, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from entrypoints.backend import Comparison, Where
 from entrypoints.bootstrap import Application
 from entrypoints.settings import DataFiles, Training
 
-NAMES = ("calendar", "desk", "claims")
+NAMES = ("calendar", "claims", "desk")
 TAPS = tuple(FeatureTap(layer, Pooling.MEAN) for layer in (1, 4, 7, 10))
 GAMMA, PENALTY, HEAD_DRAWS = 1.0, 0.03, 20
 
@@ -68,6 +68,7 @@ def main() -> None:
         finetune(app, folder, arguments.samples)
     asked = Comparison(folder / "data", lora_dir=folder / "loras", samples=arguments.samples)
     report = app.backend(Where()).compare(asked)
+    assert report.names == NAMES, "losses stand in the order of the names"
     show_adapters(report)
     heads(app, report.rows)
     routers(app, report.rows, folder, arguments.draws)

@@ -18,8 +18,9 @@ def verdict(found: AdapterComparison, gain: RoutingGain | None) -> str:
     if found.swapped:
         pairs = _listed(f"{one} and {other}" for one, other in found.swapped)
         return f"{pairs} seem to be swapped: each answers the other's prompts better; rename their folders."
-    if found.outdone:
-        who = _listed(f"{one.dataset}'s prompts are answered better by {one.adapter}" for one in found.outdone)
+    outdone = [one for one in found.outdone if one.dataset not in found.no_better]
+    if outdone:
+        who = _listed(f"{one.dataset}'s prompts are answered better by {one.adapter}" for one in outdone)
         return f"{who}: check which weights lie in which folder, and whose data was given for whom."
     if found.no_better:
         names = _listed(found.no_better)

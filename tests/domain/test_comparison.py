@@ -108,6 +108,12 @@ def test_too_few_prompts_show_nothing() -> None:
     assert found.outdone == ()
 
 
+def test_an_adapter_that_has_learnt_nothing_is_to_be_trained_though_others_are_ahead_of_it() -> None:
+    found = compared(changed("c", a=1.5, b=1.5, c=2.2))
+    assert [one.dataset for one in found.outdone] == ["c"]
+    assert verdict(found, None).startswith("c is not shown to be better than the base model on its own 40 prompts")
+
+
 def test_an_adapter_that_is_no_better_than_the_base_model_is_named() -> None:
     found = compared(changed("c", a=2.3, b=2.4, c=2.2))
     assert found.no_better == ("c",)

@@ -111,6 +111,8 @@ def show_adapters(report: CompareReport) -> None:
     """Print who is good at whose prompts, and the findings."""
     for cell in report.adapters.cells:
         print(f"{cell.dataset:<9} answered by {cell.adapter:<9} {shown(cell.loss)}")
+    own = sum(regret(row, row.adapter) for row in report.rows) / len(report.rows)
+    print(f"every prompt by its own adapter: {own:.3f} behind the best choice for each")
     print(f"{len(report.adapters.elsewhere)} prompts are clearly answered better by another. {report.verdict}\n")
 
 
@@ -189,14 +191,14 @@ def routers(app: Application, rows: Sequence[ScoredRow], folder: Path, draws: in
                     "first choice's regret": regret(row, made.best),
                 }.items():
                     figures[figure].setdefault(name, {}).setdefault(place, []).append(float(value))
-    print(f"Whole routers, {draws} draws:")
-    show(rows, figures)
+        print(f"Whole routers, {seed + 1} draws:")
+        show(rows, figures)
 
 
 def trained(
     app: Application, rows: Sequence[ScoredRow], labels: Sequence[int], folder: Path, seed: int
 ) -> Callable[[Sequence[str]], Sequence[Any]]:
-    """Train a router by the command's defaults on these labels; return its decisions."""
+    """Train a router on these labels, with layers and head fixed; return its decisions."""
     samples = [
         RoutingSample(row.text, label, NAMES[label], row.source_id) for row, label in zip(rows, labels, strict=True)
     ]
@@ -207,9 +209,10 @@ def trained(
         )
         for held, name in ((False, "train.jsonl"), (True, "val.jsonl"))
     )
-    asked = Training(
-        DataFiles(None, *files), TrainOptions(seed=seed), router_out=folder / "draw" / "router.safetensors"
+    options = TrainOptions(
+        epochs=1, seed=seed, layers=tuple(tap.layer for tap in TAPS), pooling=Pooling.MEAN, head="kernel"
     )
+    asked = Training(DataFiles(None, *files), options, router_out=folder / "draw" / "router.safetensors")
     router = app.routers.load(app.backend(Where()).train(asked, Silent()).router_path)
     route = app.route_prompts(router)
     return lambda texts: route(RouteRequest(tuple(texts)))

@@ -159,7 +159,7 @@ def command(
         verify=not no_verify,
     )
     if detach:
-        _start(backend, request, as_json=as_json)
+        _start(backend, request, where, as_json=as_json)
         return
     with app.interruption():
         report = backend.train(request, TrainingLines(lambda line: click.echo(line, err=True)))
@@ -176,12 +176,14 @@ def command(
     next_step("evaluate", *option("--dataset-dir", data.dataset_dir), *router, *place(where))
 
 
-def _start(backend: Backend, request: Training, *, as_json: bool) -> None:
+def _start(backend: Backend, request: Training, where: Where, *, as_json: bool) -> None:
     """Start a run elsewhere, say how to follow it, and leave it to itself."""
     started = backend.start(request)
     if as_json:
         print_json({"call": started.call_id, "app": started.app_id, "router": str(started.router)})
         return
     click.echo(f"Training goes on by itself: call {started.call_id}")
-    click.echo(f"   Follow it:  {started.follow}")
-    click.echo(f"   Fetch it:   {started.fetch}")
+    click.echo(f"   Follow it:   {started.follow}")
+    attach = " ".join(map(str, ("moe-router train", *place(where), "--attach", started.call_id)))
+    click.echo(f"   Wait for it: {attach}")
+    click.echo(f"   Fetch it:    {started.fetch}")

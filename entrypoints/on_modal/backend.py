@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from domain.errors import MissingFileError, UsageError
 from entrypoints.backend import Comparison, Deciding, Evaluation, Questions, StartedRun, Where, setting
-from entrypoints.on_modal.places import OUTPUT, ROUTER_WITH_TORCH_FILE, THERE, read_path, written_path
+from entrypoints.on_modal.places import OUTPUT, ROUTER_WITH_TORCH_FILE, THERE, VOLUMES, read_path, written_path
 from entrypoints.on_modal.wiring import ModalParts
 from entrypoints.settings import DataFiles, Places, Training
 from entrypoints.version import tool_version
@@ -65,8 +65,10 @@ class ModalBackend:
         return StartedRun(started.call_id, started.app_id, job.router_out, follow, self.fetch_command(job.router_out))
 
     def fetch_command(self, router: Path) -> str:
-        """Return the command that brings a router here."""
-        return f"moe-router download {router.name}"
+        """Return the command that brings a router here, in the form that this software reads."""
+        there = router.with_suffix(THERE.router.suffix)
+        volume = [] if there.is_relative_to("/output") else ["--volume", VOLUMES[f"/{there.parts[1]}"]]
+        return " ".join(["moe-router download", there.relative_to(f"/{there.parts[1]}").as_posix(), *volume])
 
     @contextmanager
     def logs(self, log_dir: Path | None) -> Iterator[Path]:

@@ -82,6 +82,18 @@ def test_a_router_is_written_to_a_volume(asking, asked, there):
 
 
 @pytest.mark.parametrize(
+    ("router", "command"),
+    [
+        ("/output/router-head.pt", "moe-router download router-head.safetensors"),
+        ("/output/b/r.safetensors", "moe-router download b/r.safetensors"),
+        ("/cache/r.pt", "moe-router download r.safetensors --volume moe-router-cache"),
+    ],
+)
+def test_the_command_that_fetches_a_router_names_the_file_that_this_software_reads(router, command):
+    assert modal().fetch_command(Path(router)) == command
+
+
+@pytest.mark.parametrize(
     "path", ["/tmp/r.safetensors", "../r.safetensors", "/datasets/r", "/outputs/r", "/output/../r"]
 )
 def test_what_would_be_gone_with_the_container_is_refused_before_one_starts(asking, path):

@@ -204,6 +204,11 @@ def test_a_run_that_was_left_alone_can_be_waited_for_and_names_itself_when_out_o
             jobs.attach(name, call_id)
 
 
+def test_a_call_that_never_was_is_said_to_be_none(modal_fake, jobs):
+    with pytest.raises(RemoteError, match="no function call fc-typo"):
+        jobs.attach("train", "fc-typo")
+
+
 def test_a_cancelled_call_runs_what_it_has_to_clear_away(modal_fake, jobs, deployment):
     messages = jobs.follow("train", {"do": "hang"})
     assert next(messages)["kind"] == "started"

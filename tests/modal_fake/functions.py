@@ -210,6 +210,8 @@ class Functions:
         return pb.FunctionCallFromIdResponse(function_call_id=call.id, num_inputs=len(call.inputs))
 
     async def FunctionGetOutputs(self, request: Any, container: Any) -> Any:
+        if request.function_call_id not in self.calls:
+            raise GRPCError(Status.NOT_FOUND, f"no function call {request.function_call_id}")
         call, end = self.calls[request.function_call_id], time.monotonic() + request.timeout
         while True:
             ready = [index for index in sorted(call.outputs) if index not in call.delivered]

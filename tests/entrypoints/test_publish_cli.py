@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from adapters.datasets.local_dataset_folders import LocalDatasetFolders
 from entrypoints.bootstrap import Application
-from entrypoints.cli import cli
+from entrypoints.cli import cli, main
 from tests.publishing_world import dataset_files, published, write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,19 @@ def moe_router(*arguments, **environment):
 def run(*arguments):
     """Run in this process, for speed."""
     return CliRunner().invoke(cli, list(map(str, arguments)), obj=Application(), catch_exceptions=False)
+
+
+@pytest.fixture
+def ended(capsys):
+    """Run in this process, as far as the exit code; processes of their own are for other environments."""
+
+    def run_to_its_end(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, arguments)])
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, end.value.code, printed.out, printed.err)
+
+    return run_to_its_end
 
 
 def test_publish_prints_the_report_of_the_guide(modal_fake, dataset):
@@ -125,7 +138,7 @@ def test_publish_list_download(modal_fake, dataset, tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "copy").iterdir()} == dataset_files(with_eval=False)
 
 
-def test_a_router_is_downloaded_when_it_is_sound(modal_fake, tmp_path):
+def test_a_router_is_downloaded_when_it_is_sound(modal_fake, tmp_path, ended):
     from adapters.router.safetensors_router_store import to_bytes
     from tests.router_world import router_world
 
@@ -134,7 +147,7 @@ def test_a_router_is_downloaded_when_it_is_sound(modal_fake, tmp_path):
     volume.files = {"router-head.safetensors": content, "bad.safetensors": content[:-1] + b"?"}
     run("download", "router-head.safetensors", tmp_path / "r.safetensors")
     assert (tmp_path / "r.safetensors").read_bytes() == content
-    refused = moe_router("download", "bad.safetensors", tmp_path / "bad.safetensors")
+    refused = ended("download", "bad.safetensors", tmp_path / "bad.safetensors")
     assert refused.returncode == 3
     assert not (tmp_path / "bad.safetensors").exists()
 
@@ -166,23 +179,23 @@ def test_a_silent_server_is_one_line(modal_fake, dataset):
         one_line(moe_router("publish", dataset, MODAL_SERVER_URL=address), 5, "did not answer")
 
 
-def test_a_missing_volume_and_a_missing_data_set_are_one_line_each(modal_fake, dataset, tmp_path):
-    one_line(moe_router("datasets", "--volume", "typo"), 5, "typo: no such Modal volume")
+def test_a_missing_volume_and_a_missing_data_set_are_one_line_each(modal_fake, dataset, tmp_path, ended):
+    one_line(ended("datasets", "--volume", "typo"), 5, "typo: no such Modal volume")
     modal_fake.volumes.create("moe-lora-data")
-    one_line(moe_router("download", "nowhere", tmp_path / "x"), 5, "no such data set", "moe-router datasets")
-    one_line(moe_router("publish", tmp_path / "none", "--dry-run"), 2, "no such data set folder")
+    one_line(ended("download", "nowhere", tmp_path / "x"), 5, "no such data set", "moe-router datasets")
+    one_line(ended("publish", tmp_path / "none", "--dry-run"), 2, "no such data set folder")
 
 
-def test_other_content_is_refused_before_anything_changes(modal_fake, dataset):
+def test_other_content_is_refused_before_anything_changes(modal_fake, dataset, ended):
     volume = modal_fake.volumes.create("moe-lora-data")
     volume.files = {f"datasets/{dataset.name}/{n}": d for n, d in published(dataset_files("other")).items()}
-    one_line(moe_router("publish", dataset), 1, "other content", "force its replacement")
+    one_line(ended("publish", dataset), 1, "other content", "force its replacement")
     assert volume.history == []
 
 
-def test_a_data_set_that_was_changed_after_generation_is_refused(dataset):
+def test_a_data_set_that_was_changed_after_generation_is_refused(dataset, ended):
     (dataset / "val.jsonl").write_bytes(b"{}\n")
-    one_line(moe_router("publish", dataset, "--dry-run"), 3, "val.jsonl disagree with the hashes in metadata.json")
+    one_line(ended("publish", dataset, "--dry-run"), 3, "val.jsonl disagree with the hashes in metadata.json")
 
 
 def test_modals_own_commands_see_and_fetch_what_lies_on_the_volumes(modal_fake, dataset, tmp_path):

@@ -20,7 +20,7 @@ from domain.features import FeatureTap, Pooling
 from tests.lora_world import NAMES, edit_weights, write_loras
 from tests.tiny_models import tiny_model
 
-SHORT = GenerationOptions(max_new_tokens=12)
+SHORT = GenerationOptions(max_new_tokens=7)
 PROMPTS = [
     "Book a table",
     "a",
@@ -115,10 +115,10 @@ def test_the_router_sees_the_base_models_states(engine: PeftEngine, base: Loaded
 
 
 def test_draws_depend_on_seed_and_prompt_and_not_on_the_batch(engine: PeftEngine) -> None:
-    warm = GenerationOptions(max_new_tokens=12, temperature=1.5, seed=1)
+    warm = GenerationOptions(max_new_tokens=7, temperature=1.5, seed=1)
     together = texts(engine, REQUESTS, warm)
     assert together == [texts(engine, [request], warm)[0] for request in REQUESTS]
-    assert together != texts(engine, REQUESTS, GenerationOptions(max_new_tokens=12, temperature=1.5, seed=2))
+    assert together != texts(engine, REQUESTS, GenerationOptions(max_new_tokens=7, temperature=1.5, seed=2))
     assert together != texts(engine, REQUESTS)
 
 
@@ -136,7 +136,7 @@ def test_draws_follow_the_softmax() -> None:
 def test_stop_strings_end_an_answer_early(engine: PeftEngine) -> None:
     (whole,) = [generation for _, generation in engine.generate(REQUESTS[1:2], SHORT)]
     stop = whole.text[3:5]
-    options = GenerationOptions(max_new_tokens=12, stop=(stop, "never said"))
+    options = GenerationOptions(max_new_tokens=7, stop=(stop, "never said"))
     found = dict(engine.generate(REQUESTS[:4], options))
     assert found[1].text == whole.text[: whole.text.find(stop)].strip()
     assert found[1].finish == "stop"

@@ -53,7 +53,7 @@ def run_example(monkeypatch, name, *words):
     runpy.run_path(str(DOCS / "examples" / f"{name}.py"), run_name="__main__")
 
 
-TESTED = {"make_adapters", "finetune_lora", "route_in_python", "follow_training"}
+TESTED = {"make_adapters", "small_adapters", "finetune_lora", "route_in_python", "follow_training"}
 
 
 def test_no_example_is_left_out():
@@ -68,6 +68,17 @@ def test_the_tutorials_data_can_be_made_into_a_data_set(tmp_path, monkeypatch):
     assert list(sources) == ["billing", "recipes", "travel"]
     made = generate(sources, tmp_path / "ds", train_samples=110, eval_samples=40)
     assert sum(made.counts.values()) == 450
+
+
+def test_small_adapters_are_made_of_files_of_several_shapes(tmp_path, tiny_base, monkeypatch, capsys):
+    (tmp_path / "bills.csv").write_text("question,answer\n" + "".join(f"bill {n},due\n" for n in range(4)))
+    alpaca = [{"instruction": f"open day {n}", "input": "", "output": "done"} for n in range(4)]
+    (tmp_path / "days.json").write_text(json.dumps(alpaca))
+    monkeypatch.setenv("BASE_MODEL_ID", str(tiny_base))
+    files = [f"{name}={tmp_path / name}.{kind}" for name, kind in (("bills", "csv"), ("days", "json"))]
+    run_example(monkeypatch, "small_adapters", tmp_path / "loras", *files)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["bills", "days"]
+    assert sorted(path.name for path in (tmp_path / "loras").iterdir()) == ["bills", "days"]
 
 
 def test_a_lora_adapter_of_plain_peft_passes_the_doctor(tmp_path, tiny_base, monkeypatch, capsys):

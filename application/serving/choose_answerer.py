@@ -14,7 +14,7 @@ from application.serving.wishes import NO_WISHES, RoutingWishes
 from domain.answer_policy import Fallback, FallbackKind
 from domain.chats import Chat, routing_text
 from domain.errors import MoeRouterError
-from domain.routing import AbstentionThresholds, RoutingDecision
+from domain.routing import ROUTERS_OWN, AbstentionThresholds, OtherLimits, RoutingDecision
 from domain.stickiness import SWITCH_MARGIN, ServedReason, SessionDecision, Strategy, settle
 from domain.turns import is_short, plain_text
 
@@ -96,6 +96,7 @@ class ChooseAnswerer:
         offered: the adapters that can answer.
         sessions: what is remembered of conversations.
         fallback: who answers when there is no choice, unless the request says otherwise.
+        limits: limits in place of the router's own, unless the request says otherwise.
         margin: see :func:`domain.stickiness.settle`.
         clock: seconds that only grow.
     """
@@ -104,6 +105,7 @@ class ChooseAnswerer:
     offered: Collection[str]
     sessions: Sessions
     fallback: Fallback = BASE_ANSWERS
+    limits: OtherLimits = ROUTERS_OWN
     margin: float = SWITCH_MARGIN
     clock: Callable[[], float] = perf_counter
 
@@ -116,7 +118,7 @@ class ChooseAnswerer:
         """
         start = self.clock()
         masked = request.wishes.masked(self.router.labels)
-        limits = request.wishes.limits(self.router.thresholds)
+        limits = request.wishes.limits(self.limits.over(self.router.thresholds))
         if request.by_name:
             choice = Choice(request.named, ServedReason.NAMED)
         else:

@@ -1,8 +1,8 @@
 """Fine-tune a small LoRA adapter on each of several source files, to try a router with.
 
-``python docs/examples/small_adapters.py LORAS NAME=FILE NAME=FILE …`` writes ``LORAS/NAME`` for each. A file may have any
-kind and shape that ``generate`` reads. The base model is that of the variable ``BASE_MODEL_ID``, else the embedded one.
-These adapters learn the form of short answers, from 64 rows each; use your own fine-tuning for real work.
+``python docs/examples/small_adapters.py LORAS NAME=FILE NAME=FILE …`` writes ``LORAS/NAME`` for each. A file may have
+any kind and shape that ``generate`` reads. The base model is that of the variable ``BASE_MODEL_ID``, else the
+embedded one. These adapters learn the form of short answers, from 64 rows each: toys.
 """
 
 from __future__ import annotations

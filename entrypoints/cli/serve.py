@@ -10,9 +10,10 @@ import click
 from attrs import frozen
 
 from domain.errors import UsageError
+from domain.routing import OtherLimits
 from entrypoints.bootstrap import Application
 from entrypoints.cli.lora_options import folders_by_name
-from entrypoints.cli.options import PATH, base_model_option, grouped, router_option
+from entrypoints.cli.options import PATH, base_model_option, grouped, limit_options, router_option
 from entrypoints.cli.upstream_options import UPSTREAM_OPTIONS, secret, upstream_option
 from entrypoints.settings import HERE
 from entrypoints.version import install_extra
@@ -36,6 +37,7 @@ class ServeOptions:
     port: int
     key: str | None
     fallback: str
+    limits: OtherLimits
     upstream: str | None
     upstream_kind: str
     upstream_model: str | None
@@ -77,6 +79,7 @@ serve_options = grouped(
     click.option(
         "--fallback", default="base", metavar="base|NAME|error", help="Who answers when the router abstains."
     ),
+    limit_options,
     upstream_option("A server that answers; without it, answers are generated here."),
     click.option("--upstream-kind", type=click.Choice(_KINDS), default="vllm", help="What kind of server that is."),
     *UPSTREAM_OPTIONS,
@@ -147,6 +150,7 @@ def _serve(app: Application, options: ServeOptions) -> None:
     settings = ServeSettings(
         api_key=options.key,
         fallback=Fallback.parse(options.fallback),
+        limits=options.limits,
         max_waiting=options.max_waiting,
         timeout=options.timeout,
         log_prompts=options.log_prompts,

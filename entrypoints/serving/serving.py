@@ -106,7 +106,12 @@ class Serving:
             self.problem = await self._prove(names)
             settings = self.settings
             choose = ChooseAnswerer(
-                router, _Offered(self.answerer), self.sessions, settings.fallback, settings.switch_margin
+                router,
+                _Offered(self.answerer),
+                self.sessions,
+                settings.fallback,
+                settings.limits,
+                settings.switch_margin,
             )
             self.current = Current(router, choose, int(time()))
             self.metrics.seed(names)

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from application.serving.choose_answerer import BASE_ANSWERS
 from domain.answer_policy import Fallback
+from domain.routing import ROUTERS_OWN, OtherLimits
 from domain.stickiness import SWITCH_MARGIN
 
 AUTO: Final = "auto"
@@ -21,6 +22,7 @@ class ServeSettings:
     Attributes:
         api_key: what clients must send as ``Authorization: Bearer``; None asks for nothing.
         fallback: who answers where the router makes no choice, unless a request says otherwise.
+        limits: limits in place of the router's own, unless a request says otherwise.
         switch_margin: see :func:`domain.stickiness.settle`.
         max_body: largest request body in bytes.
         max_waiting: most requests that are being answered or wait; more get 429.
@@ -32,6 +34,7 @@ class ServeSettings:
 
     api_key: str | None = field(default=None, repr=False)
     fallback: Fallback = BASE_ANSWERS
+    limits: OtherLimits = ROUTERS_OWN
     switch_margin: float = SWITCH_MARGIN
     max_body: int = 4 * 2**20
     max_waiting: int = 256

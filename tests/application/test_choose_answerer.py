@@ -12,6 +12,7 @@ from application.serving.sessions import Sessions
 from application.serving.wishes import parse_wishes
 from domain.chats import Chat, Message
 from domain.errors import DataRejectedError, UsageError
+from domain.routing import OtherLimits
 from domain.turns import TurnChoice
 from tests.serving_world import LABELS, WordRouter
 
@@ -138,6 +139,15 @@ def test_limits_and_masks_of_the_request(chooser: ChooseAnswerer) -> None:
     assert str(choose(chooser, "a claim for me", wishes={"disabled": list(LABELS.names)}).reason) == "disabled"
     with pytest.raises(UsageError, match="unknown adapter 'nope'"):
         choose(chooser, "a claim for me", wishes={"allowed": ["nope"]})
+
+
+def test_limits_of_the_server_stand_in_for_the_routers_and_a_request_for_both() -> None:
+    def strict(**limits: Any) -> ChooseAnswerer:
+        return ChooseAnswerer(WordRouter(), LABELS.names, Sessions(), limits=OtherLimits(**limits))
+
+    assert choose(strict(min_confidence=0.99), "a claim for me").adapter is None
+    assert choose(strict(min_confidence=0.99), "a claim for me", wishes={"min_confidence": 0.5}).adapter == "claims"
+    assert choose(strict(no_abstain=True), "hello there you").adapter == "calendar"
 
 
 def test_a_router_that_fails_leaves_the_turn_to_the_fallback_and_a_conversation_where_it_is() -> None:

@@ -174,3 +174,11 @@ def test_plots_mark_the_limits_for_other_target_errors(tmp_path, monkeypatch):
     (curve,) = [axes for figure in drawn for axes in figure.axes if "risk-coverage" in axes.get_title()]
     marks = {text.get_text(): text.xy for text in curve.texts}
     assert marks == {"0.02": (0.5, 0.0), "0.05": (1.0, 0.5)}  # from confidence 0.8 on and from 0.6 on
+
+
+def test_serve_takes_limits_too(monkeypatch):
+    served = []
+    monkeypatch.setattr("entrypoints.cli.serve._serve", lambda _app, options: served.append(options.limits))
+    for words in (["--min-confidence", "0.8", "--max-out-of-scope", "0.1"], ["--no-abstain"], []):
+        assert run("serve", "--lora-dir", "loras", *words).exit_code == 0
+    assert served == [OtherLimits(0.8, 0.1), OtherLimits(no_abstain=True), OtherLimits()]

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_met
 from adapters.in_memory.serving import InMemoryAnswerer
 from application.ports.serving import AnswerFailedError
 from domain.answer_policy import Fallback, FallbackKind
+from domain.routing import OtherLimits
 from tests.serving_world import LABELS, WordRouter, ask, client, events, serving
 
 SIX = {"schema", "adapter", "reason", "confidence", "router"}
@@ -23,6 +24,12 @@ def error_of(response: Any, status: int, code: str) -> dict[str, Any]:
     assert error["code"] == code
     assert isinstance(error["message"], str)
     return error
+
+
+def test_limits_of_the_server_hold_where_a_request_has_none() -> None:
+    with client(serving(limits=OtherLimits(min_confidence=0.95))) as http:
+        routing = http.post("/v1/chat/completions", json=ask("a claim")).json()["routing"]
+    assert routing["reason"] == "low_confidence"
 
 
 def test_auto_is_answered_by_the_adapter_that_the_router_picks_and_says_so() -> None:

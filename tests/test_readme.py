@@ -18,6 +18,11 @@ def test_it_opens_with_the_two_commands():
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_named(name):
+    assert re.search(rf"(`|moe-router |make ){name}\b", README)
+
+
 def shown_options() -> list[tuple[str, str]]:
     """Return every (command, option) that a `moe-router …` line in a code block of the README or docs/ uses."""
     found = []

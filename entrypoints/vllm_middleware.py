@@ -97,13 +97,14 @@ class RouterMiddleware:
             )
         parts = Application(dict(os.environ if environment is None else environment))
         self.app = app
+        self._around: dict[str, Any] = {}
         self.serving: Serving = parts.serve_upstream(
             settings.router,
             Upstream("http://vllm", base=settings.upstream_base, key=settings.key),
             ServeSettings(api_key=settings.key, fallback=settings.fallback),
             base_model=settings.base_model,
             log=None if settings.decision_log is None else parts.decision_log(settings.decision_log),
-            inside=app,
+            inside=self._ask_vllm,
         )
         self.own = serving_app(self.serving, watch=False)
 
@@ -112,6 +113,7 @@ class RouterMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self._around = {"app": scope["app"]} if "app" in scope else {}
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         asked = (scope["method"], path)
         try:
@@ -128,6 +130,10 @@ class RouterMiddleware:
                 await self.app(scope, receive, send)
         except (ApiError, MoeRouterError) as error:
             await as_api_error(error).response()(scope, receive, send)
+
+    async def _ask_vllm(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request of the router's own on; vLLM's handlers look for their engine in the application."""
+        await self.app({**self._around, **scope}, receive, send)
 
     async def _loaded(self) -> None:
         if self.serving.current is None or self.serving.problem is not None:

@@ -91,12 +91,14 @@ class FakeVllm:
         """The log-probability of a token after others under a model."""
         return -0.1 - crc32(f"{name} {before[-1]} {token}".encode()) % 10_000 / 3000
 
-    async def models(self, _request: Request) -> Response:
+    async def models(self, request: Request) -> Response:
+        assert request.app is not None  # where vLLM's handlers find their engine
         data = [{"id": BASE, "root": "/models/tiny", "parent": None}]
         data += [{"id": name, "root": f"/loras/{name}", "parent": parent} for name, parent in self.adapters.items()]
         return JSONResponse({"object": "list", "data": data})
 
     async def answer(self, request: Request) -> Response:
+        assert request.app is not None
         body = await request.json()
         self.seen.append((body, dict(request.headers)))
         self.connections.add(request.client)

@@ -458,7 +458,7 @@ def test_modal_deploy_serves_the_router_to_whoever_has_the_key(
 def test_a_detached_run_goes_on_without_the_caller_and_is_followed_by_its_log(modal_fake, volumes):
     result = run("entrypoints", "train", "--backend", "modal", "--detach", *FLAGS)
     assert result.returncode == 0, result.stderr
-    call_id, app_id = re.findall(r"\b(?:fc|ap)-\w+", result.stdout)
+    call_id, app_id = dict.fromkeys(re.findall(r"\b(?:fc|ap)-\w+", result.stdout))  # --attach names the call again
     follow = [sys.executable, "-m", *re.findall(rf"modal app logs {app_id}", result.stdout)[0].split(), "-f"]
     output = volumes.named("routing-output")
     with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, cwd=PLACE["cwd"]) as following:

@@ -63,3 +63,13 @@ def test_contradictions_beyond_the_noise_are_likely_errors_of_the_router():
     found = mislabelled(logits, labels)
     assert {found[row] for row in found if row % 5 == 0} == {0.0}
     assert max(found.values()) > 0.2
+
+
+def test_how_sure_is_sure_depends_on_the_label_that_contradicts():
+    logits, labels, _ = scored(0.1, rows=600, sure=8.0)
+    doubted = [[0.0, 0.0, 0.7] if row % 3 == 2 else each for row, each in enumerate(logits)]  # label 2 never is sure
+    doubted[0], doubted[2] = [0.0, 0.0, 0.9], [0.9, 0.0, 0.0]
+    labels[0], labels[2] = 0, 2
+    found = mislabelled(doubted, labels)
+    assert 0 in found  # as sure as label 2 ever is
+    assert 2 not in found  # much less sure than label 0 is

@@ -121,7 +121,7 @@ def ask_and_correct(url: str) -> None:
 def _post(url: str, body: dict) -> dict:
     sent = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(sent, timeout=60) as answer:
-        return json.load(answer)
+        return json.loads(answer.read() or b"null")  # feedback is answered with nothing
 
 
 def main(wheel: Path, constraints: Path) -> None:

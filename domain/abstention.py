@@ -44,8 +44,8 @@ class ScoredRow:
         right: whether the best adapter is the right one; False for a prompt that belongs to none.
         in_scope: whether the prompt belongs to an adapter.
         changed: whether it is a changed copy of a prompt of the data.
-        weight: how much it counts beside the others: where adapters have unlike numbers of rows, their rows count in
-            inverse proportion, so that errors on a small one are not lost among many right answers of a large one.
+        weight: how much it counts beside the others, above 0. Rows of an adapter with few rows count more, so that
+            errors on it are not lost among many right answers of a large one; rows with a doubtful label count less.
     """
 
     confidence: float

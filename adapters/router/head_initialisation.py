@@ -25,7 +25,7 @@ from adapters.router.ridge import (
     solve,
     targets,
 )
-from adapters.router.router_heads import cosine_kernel, scaling, unit_rows
+from adapters.router.router_heads import cosine_kernel, standardised, unit_rows
 from application.ports import HeadProblem
 
 GAMMAS = (0.5, 1.0, 2.0)
@@ -72,18 +72,6 @@ class StartingPoint:
     fixed: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray]
     settings: HeadSettings = HeadSettings()
-
-
-def standardised(problem: HeadProblem) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return the training rows (n_train, F) and validation rows (n_val, F), standardised, and the scaling used.
-
-    The scaling is that of the rows with a label: what belongs to none is not what the features should spread out.
-    """
-    labelled = [row for row, label in enumerate(problem.train.labels) if label < problem.n_labels]
-    mean, scale = scaling(problem.train.features[labelled])
-    train = (np.asarray(problem.train.features, np.float32) - mean) / scale
-    val = (np.asarray(problem.val.features, np.float32) - mean) / scale
-    return train, val, {"feature.mean": mean, "feature.scale": scale}
 
 
 def linear_start(problem: HeadProblem, like: HeadSettings | None = None) -> StartingPoint:

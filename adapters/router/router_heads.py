@@ -15,6 +15,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from adapters.router.lexical import Lexicon
+from application.ports import HeadProblem
 from domain.errors import RouterFileError, UsageError
 
 Array = NDArray[np.float32]
@@ -142,6 +143,17 @@ def standardise(tensors: Mapping[str, Any], features: Any) -> Array:
     return np.asarray(
         (np.asarray(features, np.float32) - tensors["feature.mean"]) / tensors["feature.scale"], np.float32
     )
+
+
+def standardised(problem: HeadProblem) -> tuple[Array, Array, dict[str, Array]]:
+    """Return the training rows (n_train, F) and validation rows (n_val, F), standardised, and the scaling used.
+
+    The scaling is that of the rows with a label: what belongs to none is not what the features should spread out.
+    """
+    labelled = [row for row, label in enumerate(problem.train.labels) if label < problem.n_labels]
+    mean, scale = scaling(problem.train.features[labelled])
+    tensors = {"feature.mean": mean, "feature.scale": scale}
+    return standardise(tensors, problem.train.features), standardise(tensors, problem.val.features), tensors
 
 
 def prepared_head(kind: str, tensors: Mapping[str, Any]) -> Forward:

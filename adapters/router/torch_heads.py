@@ -16,9 +16,9 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn import functional
 
-from adapters.router.head_initialisation import HeadSettings, StartingPoint, kernel_start, linear_start, standardised
+from adapters.router.head_initialisation import HeadSettings, StartingPoint, kernel_start, linear_start
 from adapters.router.ridge import balanced_rows, one_thread
-from adapters.router.router_heads import prepared_head
+from adapters.router.router_heads import prepared_head, standardised
 from application.ports import HeadEvaluation, HeadProblem, HeadSession, StepResult
 from domain.errors import UsageError
 from domain.features import Matrix

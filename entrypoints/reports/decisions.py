@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import attrs
 import orjson
 
+from adapters.answers.answer_json import decision_object
 from domain.routing import Reason, RoutingDecision
 
 VERSION_DIGITS = 12
@@ -21,24 +21,10 @@ _REASONS = {
 
 
 def decision_values(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> dict[str, Any]:
-    """Return one decision as JSON-ready values; an absent limit is null."""
-    limits = {
-        name: value if math.isfinite(value) else None for name, value in attrs.asdict(decision.thresholds).items()
-    }
+    """Return one decision as JSON-ready values, with what routed it and how long that took."""
     return {
         "prompt": prompt,
-        "adapter": decision.adapter,
-        "reason": str(decision.reason),
-        "best": decision.best,
-        "confidence": decision.confidence,
-        "runner_up": decision.runner_up,
-        "margin": decision.margin,
-        "out_of_scope": decision.out_of_scope,
-        "thresholds": limits,
-        "piece": decision.piece,
-        "pieces": decision.pieces,
-        "shortened": decision.shortened,
-        "nearest": [attrs.asdict(near) for near in decision.nearest],
+        **decision_object(decision),
         "router": router[:VERSION_DIGITS],
         "milliseconds": round(milliseconds, 3),
     }

@@ -80,7 +80,7 @@ def test_route_explains_every_prompt(run):
     assert (first["prompt"], first["best"]) == (prompt.text, prompt.adapter)
     assert set(first) == {
         "prompt", "adapter", "reason", "best", "confidence", "runner_up", "margin", "out_of_scope", "thresholds",
-        "nearest", "router", "milliseconds", "piece", "pieces", "shortened",
+        "nearest", "router", "milliseconds", "piece", "pieces", "shortened", "probabilities",
     }  # fmt: skip
     assert first["confidence"] - first["margin"] >= 0
     assert len(first["nearest"]) == len(second["nearest"]) == 2

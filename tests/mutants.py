@@ -2,8 +2,9 @@
 
     .venv/bin/python tests/mutants.py domain/routing.py tests/domain/test_routing.py [--sample 60]
 
-`--sample` tries that many, spread evenly over the module. The tests run in this process's children, one after the other; nothing on disk is changed. Prints the mutants that
-survived: each is a change of the product that no given test fails on. Some change nothing that matters.
+`--sample` tries that many, spread evenly over the module. The tests run in this process's children, one after the
+other; nothing on disk is changed. Prints the mutants that survived: each is a change of the product that no given
+test fails on. Some change nothing that matters.
 """
 
 from __future__ import annotations

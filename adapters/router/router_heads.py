@@ -145,14 +145,14 @@ def standardise(tensors: Mapping[str, Any], features: Any) -> Array:
     )
 
 
-def standardised(problem: HeadProblem) -> tuple[Array, Array, dict[str, Array]]:
+def standardised(problem: HeadProblem) -> tuple[Array, Array, dict[str, NDArray[Any]]]:
     """Return the training rows (n_train, F) and validation rows (n_val, F), standardised, and the scaling used.
 
     The scaling is that of the rows with a label: what belongs to none is not what the features should spread out.
     """
     labelled = [row for row, label in enumerate(problem.train.labels) if label < problem.n_labels]
     mean, scale = scaling(problem.train.features[labelled])
-    tensors = {"feature.mean": mean, "feature.scale": scale}
+    tensors: dict[str, NDArray[Any]] = {"feature.mean": mean, "feature.scale": scale}
     return standardise(tensors, problem.train.features), standardise(tensors, problem.val.features), tensors
 
 

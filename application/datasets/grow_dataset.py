@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -57,10 +57,10 @@ class GrownDataset:
 
 @frozen
 class ExistingDataset:
-    """A data set that was read back, with the request that made it.
+    """A data set that was read back, and maybe changed since, with the request that made it.
 
     Attributes:
-        path: its folder.
+        path: the folder that it was read from.
         request: the request, as far as its metadata says.
         splits: its rows.
         accounts: what became of the lines of each source, in label order.
@@ -121,19 +121,15 @@ class AddToDataset:
             del new_rows[: wanted[split]]
             shuffle(mixed, seeded(old.request.seed, "order", split, source.adapter))
             splits[split] = tuple(mixed)
-        request = evolve(old.request, sources=(*old.request.sources, source), tool_version=tool_version)
-        path, reused = store_grown(
-            self.store,
-            self.clock,
-            request,
-            splits,
-            (*old.accounts, *drawn.accounts),
-            output_dir,
-            old.path,
-            drawn.rejects,
+        new = evolve(
+            old,
+            request=evolve(old.request, sources=(*old.request.sources, source), tool_version=tool_version),
+            splits=splits,
+            accounts=(*old.accounts, *drawn.accounts),
             answers=(*old.answers, *drawn.reference_answers(splits[Split.EVAL])),
         )
-        return GrownDataset(path, request.labels, _counts(splits), wanted, drawn.accounts[0], reused)
+        path, reused = store_grown(self.store, self.clock, new, output_dir, rejects=drawn.rejects)
+        return GrownDataset(path, new.request.labels, _counts(splits), wanted, drawn.accounts[0], reused)
 
 
 @frozen
@@ -177,9 +173,8 @@ class RemoveFromDataset:
             for split, rows in old.splits.items()
         }
         accounts = tuple(account for label, account in enumerate(old.accounts) if label != gone)
-        path, reused = store_grown(
-            self.store, self.clock, request, splits, accounts, output_dir, old.path, (), answers=old.answers
-        )
+        new = evolve(old, request=request, splits=splits, accounts=accounts)
+        path, reused = store_grown(self.store, self.clock, new, output_dir)
         removed = {split: len(rows) - len(splits[split]) for split, rows in old.splits.items()}
         return GrownDataset(path, request.labels, _counts(splits), removed, reused=reused)
 
@@ -243,30 +238,28 @@ def _prefix(origin: Path, request: GenerateRequest) -> str:
 def store_grown(
     store: DatasetStore,
     clock: Clock,
-    request: GenerateRequest,
-    splits: Splits,
-    accounts: Sequence[SourceAccount],
+    new: ExistingDataset,
     output_dir: Path | None,
-    origin: Path,
-    rejects: tuple[RejectedLine, ...],
+    *,
+    rejects: tuple[RejectedLine, ...] = (),
     more: Mapping[str, Any] = MappingProxyType({}),
-    answers: Sequence[ReferenceAnswer] = (),
 ) -> tuple[Path, bool]:
-    """Store a data set that was made of the one at `origin`; return its folder, and whether it was there already.
+    """Store a data set that was read and then changed; return its folder, and whether it was there already.
 
-    `more` comes to the metadata; of `answers` those of its held-out rows are kept.
+    `more` comes to the metadata; of the answers those of its held-out rows are kept.
     """
-    now = clock.now()
-    by_text = {one.text: one for one in answers}
+    now, splits = clock.now(), new.splits
+    by_text = {one.text: one for one in new.answers}
     kept = tuple(by_text[row.text] for row in splits[Split.EVAL] if row.text in by_text)
-    metadata = {**dataset_metadata(request, now, splits, accounts, (), kept), "grown_from": str(origin), **more}
-    for candidate in [output_dir] if output_dir else store.data_sets_in(origin.parent):
+    made = dataset_metadata(new.request, now, splits, new.accounts, (), kept)
+    metadata = {**made, "grown_from": str(new.path), **more}
+    for candidate in [output_dir] if output_dir else store.data_sets_in(new.path.parent):
         if _is_same(store, candidate, metadata, splits):
             return candidate, True
-    target = output_dir or origin.parent / f"{_prefix(origin, request)}_{now:%Y%m%d_%H%M%S}"
-    card = dataset_card(request, splits, accounts, kept)
+    target = output_dir or new.path.parent / f"{_prefix(new.path, new.request)}_{now:%Y%m%d_%H%M%S}"
+    card = dataset_card(new.request, splits, new.accounts, kept)
     with store.reserve(target, unique=output_dir is None) as reserved:
-        reserved.commit(RoutingDataset(request.labels, splits, metadata, card, rejects, kept))
+        reserved.commit(RoutingDataset(new.request.labels, splits, metadata, card, rejects, kept))
         return reserved.path, False
 
 

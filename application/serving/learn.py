@@ -96,10 +96,8 @@ class LearnFromFeedback:
         splits = {split: (*rows, *added[split]) for split, rows in old.splits.items()}
         accounts = tuple(_with(account, new) for account in old.accounts)
         request = evolve(old.request, tool_version=tool_version)
-        more = {"learned_from": str(log)}
-        path, reused = store_grown(
-            self.store, self.clock, request, splits, accounts, output_dir, old.path, (), more, old.answers
-        )
+        new_set = evolve(old, request=request, splits=splits, accounts=accounts)
+        path, reused = store_grown(self.store, self.clock, new_set, output_dir, more={"learned_from": str(log)})
         sizes = {split: len(rows) for split, rows in splits.items()}
         grown = GrownDataset(path, labels, sizes, {split: len(rows) for split, rows in added.items()}, reused=reused)
         return LearnReport(grown, len(new), **counts, out_of_scope=tuple(out_of_scope.values()))

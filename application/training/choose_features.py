@@ -28,6 +28,19 @@ class ChosenFeatures:
     matrix: Matrix
 
 
+@frozen(eq=False)
+class _Encoded:
+    """Features of every prompt at several taps, (n, taps * hidden_size)."""
+
+    matrix: Matrix
+    taps: Sequence[FeatureTap]
+    hidden_size: int
+
+    def columns(self, choice: FeatureChoice) -> list[int]:
+        starts = [self.taps.index(tap) * self.hidden_size for tap in choice.taps]
+        return [start + offset for start in starts for offset in range(self.hidden_size)]
+
+
 def choose_features(
     extractor: FeatureExtractor,
     probe: FeatureProbe,
@@ -46,12 +59,10 @@ def choose_features(
     base = extractor.base
     candidates = require_candidates(extractor, options)
     taps = distinct_taps(candidates)
-    everything = extractor.extract(data.prompts.texts, taps)  # (n, taps * hidden)
-    chosen = candidates[0]
-    if len(candidates) > 1:
-        chosen = _best(candidates, taps, everything, base.hidden_size, probe, data, emit)
+    encoded = _Encoded(extractor.extract(data.prompts.texts, taps), taps, base.hidden_size)
+    chosen = _best(candidates, encoded, probe, data, emit) if len(candidates) > 1 else candidates[0]
     # In one piece, as a checkpoint gives it back: the last bits of sums over it depend on its layout.
-    matrix = everything[:, _columns(chosen, taps, base.hidden_size)].copy()
+    matrix = encoded.matrix[:, encoded.columns(chosen)].copy()
     return ChosenFeatures(FeatureSpec(base, chosen.layers, chosen.pooling, extractor.max_tokens), matrix)
 
 
@@ -66,26 +77,16 @@ def require_candidates(extractor: FeatureExtractor, options: TrainOptions) -> tu
 
 def _best(
     candidates: Sequence[FeatureChoice],
-    taps: Sequence[FeatureTap],
-    everything: Matrix,
-    hidden_size: int,
+    encoded: _Encoded,
     probe: FeatureProbe,
     data: TrainingData,
     emit: Callable[[TrainingEvent], None],
 ) -> FeatureChoice:
     told = {place: row.label for row in data.prompts.rows for place in row.pieces}  # the others have no say
     labels = list(told.values())
-    labelled = everything[list(told)]
-    scores = [
-        probe.score(labelled[:, _columns(choice, taps, hidden_size)], labels, len(data.labels))
-        for choice in candidates
-    ]
+    labelled = encoded.matrix[list(told)]
+    scores = [probe.score(labelled[:, encoded.columns(choice)], labels, len(data.labels)) for choice in candidates]
     best = min(range(len(candidates)), key=lambda i: (scores[i].loss, i))
     for index, (choice, score) in enumerate(zip(candidates, scores, strict=True)):
         emit(CandidateScored("features", str(choice), score.loss, score.accuracy, chosen=index == best))
     return candidates[best]
-
-
-def _columns(choice: FeatureChoice, taps: Sequence[FeatureTap], hidden_size: int) -> list[int]:
-    starts = [taps.index(tap) * hidden_size for tap in choice.taps]
-    return [start + offset for start in starts for offset in range(hidden_size)]

@@ -106,17 +106,10 @@ class TrainRouter:
         require_candidates(extractor, job.options)
         kept = RunCheckpoints(self.checkpoints, checkpoint_folder(job.router_out), job_key(job, data, extractor.base))
         with ExitStack() as open_logs:
-            return self._run(job, data, extractor, kept, RunObservers([observer], open_logs), watch)
+            return self._run(_Run(job, data, kept, watch), extractor, RunObservers([observer], open_logs))
 
-    def _run(
-        self,
-        job: TrainJob,
-        data: TrainingData,
-        extractor: FeatureExtractor,
-        kept: RunCheckpoints,
-        observers: RunObservers,
-        watch: _Stopwatch,
-    ) -> TrainReport:
+    def _run(self, run: _Run, extractor: FeatureExtractor, observers: RunObservers) -> TrainReport:
+        job, data, kept = run.job, run.data, run.kept
         earlier = kept.load_features(extractor.base)
         saved = kept.load_head() if earlier else None
         run_name = earlier[1] if earlier else _run_name(self.clock.now(), data.dataset, extractor.base.name)
@@ -126,28 +119,20 @@ class TrainRouter:
         if earlier:
             chosen = earlier[0]
         else:
-            with watch.phase("features"):
+            with run.watch.phase("features"):
                 chosen = choose_features(extractor, self.probe, data, job.options, observers.emit)
             kept.save_features(chosen, run_name)
         describe(chosen, data, observers.emit)
-        with watch.phase("head"):
+        with run.watch.phase("head"):
             problems = head_problems(data, chosen, self.heads, job.options.seed, observers.emit)
             fitting = HeadFitting(self.heads, self.interruption, observers.emit)
             fitted = fitting(problems.for_training(), job.options, kept, saved)
-        return self._finish(job, data, problems, fitted, kept, observers.emit, watch, log_dir)
+        return self._finish(run, problems, fitted, observers.emit, log_dir)
 
     def _finish(
-        self,
-        job: TrainJob,
-        data: TrainingData,
-        problems: HeadProblems,
-        fitted: FittedHead,
-        kept: RunCheckpoints,
-        emit: Emit,
-        watch: _Stopwatch,
-        log_dir: Path | None,
+        self, run: _Run, problems: HeadProblems, fitted: FittedHead, emit: Emit, log_dir: Path | None
     ) -> TrainReport:
-        state, reason = fitted.state, StopReason(str(fitted.state.reason))
+        state, reason, kept = fitted.state, StopReason(str(fitted.state.reason)), run.kept
         emit(RunStopped(state.step, reason, state.early.best_loss, state.best_accuracy, state.best_step))
         if reason is StopReason.INTERRUPTED:
             raise InterruptedRunError(
@@ -160,8 +145,8 @@ class TrainRouter:
             kept.clear()
             raise _diverged(state.step, "no router was saved: no evaluation had a finite loss")
         assembly = RouterAssembly(self.heads, self.calibrator, self.routers, self.clock, self.tool_version)
-        with watch.phase("calibration"):
-            path, router, notes = assembly(job, data, problems, fitted)
+        with run.watch.phase("calibration"):
+            path, router, notes = assembly(run.job, run.data, problems, fitted)
         labels, known = (router.tensors[name] for name in ("bank.labels", "bank.features"))
         emit(Calibrated(router.card, known, labels, router.bank_texts))
         for note in notes:
@@ -180,7 +165,7 @@ class TrainRouter:
             best_accuracy=state.best_accuracy,
             best_step=state.best_step or 0,
             log_dir=log_dir,
-            seconds=dict(watch.seconds),
+            seconds=dict(run.watch.seconds),
         )
 
 
@@ -208,3 +193,13 @@ class _Stopwatch:
         started = self.clock.now()
         yield
         self.seconds[name] = (self.clock.now() - started).total_seconds()
+
+
+@frozen(eq=False)
+class _Run:
+    """One run of a job: its data, what it keeps to go on from, and its time."""
+
+    job: TrainJob
+    data: TrainingData
+    kept: RunCheckpoints
+    watch: _Stopwatch

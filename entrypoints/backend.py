@@ -41,7 +41,7 @@ class Where:
         hf_secret: name of the secret with ``HF_TOKEN``, for gated base models.
         encode_shards: containers that encode prompts together.
         hours: time limit of a call.
-        attach: id of a call that was started before and is to be waited for.
+        attach: id of a call of the same command that was started before and is to be waited for.
         redeploy: whether a deployed app is replaced by what is defined here.
         encode_batch: most prompts that are encoded at a time; None for what fits.
         max_batch: most prompts that are answered at a time; None for what fits.
@@ -66,6 +66,11 @@ class Where:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is below 1")
         if self.hours is not None and not 0 < self.hours <= 24:
             raise UsageError(f"--hours {self.hours:g} is not above 0 and at most 24")
+        if self.attach is not None and not self.attach.startswith("fc-"):
+            raise UsageError(
+                f"--attach {self.attach} is not the id of a call",
+                hint="a run says it when it starts: `runs on Modal as call fc-…`",
+            )
 
     def refuse_remote_options(self) -> None:
         """Raise UsageError for options that a backend on this machine would ignore."""

@@ -43,7 +43,8 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
     _tell(updates)
     print(f"asked to {do} with {request.get('value')}")
     if do == "reject":
-        return error_to_wire(DataRejectedError("no rows", where="/datasets/x", hint="add some"))
+        rejected = error_to_wire(DataRejectedError("no rows", where="/datasets/x", hint="add some"))
+        return {**rejected, "of": request.get("of", "train")}
     if do == "bug":
         return bug_to_wire(ZeroDivisionError("as-fake-secret"))
     if do == "die":
@@ -57,7 +58,8 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
         os.kill(os.getpid(), 9)
     if updates is not None:
         updates.put({"kind": "finished"})
-    return {"value": request.get("value"), "token": os.environ.get("HF_TOKEN"), "started": started}
+    token = os.environ.get("HF_TOKEN")
+    return {"value": request.get("value"), "token": token, "started": started, "of": request.get("of", "train")}
 
 
 @app.cls(image=image, scaledown_window=60)

@@ -16,18 +16,13 @@ from attrs import define, field, frozen
 
 from adapters.modal_cloud.call_options import NO_OPTIONS, CallOptions
 from adapters.modal_cloud.modal_connection import CONNECTION_ERRORS, ModalConnection, is_lost, redacted, translated
-from adapters.modal_cloud.modal_wire import BUG, raise_remote_error
+from adapters.modal_cloud.modal_wire import BUG, OF, raise_remote_error
 from adapters.modal_cloud.remote_functions import APP_NAME, deployed, with_options
-from domain.errors import InterruptedRunError, RemoteError
+from domain.errors import InterruptedRunError, RemoteError, UsageError
 
 RESULT: Final = "result"
 """Kind of the last message of a call that went well."""
 
-_LATER: Final = {
-    "train": "wait for it with: --attach {}",
-    "evaluate": "its figures will be in router-eval.json on the volume routing-output",
-}
-_AGAIN: Final = "the same command, given later, asks for what is missing then"
 _PENDING: Any = object()
 T = TypeVar("T")
 
@@ -56,7 +51,7 @@ class Jobs(Protocol):
         ...
 
     def attach(self, name: str, call_id: str) -> dict[str, Any]:
-        """Wait for a call that was started before, and return its result."""
+        """Wait for a call that was started before, and return its result; raises UsageError for another command's."""
         ...
 
 
@@ -111,8 +106,9 @@ class RunningAppJobs:
         return StartedCall(call.object_id, APP_NAME)
 
     def attach(self, name: str, call_id: str) -> dict[str, Any]:
-        """Wait for a call that was started before, and return its result."""
+        """Wait for a call that was started before, and return its result; raises UsageError for another command's."""
         result: dict[str, Any] = modal.FunctionCall.from_id(call_id).get()
+        _require_of(name, result, call_id)
         _raise_error(name, result, self.environment, "the remote log has its traceback")
         return result
 
@@ -199,10 +195,12 @@ class ModalJobs:
         """
         client = self.connection.open()
         call: Any = modal.FunctionCall.from_id(call_id, client=client)
-        outage, result = _Outage(self.patience, self.note, name, call_id), _PENDING
+        outage, result = _Outage(self.patience, self.note, call_id), _PENDING
         run = _Run(name, APP_NAME, call, None)
+        self.note(f"waiting for call {call_id}; Ctrl-C leaves it alone")
         while result is _PENDING:
             result = outage.ridden_out(lambda: self._result(run, wait=5.0), _PENDING)
+        _require_of(name, result, call_id)
         _raise_error(name, result, self.connection.environment, "the remote log has its traceback")
         return dict(result)
 
@@ -309,7 +307,7 @@ class ModalJobs:
 
     def _messages_and_result(self, run: _Run) -> Generator[dict[str, Any], None, dict[str, Any]]:
         restarts = _Restarts(self.max_restarts)
-        outage = _Outage(self.patience, self.note, run.name, run.call.object_id)
+        outage = _Outage(self.patience, self.note, run.call.object_id)
         while True:
             messages = outage.heard(lambda: self._messages(run.updates, wait=2.0))
             for message in messages:
@@ -340,6 +338,11 @@ class ModalJobs:
                 return await run.call.get.aio(timeout=wait)
             except TimeoutError:
                 return _PENDING
+            except (modal.exception.NotFoundError, modal.exception.OutputExpiredError) as error:
+                raise RemoteError(
+                    f"there is no call {run.call.object_id}, or its result is not kept any more",
+                    hint="a run says its id when it starts; Modal keeps results for a week",
+                ) from error
             except modal.exception.FunctionTimeoutError as error:
                 raise RemoteError(f"{run.name} on Modal ran into its time limit", hint=hint) from error
             except CONNECTION_ERRORS:
@@ -368,6 +371,16 @@ def _raise_error(name: str, result: dict[str, Any], environment: Mapping[str, st
     raise_remote_error(result)
 
 
+def _require_of(name: str, result: dict[str, Any], call_id: str) -> None:
+    """Raise UsageError for the result of another command's call."""
+    of = result.get(OF, name)
+    if of != name:
+        raise UsageError(
+            f"call {call_id} is one of {of}, not of {name}",
+            hint=f"moe-router {of} --backend modal --attach {call_id}",
+        )
+
+
 @frozen
 class _Run:
     """A call under way."""
@@ -385,7 +398,6 @@ class _Outage:
     Attributes:
         patience: seconds after which it is given up.
         note: takes a line for people.
-        name: the function that was called.
         call_id: the call that is followed.
         pause: seconds between attempts.
         deaf: whether the queue of messages is gone; only the result still comes.
@@ -393,7 +405,6 @@ class _Outage:
 
     patience: float
     note: Callable[[str], None]
-    name: str
     call_id: str
     pause: float = 1.0
     deaf: bool = False
@@ -434,7 +445,7 @@ class _Outage:
             self._since = now
             self.note(f"the connection to Modal is lost; call {self.call_id} goes on there, trying to reach it again")
         if now - self._since > self.patience:
-            hint = f"it goes on by itself; {_LATER.get(self.name, _AGAIN).format(self.call_id)}"
+            hint = f"it goes on by itself; the same command with --attach {self.call_id} waits for it"
             raise RemoteError(error.what, where=error.where, hint=hint) from error
         time.sleep(self.pause)
 

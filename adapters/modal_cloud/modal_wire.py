@@ -19,8 +19,11 @@ from domain.training_events import Calibrated, FeaturesReady, TrainingEvent, Val
 
 T = TypeVar("T")
 
-WIRE_VERSION: Final = 5
+WIRE_VERSION: Final = 6
 """Grows when what travels changes its meaning."""
+
+OF: Final = "of"
+"""Key of a result: the command that was asked for."""
 
 
 def _converter() -> cattrs.Converter:

@@ -159,6 +159,11 @@ def backend_options(*more: Any) -> Grouped:
         ),
         click.option("--hours", type=float, help="With --backend modal: time limit.  [default: 2, train: 24]"),
         click.option("--redeploy", is_flag=True, help="With --backend modal: deploy the app as it is here, first."),
+        click.option(
+            "--attach",
+            metavar="fc-…",
+            help="With --backend modal: wait for a call that this command started before, and end as it would have.",
+        ),
         *more,
     )
 

@@ -117,7 +117,6 @@ train_options = grouped(
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the feature cache.")
 @backend_options(
     click.option("--encode-shards", default=1, help="With --backend modal: containers that encode prompts together."),
-    click.option("--attach", metavar="fc-…", help="With --backend modal: wait for a run that was started before."),
     encode_batch_option,
 )
 @click.option("--detach", is_flag=True, help="With --backend modal: leave the run to itself.")
@@ -159,6 +158,8 @@ def command(
         verify=not no_verify,
     )
     if detach:
+        if where.attach is not None:
+            raise UsageError("--detach starts a run, --attach waits for one that was started")
         _start(backend, request, where, as_json=as_json)
         return
     with app.interruption():

@@ -145,7 +145,8 @@ class ModalBackend:
             self.check(asked)
             return self._request({**to_wire(self._placed(asked)), "shares": self.where.shards})
 
-        return ModalAnswering(self.app.modal_jobs(self.where), self.app.progress, ask, self.where.shards)
+        jobs, where = self.app.modal_jobs(self.where), self.where
+        return ModalAnswering(jobs, self.app.progress, ask, where.shards, where.attach)
 
     def setting(self, questions: Questions) -> str:
         """Return a hash over the paths and options; what lies at the paths is not looked at."""
@@ -181,12 +182,17 @@ class ModalBackend:
         return asked.job(self.places, is_file=lambda _path: True)  # whether it is there is found out there
 
     def _call(self, function: str, request: object, report: type[Report], **more: Any) -> Report:
+        from adapters.modal_cloud.modal_answering import require_about
         from adapters.modal_cloud.modal_messages import Relay
         from adapters.modal_cloud.modal_wire import from_wire, to_wire
 
-        with Relay(self.app.progress) as relay:
-            asked = self._request({**to_wire(request), **more})
-            result = self.app.modal_jobs(self.where).run(function, asked, relay)
+        jobs, asked = self.app.modal_jobs(self.where), self._request({**to_wire(request), **more})
+        if self.where.attach is not None:
+            result = jobs.attach(function, self.where.attach)
+            require_about(asked, result, self.where.attach)
+        else:
+            with Relay(self.app.progress) as relay:
+                result = jobs.run(function, asked, relay)
         return from_wire(report, result)
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:

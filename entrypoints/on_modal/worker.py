@@ -20,10 +20,11 @@ from attrs import evolve, field, frozen, mutable
 from adapters.lora.lora_files import lora_folders
 from adapters.modal_cloud.answer_journal import AnswerJournal, clear_journals
 from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
-from adapters.modal_cloud.modal_answering import RemoteDecisions
+from adapters.modal_cloud.modal_answering import RemoteDecisions, question_keys
 from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates, kinds_of_share
 from adapters.modal_cloud.modal_volumes import Volumes
 from adapters.modal_cloud.modal_wire import (
+    OF,
     bug_to_wire,
     error_to_wire,
     from_wire,
@@ -231,7 +232,7 @@ class Worker:
             clear_journals(calls)
             return result
 
-        return self._answer(request, work)
+        return self._answer("train", request, work)
 
     def fit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train a router in this container."""
@@ -240,7 +241,7 @@ class Worker:
             job = from_wire(TrainJob, request["job"])
             return to_wire(app.train_router(app.interruption).train(job, self._observer(app, request)))
 
-        return self._answer(request, work)
+        return self._answer("fit", request, work)
 
     def encode(self, request: dict[str, Any]) -> dict[str, Any]:
         """Encode one share of a job's prompts into the feature cache; return of which base model its features are."""
@@ -251,7 +252,7 @@ class Worker:
             print(f"Encoded {report.prompts} prompts at {report.taps} layers")
             return to_wire(app.cached_base)
 
-        return self._answer(request, work)
+        return self._answer("encode", request, work)
 
     def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Score a router, and keep the figures on the output volume."""
@@ -266,7 +267,7 @@ class Worker:
                 print(f"{as_text(report)}\nSaved {EVALUATION}")
             return to_wire(report)
 
-        return self._answer(request, work)
+        return self._answer("evaluate", request, work)
 
     def compare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Measure LoRA adapters by reference answers."""
@@ -274,7 +275,7 @@ class Worker:
         def work(app: ContainerApplication) -> dict[str, Any]:
             return to_wire(ContainerBackend(app).compare(from_wire(Comparison, request)))
 
-        return self._answer(request, work)
+        return self._answer("compare", request, work)
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Route prompts, and answer them unless only routing is asked for.
@@ -285,7 +286,8 @@ class Worker:
         def work(app: ContainerApplication) -> dict[str, Any]:
             asked, here = from_wire(Questions, request), ContainerBackend(app)
             if request.get("route_only"):
-                return to_wire(RemoteDecisions(tuple(here.deciding(asked)(asked.prompts))))
+                decisions = RemoteDecisions(tuple(here.deciding(asked)(asked.prompts)))
+                return {**to_wire(decisions), "keys": question_keys(request)}
             share, folder = request.get("share"), app.call_folder(request)
             positions = request.get("positions") or range(len(asked.prompts))
             about = {} if share is None else {"share": share}
@@ -304,9 +306,10 @@ class Worker:
             if share is None and folder.exists():
                 clear_journals(folder)
                 app.volumes.commit()
-            return {"outcomes": [outcome_to_wire(given[index]) for index in range(len(asked.prompts))]}
+            every = [outcome_to_wire(given[index]) for index in range(len(asked.prompts))]
+            return {"outcomes": every, "keys": question_keys(request)}
 
-        return self._answer(request, work, writes=False)
+        return self._answer("infer", request, work, writes=False)
 
     def infer_in_shares(self, request: dict[str, Any], infer: Calls) -> dict[str, Any]:
         """Answer prompts in ``shares`` containers at the same time; `infer` calls the method of this name."""
@@ -335,9 +338,9 @@ class Worker:
             StartedCalls(infer, folder / "calls.json", app.volumes.commit)(requests, take)
             app.volumes.reload()  # what the shares have written
             clear_journals(folder)
-            return {"outcomes": [outcomes[index] for index in range(len(prompts))]}
+            return {"outcomes": [outcomes[index] for index in range(len(prompts))], "keys": question_keys(request)}
 
-        return self._answer(request, work)
+        return self._answer("infer", request, work)
 
     def _observer(self, app: ContainerApplication, request: Mapping[str, Any]) -> TrainingObserver:
         log = TrainingLines(print).on_event if self.queue is None or request.get("log") else None
@@ -345,12 +348,13 @@ class Worker:
 
     def _answer(
         self,
+        command: str,
         request: dict[str, Any],
         work: Callable[[ContainerApplication], dict[str, Any]],
         *,
         writes: bool = True,
     ) -> dict[str, Any]:
-        """Do the work between a reload and, if it `writes` without committing, a commit."""
+        """Do the work of a command between a reload and, if it `writes` without committing, a commit."""
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
         share = request.get("share")
         app = ContainerApplication(
@@ -378,7 +382,7 @@ class Worker:
             if writes:
                 app.volumes.commit()
         app.updates.send({"kind": "finished"}, now=True)
-        return result
+        return {**result, OF: command}
 
     def _reload(self) -> None:
         """Bring in what others have committed; weights that are still read from their files must go for that."""

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.in_memory.answers import InMemoryAnswerLog, InMemoryPromptRowReader
 from adapters.in_memory.runtime import RecordingProgressReporter
-from adapters.modal_cloud.modal_answering import ModalAnswering
+from adapters.modal_cloud.modal_answering import ModalAnswering, question_keys, require_about
 from adapters.modal_cloud.modal_jobs import RESULT
 from adapters.modal_cloud.modal_wire import from_wire, outcome_to_wire, to_wire
 from adapters.modal_cloud.remote_functions import SHARES
@@ -19,7 +19,7 @@ from application.ports.answer_files import PromptRow
 from application.ports.answering import AnswerRequest
 from domain.answers import Answer, GenerationOptions, Prompt
 from domain.chats import as_chat
-from domain.errors import MoeRouterError, RemoteError, TooLongError
+from domain.errors import MoeRouterError, RemoteError, TooLongError, UsageError
 
 SOURCE = Path("prompts")
 ANSWERS = tuple(Answer(None, None, "why", f"answer {i}", 1, "stop") for i in range(3))
@@ -39,8 +39,15 @@ class Jobs:
 
     name = "infer"
 
-    def __init__(self, *messages: dict[str, Any] | Exception) -> None:
-        self.messages, self.asked = messages, list[AnswerRequest]()
+    def __init__(self, *messages: dict[str, Any] | Exception, attached: dict[str, Any] | None = None) -> None:
+        self.messages, self.asked, self.attached = messages, list[AnswerRequest](), attached
+        self.waited_for = list[str]()
+
+    def attach(self, name: str, call_id: str) -> dict[str, Any]:
+        assert name == "infer"
+        assert self.attached is not None
+        self.waited_for.append(call_id)
+        return self.attached
 
     def follow(self, name: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         assert name == self.name
@@ -101,3 +108,43 @@ def test_shares_are_another_function_of_the_app() -> None:
     jobs.name = SHARES
     answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire, shares=2)
     assert sorted(answering.stream(AnswerRequest((Prompt(as_chat("prompt")),) * 3))) == list(enumerate(ANSWERS))
+
+
+PROMPTS = tuple(Prompt(as_chat(f"prompt {i}")) for i in range(3))
+
+
+def attached(prompts: tuple[Prompt, ...], outcomes: tuple[Answer | MoeRouterError, ...]) -> dict[str, Any]:
+    """Return the result of a call about these prompts."""
+    asked = to_wire(AnswerRequest(prompts))
+    return {"keys": question_keys(asked), **result(*outcomes)["result"]}
+
+
+def test_a_call_that_was_started_before_gives_its_answers_and_the_rest_is_asked_for() -> None:
+    error = TooLongError("too long", where="prompt 'x'")
+    jobs: Any = Jobs(STARTED, result(ANSWERS[1]), attached=attached(PROMPTS[::2], (ANSWERS[0], error)))
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire, attach="fc-1")
+    given = dict(answering.stream(AnswerRequest(PROMPTS)))
+    assert (given[0], given[1], str(given[2])) == (ANSWERS[0], ANSWERS[1], str(error))
+    assert jobs.asked == [AnswerRequest(PROMPTS[1:2])]
+    (again,) = answering.stream(AnswerRequest(PROMPTS[1:2]))  # the next rows of a file
+    assert (again, jobs.waited_for) == ((0, ANSWERS[1]), ["fc-1"])
+
+
+def test_nothing_is_asked_when_the_call_answers_everything() -> None:
+    jobs: Any = Jobs(AssertionError("asked"), attached=attached(PROMPTS, ANSWERS))
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire, attach="fc-1")
+    assert sorted(answering.stream(AnswerRequest(PROMPTS, done=frozenset({1})))) == [(0, ANSWERS[0]), (2, ANSWERS[2])]
+
+
+def test_a_call_about_other_prompts_or_with_other_options_is_refused() -> None:
+    jobs: Any = Jobs(AssertionError("asked"), attached=attached(PROMPTS[:2], ANSWERS[:2]))
+    answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire, attach="fc-1")
+    for other in (AnswerRequest(PROMPTS[2:]), AnswerRequest(PROMPTS, GenerationOptions(max_new_tokens=9))):
+        with pytest.raises(UsageError, match="call fc-1 is about other prompts, or answers with other options"):
+            list(answering.stream(other))
+        answering = ModalAnswering(jobs, RecordingProgressReporter(), to_wire, attach="fc-1")
+    asked = to_wire(AnswerRequest(PROMPTS))
+    require_about(asked, {"value": "a report"}, "fc-1")
+    require_about(asked, {"keys": question_keys(asked)}, "fc-1")
+    with pytest.raises(UsageError, match="other prompts"):
+        require_about({**asked, "route_only": True}, {"keys": question_keys(asked)}, "fc-1")

@@ -22,7 +22,7 @@ from adapters.modal_cloud.call_options import CallOptions
 from adapters.modal_cloud.modal_connection import ModalConnection
 from adapters.modal_cloud.modal_jobs import ModalJobs, PreemptionStormError
 from adapters.modal_cloud.modal_messages import Relay
-from domain.errors import DataRejectedError, RemoteError
+from domain.errors import DataRejectedError, RemoteError, UsageError
 from tests import modal_probe_app as probe
 from tests.modal_fake.server import LATE, LOSE, Fault
 from tests.modal_fake.web import PROXY_TOKEN
@@ -191,21 +191,27 @@ def test_a_run_that_was_left_alone_can_be_waited_for_and_names_itself_when_out_o
     call_id = jobs.start("train", {"do": "wait", "value": 2, "name": "alone"}).call_id
     with (
         modal_fake.fault(GRPCError(Status.UNAVAILABLE, "away"), rpc="FunctionGetOutputs", times=None),
-        pytest.raises(RemoteError, match=f"goes on by itself; wait for it with: --attach {call_id}"),
+        pytest.raises(RemoteError, match=f"by itself; the same command with --attach {call_id} waits for it"),
     ):
         jobs.attach("train", call_id)
     assert jobs.attach("train", call_id)["value"] == 2
-    lost = GRPCError(Status.UNAVAILABLE, "away")
-    for name, words in (("evaluate", "router-eval.json on the volume"), ("infer", "asks for what is missing")):
-        with (
-            modal_fake.fault(lost, rpc="FunctionGetOutputs", times=None),
-            pytest.raises(RemoteError, match=words),
-        ):
-            jobs.attach(name, call_id)
+    assert jobs.attach("train", call_id)["value"] == 2  # it is finished, and its result is still there
+    running = jobs.start("train", {"do": "wait", "value": 1, "name": "running"}).call_id
+    assert not modal_fake.functions.calls[running].outputs
+    assert jobs.attach("train", running)["value"] == 1
+
+
+def test_a_call_of_another_command_is_refused_with_the_command_that_can_wait_for_it(modal_fake, jobs, deployment):
+    call_id = jobs.start("train", {"do": "reject", "name": "other", "of": "infer"}).call_id
+    again = f"call {call_id} is one of infer, not of evaluate .*moe-router infer --backend modal --attach {call_id}"
+    with pytest.raises(UsageError, match=again):
+        jobs.attach("evaluate", call_id)
+    with pytest.raises(DataRejectedError):
+        jobs.attach("infer", call_id)
 
 
 def test_a_call_that_never_was_is_said_to_be_none(modal_fake, jobs):
-    with pytest.raises(RemoteError, match="no function call fc-typo"):
+    with pytest.raises(RemoteError, match=r"there is no call fc-typo, or its result is not kept any more"):
         jobs.attach("train", "fc-typo")
 
 

@@ -142,6 +142,35 @@ def test_numbers_that_make_no_sense_are_refused(options):
         Where("modal", **options)
 
 
+def test_what_waits_for_a_call_starts_none(monkeypatch):
+    from click.testing import CliRunner
+
+    from entrypoints.cli import cli
+
+    class Waiting:
+        def attach(self, name, call_id):
+            waited_for.append((name, call_id))
+            raise MissingFileError("enough")
+
+    waited_for = []
+    monkeypatch.setattr(Application, "modal_jobs", lambda self, where: Waiting())
+    commands = {
+        "train": [], "evaluate": [], "infer": ["--prompt", "x"], "compare": ["--dataset-dir", "/datasets/x"]
+    }  # fmt: skip
+    for name, words in commands.items():
+        asked = [name, "--backend", "modal", "--attach", "fc-1", *words]
+        done = CliRunner().invoke(cli, asked, obj=Application({}))
+        assert isinstance(done.exception, MissingFileError), done.output
+    assert waited_for == [(name, "fc-1") for name in commands]
+    for words, problem in (
+        (["train", "--backend", "modal", "--attach", "ap-1"], "--attach ap-1 is not the id of a call"),
+        (["train", "--backend", "modal", "--attach", "fc-1", "--detach"], "--attach waits for one"),
+        (["evaluate", "--attach", "fc-1"], "--attach belongs to --backend modal"),
+    ):
+        done = CliRunner().invoke(cli, words, obj=Application({}))
+        assert problem in str(done.exception), done.output
+
+
 # What a container answers
 
 

@@ -300,7 +300,7 @@ def test_a_data_set_that_cannot_be_trusted_is_refused_before_a_gpu_is_asked_for(
     refused = train(strict)
     assert (refused["error"], len(calls.started)) == ("DataRejectedError", 0)
     assert "cannot be trusted" in refused["what"]
-    assert train({**strict, "verify": {"folder": str(folder), "strict": False}}) == {"done": True}
+    assert train({**strict, "verify": {"folder": str(folder), "strict": False}}) == {"done": True, "of": "train"}
     assert len(calls.started) == 1
 
 

@@ -18,20 +18,22 @@ from entrypoints.settings import Settings, Variable
 Row = tuple[str, Any, str]
 
 
-@click.command("config")
-@click.argument("name", required=False, metavar="[COMMAND]")
+@click.command("config", context_settings={"ignore_unknown_options": True})
+@click.argument("name", required=False, metavar="[COMMAND")
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[FLAGS]...]")
 @click.option("--all", "everything", is_flag=True, help="Show defaults, too; with a COMMAND they are always shown.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, name: str | None, everything: bool, as_json: bool) -> None:
+def command(ctx: click.Context, name: str | None, flags: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Show the options that the environment or the configuration file sets, of one COMMAND or of all.
 
-    A flag goes before the environment, that before the file, and that before the default.
+    A flag goes before the environment, that before the file, and that before the default: `moe-router config train
+    --epochs 3` shows what `moe-router train --epochs 3` would take, and from where.
     """
     config: ConfigFile = ctx.find_root().meta["config"]
     rows = {"settings": list(_settings(ctx.obj, config))}
     for each, its in _commands(ctx, name):
-        rows[each] = [row for row in sources(config, each, its, ctx) if row[0] != "--json"]
+        rows[each] = [row for row in sources(config, each, its, ctx, flags) if row[0] != "--json"]
     if not (name or everything):
         rows = {part: [row for row in those if row[2] != "default"] for part, those in rows.items()}
     file = None if config.path is None else str(config.path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,14 +150,17 @@ def _own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def sources(
-    config: ConfigFile, name: str, command: click.Command, parent: click.Context
+    config: ConfigFile, name: str, command: click.Command, parent: click.Context, flags: Sequence[str] = ()
 ) -> Iterator[tuple[str, Any, str]]:
-    """Yield each option of a command with its value and where that comes from, in words."""
-    context = click.Context(command, info_name=name, parent=parent)
+    """Yield each option of a command that is called with `flags`: its value, and where that comes from, in words."""
+    context = click.Context(command, info_name=name, parent=parent.find_root())
     context.default_map = config.defaults(name, command)
+    given, _, _ = command.make_parser(context).parse_args(list(flags))
     for key, option in _options(command).items():
-        value, source = option.consume_value(context, {})
+        value, source = option.consume_value(context, given)
         match source:
+            case click.core.ParameterSource.COMMANDLINE:
+                yield f"--{key}", value, "flag"
             case click.core.ParameterSource.ENVIRONMENT:
                 yield f"--{key}", value, f"environment, {option.envvar}"
             case click.core.ParameterSource.DEFAULT_MAP:

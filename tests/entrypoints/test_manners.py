@@ -117,6 +117,19 @@ def test_config_says_where_each_value_comes_from(run, monkeypatch):
     assert everything["verify"] == {}
 
 
+def test_config_takes_the_flags_of_the_command_that_it_is_asked_about(run, monkeypatch):
+    Path("moe-router.toml").write_text(FILE)
+    monkeypatch.setenv("BASE_MODEL_ID", "of-the-environment")
+    train = shown(run, "train", "--epochs", "3", "--base-model", "mine", "--no-cache", "ignored")["train"]
+    assert train["--epochs"] == {"value": "3", "from": "flag"}
+    assert train["--base-model"] == {"value": "mine", "from": "flag"}
+    assert train["--no-cache"] == {"value": True, "from": "flag"}
+    code, _, err = run("config", "train", "--epoch", "3")
+    assert code == 2
+    assert "'--epochs'" in err
+    assert "moe-router train --help" in err
+
+
 def test_the_file_is_the_folders_own_or_the_projects_or_the_one_that_is_named(run, monkeypatch):
     assert shown(run)["file"] is None
     Path("pyproject.toml").write_text("[tool.moe-router.train]\nepochs = 3\n")

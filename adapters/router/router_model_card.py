@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from adapters.base_model.embedded_base import EMBEDDED_INSTALL, EMBEDDED_NAME
 from domain.printable import code, inline
 from domain.router import RouterCard
 
@@ -16,6 +17,7 @@ def model_card(card: RouterCard, sha256: str) -> str:
     model = f"{name}, {base.n_layers} layers, hidden size {base.hidden_size}, fingerprint {fingerprint}"
     data = f"{code(card.dataset)} (sha256 {code(card.dataset_sha256[:16] + '…')})"
     layers = ", ".join(str(layer) for layer in card.features.layers)
+    base_install = f"{EMBEDDED_INSTALL}   # its base model\n" if base.name == EMBEDDED_NAME else ""
     scope = "none" if math.isinf(limits.max_out_of_scope) else f"{limits.max_out_of_scope:.4f}"
     return f"""---
 library_name: moe-lora-router
@@ -50,7 +52,7 @@ ones: do not publish it when they must stay private.
 
 ```bash
 pip install -c constraints.txt .
-moe-router route --router FOLDER --prompt "…"
+{base_install}moe-router route --router FOLDER --prompt "…"
 ```
 
 `FOLDER` is this folder, or `hf://OWNER/NAME` when it lies on the Hugging Face hub.

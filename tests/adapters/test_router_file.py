@@ -17,7 +17,9 @@ import orjson
 import pytest
 from safetensors.numpy import load, save
 
+from adapters.base_model.embedded_base import EMBEDDED_INSTALL, EMBEDDED_NAME
 from adapters.router.router_bytes import METADATA_KEY, from_bytes, to_bytes
+from adapters.router.router_model_card import model_card
 from adapters.router.safetensors_router_store import SafetensorsRouterStore
 from application.ports import TrainedRouter
 from domain.errors import MissingFileError, RouterFileError, StorageError, UsageError
@@ -253,6 +255,13 @@ def test_a_folder_holds_config_weights_and_card_and_loads(router, tmp_path):
     assert (loaded.card, loaded.bank_texts, loaded.sha256) == (router.card, router.bank_texts, config["sha256"])
     changed = attrs.evolve(router, card=attrs.evolve(router.card, seed=7))
     assert store.load(store.save(changed, folder)).card.seed == 7
+
+
+def test_the_card_says_how_to_install_the_base_model_that_no_hub_has(router):
+    assert EMBEDDED_INSTALL not in model_card(router.card, "0" * 64)
+    base = attrs.evolve(router.card.features.base, name=EMBEDDED_NAME)
+    card = attrs.evolve(router.card, features=attrs.evolve(router.card.features, base=base))
+    assert f"constraints.txt .\n{EMBEDDED_INSTALL}   #" in model_card(card, "0" * 64)
 
 
 @pytest.mark.parametrize(

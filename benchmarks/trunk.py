@@ -1,9 +1,9 @@
 """A trunk against torch, and against semantic-router: the same decisions, one prompt's latency, one thread.
 
-    OMP_NUM_THREADS=1 python benchmarks/trunk.py [--folder DIR] [--repeats 30]
+    OMP_NUM_THREADS=1 python benchmarks/trunk.py [--folder DIR | --minilm] [--repeats 30]
 
 `--folder` holds ``router-head.safetensors`` and the data set ``routing`` (the folder of a `make demo`); without it a
-router is trained on the packaged sample sources. Times are of this process's CPU time, the median of single prompts
+router is trained on the packaged sample sources, with `--minilm` on semantic-router's own encoder. Times are of this process's CPU time, the median of single prompts
 that come in turn to each. semantic-router is measured where it is installed (`make peers`); its encoder is MiniLM.
 """
 
@@ -21,6 +21,8 @@ from statistics import median
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from routing_peers import SemanticRouter, minilm_folder
+
 from adapters.sample_sources import sample_sources
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.samples import RoutingSample
@@ -33,16 +35,19 @@ AIM = 0.6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--folder", type=Path)
+    made_from = parser.add_mutually_exclusive_group()
+    made_from.add_argument("--folder", type=Path)
+    made_from.add_argument("--minilm", action="store_true")
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        measure(arguments.folder or trained(Path(made)), Path(made) / "trunk", arguments.repeats)
+        measure(arguments.folder or trained(Path(made), minilm_folder() if arguments.minilm else None), Path(made) / "trunk", arguments.repeats)
 
 
-def trained(folder: Path) -> Path:
+def trained(folder: Path, base_model: str | None) -> Path:
     generate(sample_sources(), folder / "routing", train_samples=100, eval_samples=60)
-    train(folder / "routing", folder / "router-head.safetensors", options=TrainOptions(epochs=10))
+    options = TrainOptions(epochs=10)
+    train(folder / "routing", folder / "router-head.safetensors", base_model=base_model, options=options)
     return folder
 
 
@@ -85,8 +90,6 @@ def semantic_router(app: Application, dataset: Path) -> Callable[[], object] | N
     except ModuleNotFoundError:
         print("semantic-router is not installed here: make peers, then .venv-peers/bin/python benchmarks/trunk.py")
         return None
-    from routing_peers import SemanticRouter
-
     peer = SemanticRouter(0)
     peer.train(*(app.datasets.read_rows(dataset / f"{name}.jsonl") for name in ("train", "val")))
     return lambda: peer.route(PROMPT)

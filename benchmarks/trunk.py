@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/trunk.py [--folder DIR | --minilm] [--repeats 30]
 
 `--folder` holds ``router-head.safetensors`` and the data set ``routing`` (the folder of a `make demo`); without it a
-router is trained on the packaged sample sources, with `--minilm` on semantic-router's own encoder. Times are of this process's CPU time, the median of single prompts
-that come in turn to each. semantic-router is measured where it is installed (`make peers`); its encoder is MiniLM.
+router is trained on the packaged sample sources, with `--minilm` on semantic-router's own encoder. Times are of this
+process's CPU time, the median of single prompts that come in turn to each. semantic-router is measured where it is
+installed (`make peers`); its encoder is MiniLM.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        measure(arguments.folder or trained(Path(made), minilm_folder() if arguments.minilm else None), Path(made) / "trunk", arguments.repeats)
+        measure(
+            arguments.folder or trained(Path(made), minilm_folder() if arguments.minilm else None),
+            Path(made) / "trunk",
+            arguments.repeats,
+        )
 
 
 def trained(folder: Path, base_model: str | None) -> Path:

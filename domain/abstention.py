@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from domain.errors import UsageError
 from domain.label_noise import noise_share
@@ -29,6 +29,16 @@ refuses the others. Script-made rows are so much alike that a stricter limit wou
 LEFT_OUT_ALLOWANCE: Final = 1.2
 """Left-out rows may err so many times as often as the target says: they were asked of heads that know four fifths of
 the rows and none of their near-duplicates. The head that serves knows all of them."""
+
+DEFAULT_TARGETS: Final = (0.02, 0.05)
+"""The target errors of who names none: the first that lets enough be answered, else the last."""
+
+ENOUGH_ANSWERED: Final = 0.5
+"""A target is too strict for the data when fewer left-out prompts than this share are answered."""
+
+SURE: Final = 0.6
+"""Where no limit reaches the target, so many of the rows that are surer than every error are answered: the next error
+may well be surer than those that were seen."""
 
 UNSEEN: Final = 1.0
 """Errors expected among the answers beside those of the curve, since few rows show few of the ways to err."""
@@ -62,6 +72,7 @@ class ThresholdFit:
 
     Attributes:
         thresholds: when to abstain.
+        target_error: the error rate that they are fitted to, 0 to 1.
         error_bound: upper confidence bound of the error rate among answered prompts; see
             :func:`domain.reliability.error_bound`.
         coverage: share of the in-scope prompts that are answered, changed ones aside.
@@ -70,6 +81,7 @@ class ThresholdFit:
     """
 
     thresholds: AbstentionThresholds
+    target_error: float
     error_bound: float
     coverage: float
     reached: bool
@@ -81,9 +93,9 @@ def fit_min_confidence(rows: Sequence[ScoredRow], target_error: float) -> float:
 
     This is selection with a bounded risk (Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural
     Networks"), with the risk read off a curve (see :class:`domain.reliability.Reliability`). Where no limit reaches
-    the target, rows are answered that are surer than every error and likely enough to be right themselves. 0 when all
-    rows may be answered; else the limit lies half-way between the least confident answered row and the next one
-    below. A looser target never gives a higher limit.
+    the target, some rows (`SURE`) are answered of those that are surer than every error and likely enough to be right
+    themselves. 0 when all rows may be answered; else the limit lies half-way between the least confident answered row
+    and the next one below. A looser target never gives a higher limit.
     """
     return _min_confidence(_risks(rows), target_error)
 
@@ -131,11 +143,18 @@ def _risks(rows: Sequence[ScoredRow]) -> list[_Risk]:
 
 def _min_confidence(risks: Sequence[_Risk], target_error: float) -> float:
     shown = 1.0 / (risks[-1].count + 1)  # rows that are all right show no less doubt
-    allowed = [risk for risk in risks if risk.bound <= target_error or risk.doubt <= max(target_error, shown)]
+    sure = [risk for risk in risks if risk.doubt <= max(target_error, shown)]
+    surest = _surest(sure[-1].count, risks[-1].count) if sure else 0
+    allowed = [risk for risk in risks if risk.bound <= target_error or risk.count <= surest]
     if not allowed:
         return math.nextafter(risks[0].lowest, 2.0)
     last = allowed[-1]
     return 0.0 if last.next is None else (last.lowest + last.next) / 2
+
+
+def _surest(sure: int, total: int) -> int:
+    """Return how many of the rows that are surer than every error are answered: all of them where none is wrong."""
+    return sure if sure == total else math.ceil(SURE * sure)
 
 
 def fit_max_out_of_scope(scores: Sequence[float], refused: float, weights: Sequence[float] = ()) -> float:
@@ -176,7 +195,7 @@ def separating_limit(inside: Sequence[float], outside: Sequence[float]) -> float
     return best
 
 
-def fit_thresholds(rows: Sequence[ScoredRow], target_error: float, *, cleaned: bool = False) -> ThresholdFit:
+def fit_thresholds(rows: Sequence[ScoredRow], target_error: float | None, *, cleaned: bool = False) -> ThresholdFit:
     """Return thresholds fitted to a target error rate, on rows that the router has not seen.
 
     First the out-of-scope limit, whatever the target: it refuses at most `IN_SCOPE_REFUSED` of the data's own
@@ -188,15 +207,25 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float, *, cleaned: b
 
     Args:
         rows: prompts of the data, changed copies of them and out-of-scope prompts; some of the first at least.
-        target_error: share of wrong answers among the prompts that are answered, 0 to 1.
+        target_error: share of wrong answers among the prompts that are answered, 0 to 1; without it the first of
+            `DEFAULT_TARGETS` at which `ENOUGH_ANSWERED` of the data's own prompts are answered, else the last.
         cleaned: whether mislabelled rows have been found already, so that no more of them are looked for.
 
     Raises:
         UsageError: no rows, or a target outside 0..1.
     """
-    if not 0.0 <= target_error <= 1.0:
-        raise UsageError(f"target-error {target_error} is not between 0 and 1")
-    return Evidence.of(rows, cleaned=cleaned).fit(target_error)
+    evidence = Evidence.of(rows, cleaned=cleaned)
+    if target_error is not None:
+        return evidence.fit(target_error)
+    strict, *looser = (evidence.fit(target) for target in DEFAULT_TARGETS)
+    fit = next((one for one in (strict, *looser) if one.coverage >= ENOUGH_ANSWERED), looser[-1])
+    if fit is strict:
+        return fit
+    note = (
+        f"a target error of {strict.target_error:.0%} would answer {strict.coverage:.0%} of prompts like these; "
+        f"none was asked for, so the limits are fitted to {fit.target_error:.0%}"
+    )
+    return evolve(fit, notes=(note, *fit.notes))
 
 
 @frozen
@@ -232,7 +261,13 @@ class Evidence:
         return cls(len(own), limit, noise, _risks(below[0]), _risks(below[1]), floor)
 
     def fit(self, target_error: float) -> ThresholdFit:
-        """Return limits fitted to this target; see :func:`fit_thresholds`."""
+        """Return limits fitted to this target; see :func:`fit_thresholds`.
+
+        Raises:
+            UsageError: a target outside 0..1.
+        """
+        if not 0.0 <= target_error <= 1.0:
+            raise UsageError(f"target-error {target_error} is not between 0 and 1")
         allowed = min(LEFT_OUT_ALLOWANCE * target_error + self.noise, 1.0)
         wanted = [_min_confidence(risks, allowed) for risks in (self.own, self.changed) if risks]
         thresholds = AbstentionThresholds(max(*wanted, self.floor) if self.own else 1.0, self.limit)
@@ -240,7 +275,7 @@ class Evidence:
         bound, count = (answered[-1].bound, answered[-1].count) if answered else (1.0, 0)
         coverage, reached = count / self.n_own, bound <= allowed
         notes = _notes(target_error, bound, coverage, reached, self.noise, allowed)
-        return ThresholdFit(thresholds, bound, coverage, reached, notes)
+        return ThresholdFit(thresholds, target_error, bound, coverage, reached, notes)
 
 
 def rows_by_kind(rows: Sequence[ScoredRow]) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:

@@ -27,7 +27,8 @@ class TrainOptions:
         layers: indices into ``hidden_states``, or None to choose them on training/validation data.
         pooling: pooling, or None to choose it on training/validation data.
         head: "auto" (chosen on validation data) or the name of a head.
-        target_error: error rate that the abstention thresholds are fitted to, 0 to 1.
+        target_error: error rate that the abstention thresholds are fitted to, 0 to 1; None to choose it by the data,
+            see :func:`domain.abstention.fit_thresholds`.
         max_tokens: prompts are cut after this many tokens.
     """
 
@@ -40,7 +41,7 @@ class TrainOptions:
     layers: tuple[int, ...] | None = None
     pooling: Pooling | None = None
     head: str = "auto"
-    target_error: float = 0.02
+    target_error: float | None = None
     max_tokens: int = 512
 
     def __attrs_post_init__(self) -> None:
@@ -50,7 +51,7 @@ class TrainOptions:
                 raise UsageError(f"{name.replace('_', '-')} {getattr(self, name)} is below 1")
         if self.layers is not None and min(self.layers, default=0) < 0:
             raise UsageError(f"layer {min(self.layers)} is negative", hint="0 is the embeddings, 1 the first block")
-        if not 0.0 <= self.target_error <= 1.0:
+        if self.target_error is not None and not 0.0 <= self.target_error <= 1.0:
             raise UsageError(f"target-error {self.target_error} is not between 0 and 1")
         self.early_stop.start(self.learning_rate)
 

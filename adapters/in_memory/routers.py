@@ -14,6 +14,7 @@ import numpy as np
 from attrs import define, field, frozen
 
 from application.ports import Calibration, KnownTexts, LeftOutFold, TrainedRouter, UncalibratedRouter
+from domain.abstention import DEFAULT_TARGETS
 from domain.errors import MismatchError, MissingFileError
 from domain.features import Matrix
 from domain.routing import AbstentionThresholds, NearestPrompt, RouteScores
@@ -155,7 +156,7 @@ class PlainRouterCalibrator:
         router: UncalibratedRouter,
         left_out: Sequence[LeftOutFold],
         *,
-        target_error: float,
+        target_error: float | None,
         cleaned: bool = False,
     ) -> Calibration:
         """Return a calibration that changes nothing."""
@@ -182,7 +183,8 @@ class PlainRouterCalibrator:
             "bank.out_of_scope": compared(router.out_of_scope),
             "bank.score": np.asarray([self.neighbours, 0.5, 0.1, 0.5, 0.05], np.float32),
         }
-        return Calibration(1.0, AbstentionThresholds(), bank, tuple(known.texts[i] for i in kept))
+        target = DEFAULT_TARGETS[0] if target_error is None else target_error
+        return Calibration(1.0, AbstentionThresholds(), target, bank, tuple(known.texts[i] for i in kept))
 
 
 def _standardised(tensors: dict[str, Any], row: list[float]) -> list[float]:

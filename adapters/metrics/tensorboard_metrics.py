@@ -207,7 +207,7 @@ class TensorboardObserver:
             "min_delta": stop.min_delta,
             "lr_factor": stop.lr_factor,
             "max_lr_reductions": stop.max_lr_reductions,
-            "target_error": options.target_error,
+            "target_error": "auto" if options.target_error is None else options.target_error,
         }
         finite = {name: value for name, value in self._results.items() if math.isfinite(value)}
         # Not add_hparams(): that one opens a second run for it.

@@ -41,7 +41,7 @@ class NumpyRouterCalibrator:
         router: UncalibratedRouter,
         left_out: Sequence[LeftOutFold],
         *,
-        target_error: float,
+        target_error: float | None,
         cleaned: bool = False,
     ) -> Calibration:
         """Return the calibration; see the port."""
@@ -72,9 +72,10 @@ class NumpyRouterCalibrator:
         return Calibration(
             temperature,
             fit.thresholds,
+            fit.target_error,
             bank.tensors() | (shifted(router.tensors, shift) if shift.any() else {}),
             texts,
-            trade_off(rows, target_error, cleaned=cleaned),
+            trade_off(rows, fit.target_error, cleaned=cleaned),
             fit.notes,
         )
 

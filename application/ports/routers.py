@@ -176,6 +176,7 @@ class Calibration:
     Attributes:
         temperature: the head's logits are to be divided by this; positive.
         thresholds: when to abstain.
+        target_error: the error rate that they are fitted to, 0 to 1.
         tensors: further tensors for the router (``bank.…``), and where labels have unlike numbers of rows another
             bias for the head; to be merged over the head's.
         bank_texts: the prompts behind the bank's rows.
@@ -185,6 +186,7 @@ class Calibration:
 
     temperature: float
     thresholds: AbstentionThresholds
+    target_error: float
     tensors: Mapping[str, Matrix]
     bank_texts: tuple[str, ...]
     trade_off: tuple[TradeOff, ...] = ()
@@ -204,7 +206,7 @@ class RouterCalibrator(Protocol):
         router: UncalibratedRouter,
         left_out: Sequence[LeftOutFold],
         *,
-        target_error: float,
+        target_error: float | None,
         cleaned: bool = False,
     ) -> Calibration:
         """Return the calibration.
@@ -213,7 +215,8 @@ class RouterCalibrator(Protocol):
             router: the trained head and what it knows.
             left_out: prompts that heads without them were asked about, one entry per fold; some in-scope prompt
                 at least.
-            target_error: share of wrong answers among the prompts that are answered, 0 to 1.
+            target_error: share of wrong answers among the prompts that are answered, 0 to 1; None to choose it by
+                the data, see :func:`domain.abstention.fit_thresholds`.
             cleaned: whether mislabelled rows have been found already, and count by the folds' weights.
         """
         ...

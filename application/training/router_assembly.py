@@ -88,7 +88,7 @@ class RouterAssembly:
             head=fitted.kind,
             temperature=calibration.temperature,
             thresholds=calibration.thresholds,
-            target_error=job.options.target_error,
+            target_error=calibration.target_error,
             seed=job.options.seed,
             n_train=len(data.train),
             n_val=len(data.val),

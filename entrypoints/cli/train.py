@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
+from domain.abstention import DEFAULT_TARGETS
 from domain.early_stopping import EarlyStopPolicy
 from domain.errors import UsageError
 from domain.features import Pooling
@@ -81,7 +82,12 @@ train_options = grouped(
         "--head", type=click.Choice(["auto", "linear", "kernel", "mlp"]), default="auto", help="Kind of head."
     ),
     click.option("--max-tokens", default=512, help="Cut prompts after this many tokens."),
-    click.option("--target-error", default=0.02, help="Error rate that abstention is fitted to."),
+    click.option(
+        "--target-error",
+        type=float,
+        show_default="{:g}, or {:g} where that answers less than half".format(*DEFAULT_TARGETS),
+        help="Error rate among the answers that abstention is fitted to.",
+    ),
 )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -11,6 +12,7 @@ from domain.abstention import (
     IN_SCOPE_REFUSED,
     LEFT_OUT_ALLOWANCE,
     OUT_OF_SCOPE_ANSWERED,
+    SURE,
     UNSEEN,
     ScoredRow,
     fit_max_out_of_scope,
@@ -31,19 +33,49 @@ def test_no_other_confidence_limit_that_reaches_the_target_answers_more(rows, ta
     limit = fit_min_confidence(rows, target)
     curve = Reliability.of([row.confidence for row in rows], [row.right for row in rows])
 
-    def outcome(at):
-        kept = [row for row in rows if row.confidence >= at]
-        doubts = [1 - curve.chance(row.confidence) for row in kept]
-        sure = all(row.right for row in kept) and max(doubts, default=0) <= max(target, 1 / (len(rows) + 1))
-        return len(kept), sure or error_bound(UNSEEN + sum(doubts), len(kept)) <= target
+    def kept(at):
+        return [row for row in rows if row.confidence >= at]
 
-    others = [outcome(row.confidence) for row in rows]
-    assert outcome(limit)[0] == max((count for count, allowed in others if allowed), default=0)
+    def doubts(at):
+        return [1 - curve.chance(row.confidence) for row in kept(at)]
+
+    def sure(at):
+        likely = max(doubts(at), default=0) <= max(target, 1 / (len(rows) + 1))
+        return likely and all(row.right for row in kept(at))
+
+    places = [row.confidence for row in rows]
+    most_sure = max((len(kept(at)) for at in places if sure(at)), default=0)
+    margin = most_sure if most_sure == len(rows) else math.ceil(SURE * most_sure)
+
+    def allowed(at):
+        count = len(kept(at))
+        return count <= margin or error_bound(UNSEEN + sum(doubts(at)), count) <= target
+
+    assert len(kept(limit)) == max((len(kept(at)) for at in places if allowed(at)), default=0)
 
 
 def test_rows_without_errors_are_all_answered_however_few_they_are():
     rows = [ScoredRow(confidence, 0.0, True) for confidence in (0.4, 0.9, 0.99)]
     assert fit_min_confidence(rows, 0.02) == 0.0
+
+
+def test_where_the_target_is_out_of_reach_the_rows_that_are_hardly_surer_than_an_error_are_refused():
+    sure = [ScoredRow(1 - step / 10_000, 0.0, True) for step in range(1, 21)]
+    rows = [*sure, *[ScoredRow(0.5, 0.0, False)] * 20]
+    limit = fit_min_confidence(rows, 0.05)
+    assert [row.confidence >= limit for row in sure] == [True] * 6 + [False] * 14  # ten are likely enough to be right
+
+
+@pytest.mark.parametrize(("unsure", "target"), [(0, 0.02), (150, 0.02), (400, 0.05)])
+def test_who_names_no_target_gets_the_strict_one_unless_it_refuses_most_prompts(unsure, target):
+    rows = [ScoredRow(0.99, 0.0, True)] * 200 + [ScoredRow(0.6, 0.0, step % 2 == 0) for step in range(unsure)]
+    fit, named = fit_thresholds(rows, None), fit_thresholds(rows, target)
+    assert fit.target_error == target
+    assert (fit.thresholds, fit.coverage, fit.reached) == (named.thresholds, named.coverage, named.reached)
+    told = "2% would answer 33% of prompts like these; none was asked for, so the limits are fitted to 5%"
+    assert [note for note in fit.notes if note not in named.notes] == (
+        [] if target == 0.02 else [f"a target error of {told}"]
+    )
 
 
 def test_the_error_rate_of_new_prompts_stays_under_the_target_as_often_as_promised():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -88,6 +89,33 @@ class Engine:
             await send({"type": "http.response.body", "body": str(self.calls).encode()})
 
         return page
+
+
+serving = modal.App("moe-router-serve", include_source=False, tags={"code": "here", "router": "a", "loras": "b"})
+
+
+@serving.cls(image=image)
+@modal.concurrent(max_inputs=10)
+class Endpoint:
+    """Answers beside its requests what it has loaded, and waits where it is asked to."""
+
+    @modal.enter()
+    def start(self) -> None:
+        self.calls = 0
+        self.ended = 0
+
+    @modal.method()
+    async def infer(self, request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+        self.calls += 1
+        if request["value"] == "other":
+            return {"elsewhere": "the endpoint has loaded others"}
+        if request["value"] == "wait":
+            await updates.put.aio({"kind": "started"})
+            try:
+                await asyncio.sleep(60)
+            finally:
+                self.ended += 1
+        return {"calls": self.calls, "ended": self.ended, "place": "endpoint", "value": request["value"]}
 
 
 def _importable(modules: Any) -> list[str]:

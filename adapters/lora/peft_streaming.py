@@ -108,9 +108,13 @@ class PeftStreamingEngine:
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
         """Run other work on the model's thread, between two tokens; see the port for the contract."""
+        return await asyncio.wrap_future(self.submit(work))
+
+    def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
+        """Have other work run on the model's thread, as :meth:`run` does, for callers without an event loop."""
         future: Future[_Result] = Future()
         self._put(self._works, (work, future))
-        return await asyncio.wrap_future(future)
+        return future
 
     async def aclose(self) -> None:
         """End everything and give the model free; see the port for the contract."""

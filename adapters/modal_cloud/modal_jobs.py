@@ -16,8 +16,8 @@ from attrs import define, field, frozen
 
 from adapters.modal_cloud.call_options import NO_OPTIONS, CallOptions
 from adapters.modal_cloud.modal_connection import CONNECTION_ERRORS, ModalConnection, is_lost, redacted, translated
-from adapters.modal_cloud.modal_wire import BUG, OF, raise_remote_error
-from adapters.modal_cloud.remote_functions import APP_NAME, deployed, with_options
+from adapters.modal_cloud.modal_wire import BUG, ELSEWHERE, OF, raise_remote_error
+from adapters.modal_cloud.remote_functions import APP_NAME, SERVE_APP, deployed, serving, with_options
 from domain.errors import InterruptedRunError, RemoteError, UsageError
 
 RESULT: Final = "result"
@@ -163,14 +163,17 @@ class ModalJobs:
         When this side is interrupted or stops listening (closes the generator) the call is cancelled; when it loses
         its connection the call goes on, and is followed again when the connection is back. Raises RemoteError, and
         the user's errors that the function met.
+
+        A request may say in ``shared`` which tags an endpoint must have to answer it with what it has loaded.
         """
         client = self.connection.open()
         result: dict[str, Any] = {}
         interrupted: BaseException | None = None
-        with self._function(client, name) as (function, app_id), self._queue(client) as updates:
+        shared = request.get("shared")
+        with self._function(client, name, shared) as (function, app_id), self._queue(client) as updates:
             # Modal's client repeats the log of an app of our own here, where the messages are told; a deployed app's
             # log is all that others see.
-            call = self._spawn(name, function, {**request, "log": app_id == APP_NAME}, updates)
+            call = self._spawn(name, function, {**request, "log": app_id in (APP_NAME, SERVE_APP)}, updates)
             self.note(f"{name} runs on Modal as call {call.object_id} (log: {_log_command(app_id)})")
             try:
                 result = yield from self._messages_and_result(_Run(name, app_id, call, updates))
@@ -179,6 +182,10 @@ class ModalJobs:
                 interrupted = error  # raised below: a running app of modal's swallows a KeyboardInterrupt
         if interrupted is not None:
             raise interrupted
+        if ELSEWHERE in result:
+            self.note(f"note: {result[ELSEWHERE]}; another container does it")
+            yield from self.follow(name, {**request, "shared": None})
+            return
         _raise_error(name, result, self.connection.environment, f"`{_log_command(app_id)}` shows the remote log")
         yield {"kind": RESULT, "result": result}
 
@@ -219,13 +226,16 @@ class ModalJobs:
             raise RemoteError(error.what, where=error.where, hint=hint) from error
 
     @contextmanager
-    def _function(self, client: modal.Client, name: str) -> Iterator[tuple[Any, str]]:
-        """Give the deployed app's function, or else one of an app that lives as long as the context and its calls."""
+    def _function(
+        self, client: modal.Client, name: str, shared: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Any, str]]:
+        """Give the endpoint's method, the deployed app's, or one of an app that lives as long as the context."""
         with ExitStack() as stack:
             if self.redeploy:
                 self._deploy(client)
-            function = self._deployed(client, name)
-            if function is None:
+            if shared is not None and self._serves(client, shared):
+                function, app_id = serving(client), SERVE_APP
+            elif (function := self._deployed(client, name)) is None:
                 remote = self.load_app()
                 running = stack.enter_context(self._ephemeral(remote.app, client))
                 function, app_id = remote.functions[name], running.app_id
@@ -249,17 +259,30 @@ class ModalJobs:
     def _compare(self, client: modal.Client) -> None:
         """Say when the deployed app is not what is defined here: it wins over local code and settings."""
 
-        async def read() -> dict[str, str]:
-            app: Any = await modal.App.lookup.aio(APP_NAME, client=client)
-            return dict(await app.get_tags.aio(client=client))
-
-        there, here = self.connection.call(f"looking at app {APP_NAME}", read), dict(self.load_app().tags)
+        there, here = self._tags(client, APP_NAME), dict(self.load_app().tags)
         other = sorted(name for name in here if there.get(name) != here[name])
         if other:
             self.note(
                 f"note: the deployed app {APP_NAME} has other {' and '.join(other)} than this software here, and is "
                 "used as it is; --redeploy replaces it"
             )
+
+    def _serves(self, client: modal.Client, shared: Mapping[str, str]) -> bool:
+        """Whether an endpoint is deployed that has loaded what is asked for, and is of this software's code."""
+        there = self._tags(client, SERVE_APP)
+        return bool(there) and {**shared, "code": self.load_app().tags["code"]}.items() <= there.items()
+
+    def _tags(self, client: modal.Client, name: str) -> dict[str, str]:
+        """Return what a deployed app says of itself; nothing when there is none."""
+
+        async def read() -> dict[str, str]:
+            try:
+                app: Any = await modal.App.lookup.aio(name, client=client)
+            except modal.exception.NotFoundError:
+                return {}
+            return dict(await app.get_tags.aio(client=client))
+
+        return self.connection.call(f"looking at app {name}", read)
 
     def _deployed(self, client: modal.Client, name: str) -> Any | None:
         function = deployed(name, client)

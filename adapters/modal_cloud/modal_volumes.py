@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import field, mutable
@@ -24,10 +25,15 @@ class Volumes:
     least_seconds: float = 0.0
     _committed_at: float = field(default=float("-inf"), init=False)
 
-    def reload(self) -> None:
-        """Bring in what others have committed, also since this container started; no file may be open."""
+    def reload(self, *, but_busy: bool = False) -> None:
+        """Bring in what others have committed, also since this container started; no file may be open.
+
+        Args:
+            but_busy: leave volumes with open files as they are.
+        """
         for volume in (*self.written, *self.read):
-            volume.reload()
+            with suppress(*((RuntimeError,) if but_busy else ())):  # modal's error for open files
+                volume.reload()
 
     def commit(self) -> None:
         """Make what was written here durable and visible to others."""

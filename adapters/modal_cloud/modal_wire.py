@@ -22,6 +22,9 @@ T = TypeVar("T")
 WIRE_VERSION: Final = 6
 """Grows when what travels changes its meaning."""
 
+ELSEWHERE: Final = "elsewhere"
+"""Key of a result that is none: why another container has to do it."""
+
 OF: Final = "of"
 """Key of a result: the command that was asked for."""
 

@@ -12,6 +12,10 @@ APP_NAME: Final = "moe-router-train"
 ENGINE: Final = "Engine"
 """The class with the methods below."""
 
+SERVE_APP: Final = "moe-router-serve"
+ENDPOINT: Final = "Endpoint"
+"""The app that serves, and its class, which has the methods of what it may share."""
+
 SHARES: Final = "infer_in_shares"
 """The function that has several containers answer."""
 
@@ -25,6 +29,11 @@ def deployed(name: str, client: modal.Client) -> Any:
     if name in _METHODS:
         return modal.Cls.from_name(APP_NAME, ENGINE, client=client)
     return modal.Function.from_name(APP_NAME, name, client=client)
+
+
+def serving(client: modal.Client) -> Any:
+    """Return the class that serves, where it is deployed; nothing is asked yet."""
+    return modal.Cls.from_name(SERVE_APP, ENDPOINT, client=client)
 
 
 def with_options(name: str, target: Any, options: CallOptions, client: modal.Client | None = None) -> Any:

@@ -12,7 +12,16 @@ from attrs import evolve, frozen
 
 from domain.errors import MissingFileError, UsageError
 from entrypoints.backend import Comparison, Deciding, Evaluation, Questions, StartedRun, Where, setting
-from entrypoints.on_modal.places import OUTPUT, ROUTER_WITH_TORCH_FILE, THERE, VOLUMES, read_path, written_path
+from entrypoints.on_modal.places import (
+    MOST_SHARED,
+    OUTPUT,
+    ROUTER_WITH_TORCH_FILE,
+    THERE,
+    VOLUMES,
+    read_path,
+    shared_tags,
+    written_path,
+)
 from entrypoints.on_modal.wiring import ModalParts
 from entrypoints.settings import DataFiles, Places, Training
 from entrypoints.version import tool_version
@@ -97,7 +106,7 @@ class ModalBackend:
             data=_data(request.data),
             out_of_scope=request.out_of_scope and read_path(request.out_of_scope, "the file of prompts"),
         )
-        return self._call("evaluate", asked, EvaluateReport)
+        return self._call("evaluate", asked, EvaluateReport, shared=self._shared(asked))
 
     def compare(self, request: Comparison) -> CompareReport:
         """Measure in a container: LoRA adapters are looked for in ``/checkpoints``."""
@@ -131,7 +140,9 @@ class ModalBackend:
         def decide(prompts: Sequence[Prompt]) -> Sequence[tuple[str, RoutingDecision]]:
             asked = evolve(questions, prompts=tuple(prompts))
             self.check(asked)
-            return self._call("infer", self._placed(asked), RemoteDecisions, route_only=True).decisions
+            placed = self._placed(asked)
+            more = {"route_only": True, "shared": self._shared(placed)}
+            return self._call("infer", placed, RemoteDecisions, **more).decisions
 
         return decide
 
@@ -143,7 +154,8 @@ class ModalBackend:
         def ask(request: AnswerRequest) -> dict[str, Any]:
             asked = evolve(questions, prompts=request.prompts, options=request.options)
             self.check(asked)
-            return self._request({**to_wire(self._placed(asked)), "shares": self.where.shards})
+            placed = self._placed(asked)
+            return self._request({**to_wire(placed), "shares": self.where.shards, "shared": self._shared(placed)})
 
         jobs, where = self.app.modal_jobs(self.where), self.where
         return ModalAnswering(jobs, self.app.progress, ask, where.shards, where.attach)
@@ -194,6 +206,16 @@ class ModalBackend:
             with Relay(self.app.progress) as relay:
                 result = jobs.run(function, asked, relay)
         return from_wire(report, result)
+
+    def _shared(self, asked: Evaluation | Questions) -> dict[str, str] | None:
+        """Return which endpoint may do this with what it has loaded; None when it needs a container of its own."""
+        if self.where != Where("modal"):
+            return None
+        if not isinstance(asked, Questions):
+            return {"router": shared_tags(asked.router, asked.base_model, None)["router"]}
+        if asked.loras or len(asked.prompts) > MOST_SHARED:
+            return None
+        return shared_tags(asked.router, asked.base_model, asked.lora_dir)
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,16 @@ EVALUATION: Final = Path("/output/router-eval.json")
 LORA_DIR: Final = Path("/checkpoints")
 LORA_FOLDERS: Final[Mapping[str, str]] = {"calendar": "calendar-tasks"}
 """Folders of LoRA adapters that are not named for their adapter."""
+
+
+MOST_SHARED: Final = 64
+"""Prompts of a call that an endpoint takes; more are quicker in batches of a container of their own."""
+
+
+def shared_tags(router: Path, base_model: str | None, lora_dir: Path | None) -> dict[str, str]:
+    """Return what an endpoint says of what it serves, and a caller of what it asks for: ``router`` and ``loras``."""
+    described = {"router": f"{router} {base_model or ''}", "loras": str(lora_dir or LORA_DIR)}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in described.items()}
 
 
 def written_path(path: Path, what: str) -> Path:

@@ -20,6 +20,7 @@ from entrypoints.settings import Variable
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from adapters.lora.peft_streaming import PeftStreamingEngine
     from entrypoints.on_modal.worker import ContainerApplication
     from entrypoints.serving.serving import Serving
 
@@ -76,8 +77,10 @@ def carried(environment: Mapping[str, str]) -> dict[str, str | None]:
     return {str(name): environment[name] for name in CARRIED if environment.get(name)}
 
 
-def open_endpoint(app: ContainerApplication, settings: EndpointSettings, key: str | None) -> ASGIApp:
-    """Return the application, with everything loaded; one that refuses every request where that cannot be.
+def open_endpoint(
+    app: ContainerApplication, settings: EndpointSettings, key: str | None
+) -> tuple[ASGIApp, PeftStreamingEngine | None]:
+    """Return the application, with everything loaded, and what answers; one that refuses all where that cannot be.
 
     A container that cannot start would be started again and again, so that what is wrong is said to those who ask.
     """
@@ -91,8 +94,8 @@ def open_endpoint(app: ContainerApplication, settings: EndpointSettings, key: st
         serving = _serving(app, settings, key)
     except MoeRouterError as error:
         structlog.get_logger().error("endpoint.not_loaded", problem=str(error))
-        return Starlette(routes=[Mount("/", ApiError(503, str(error), code="not_ready").response())])
-    return AfterLoading(serving_app(serving), serving)
+        return Starlette(routes=[Mount("/", ApiError(503, str(error), code="not_ready").response())]), None
+    return AfterLoading(serving_app(serving), serving), serving.answerer.engine  # type: ignore[attr-defined]
 
 
 def _serving(app: ContainerApplication, settings: EndpointSettings, key: str | None) -> Serving:

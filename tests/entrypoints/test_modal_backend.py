@@ -15,6 +15,7 @@ from modal.cli.entry_point import entrypoint_cli
 from adapters.modal_cloud.modal_messages import Updates
 from adapters.modal_cloud.modal_wire import WIRE_VERSION, from_wire
 from application.ports import TrainJob
+from application.ports.answering import AnswerRequest
 from domain.answers import Prompt
 from domain.chats import as_chat
 from domain.errors import MissingFileError, OutOfMemoryError, UsageError
@@ -26,6 +27,8 @@ from entrypoints.on_modal import image, worker
 from entrypoints.on_modal.checks import FIRST_CONTACT
 from entrypoints.on_modal.mounts import Mounts
 from entrypoints.on_modal.options import call_options
+from entrypoints.on_modal.places import shared_tags
+from entrypoints.on_modal.serving import EndpointSettings
 from entrypoints.settings import DataFiles, Settings, Training, Variable
 from tests.modal_world import JobsHere
 
@@ -42,7 +45,7 @@ class Asking:
     def __init__(self) -> None:
         self.request = {}
 
-    def run(self, name, request, on_message):
+    def run(self, name, request, on_message=None):
         self.request = json.loads(json.dumps(request))
         raise AskedError
 
@@ -123,6 +126,34 @@ def test_relative_routers_and_lora_folders_lie_on_their_volumes(asking):
     assert (sent.router, sent.lora_dir) == (Path("/output/r.safetensors"), Path("/checkpoints/mine"))
     assert sent.loras == {"x": Path("/checkpoints/x")}
     assert asking.request["max_batch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "shares"),
+    [
+        ({}, {}, {"router", "loras"}),
+        ({}, {"loras": {"x": Path("x")}}, None),
+        ({}, {"count": 65}, None),
+        ({"gpu": "L4"}, {}, None),
+        ({"hours": 1.0}, {}, None),
+        ({"max_batch": 3}, {}, None),
+        ({"shards": 2}, {}, None),
+        ({"redeploy": True}, {}, None),
+    ],
+)
+def test_few_prompts_without_wishes_for_their_container_go_to_the_endpoint_that_has_loaded_the_same(
+    asking, options, asked, shares
+):
+    prompts = (Prompt(as_chat("hello")),) * asked.get("count", 1)
+    questions = Questions(Path("r.safetensors"), prompts, loras=asked.get("loras", {}))
+    with pytest.raises(AskedError):
+        list(modal(**options).answering(questions).stream(AnswerRequest(prompts)))
+    found = asking.request["shared"]
+    assert shares == (None if found is None else set(found))
+    if shares:
+        served = shared_tags(EndpointSettings.read({"ROUTER_OUT": "r.pt"}).router, None, None)
+        assert found == served
+        assert found != shared_tags(Path("/output/r.safetensors"), "a/base", None)
 
 
 def test_a_kind_of_gpu_that_modal_does_not_have_is_known_at_once_and_a_list_is_a_choice():

@@ -67,7 +67,7 @@ def test_what_cannot_be_loaded_is_said_to_those_who_ask(monkeypatch):
         raise MissingFileError("no such file", where="/output/router-head.safetensors")
 
     monkeypatch.setattr(serving, "_serving", missing)
-    with TestClient(open_endpoint(None, EndpointSettings(), None)) as client:
+    with TestClient(open_endpoint(None, EndpointSettings(), None)[0]) as client:
         answer = client.get("/v1/models")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
     assert "/output/router-head.safetensors: no such file" in answer.json()["error"]["message"]

@@ -124,6 +124,9 @@ def test_modal_serve_shows_the_runs_on_the_volume_to_a_browser_that_brings_the_k
                 assert serving.poll() is None, serving.communicate()
                 time.sleep(0.05)
             url = served[-1].web_url
+            recipe = "\n".join(modal_fake.apps.recipe(served[-1].definition.image_id))
+            assert "tensorboard==" in recipe
+            assert "torch==" not in recipe  # it starts in seconds
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(f"{url}/data/runs", timeout=60)
             key = next(line for line in serving.stdout if "?key=" in line).split("?key=")[1].split()[0]

@@ -275,6 +275,34 @@ def test_what_keeps_a_volume_from_being_reloaded_is_let_go(answering):
     assert (warm.is_empty, volume.reloads) == (True, 1)
 
 
+def test_what_others_use_is_not_exchanged_for_something_else(folders, answering, monkeypatch):
+    from entrypoints.on_modal.warm import NotHeldError
+
+    warm, host, name = Warm(), Host(), str(folders["base"])
+    base = Base((1,), True)
+    warm.base(name, None, lambda: base)
+    warm.loras({"a": folders["a"]}, lambda: (host, host))
+    warm.pinned = True
+    assert warm.base(name, 1, lambda: pytest.fail("loaded")) is base
+    assert warm.loras({"a": folders["a"]}, lambda: pytest.fail("loaded"))[1] is host
+    for other in (
+        lambda: warm.base("another", None, lambda: pytest.fail("loaded")),
+        lambda: warm.loras({"b": folders["b"]}, lambda: pytest.fail("loaded")),
+    ):
+        with pytest.raises(NotHeldError, match="the endpoint has loaded other"):
+            other()
+    volume = Volumes(warm)
+    asked = worker.Worker(None, worker.Volumes((volume,)), warm)
+    assert outcomes(asked.infer(request(1))) == ANSWERS[:1]
+    assert (warm.is_empty, volume.reloads) == (False, 0)  # busy, and left as it is
+
+    def refuse(*_asked):
+        raise NotHeldError("other LoRA adapters")
+
+    monkeypatch.setattr(worker.ContainerBackend, "answering", refuse)
+    assert asked.infer(request(1)) == {"elsewhere": "other LoRA adapters", "of": "infer"}
+
+
 # A data set is checked where it lies
 
 

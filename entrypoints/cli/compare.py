@@ -80,12 +80,10 @@ def command(
     adapter: who is good at whose prompts, which adapters are swapped, interchangeable or no better than the base
     model, and what routing gains over any single adapter. Everything has an interval.
     """
-    from entrypoints.reports.comparison import as_text, as_values
+    from entrypoints.reports.comparison import as_text, as_values, rows_as_jsonl
     from entrypoints.reports.printing import print_report
 
-    for path in (rows, plot):
-        if path is not None:
-            app.check_writable(path)
+    app.check_writable(rows, plot)
     if max_new_tokens != 128 and not generate:
         raise UsageError("--max-new-tokens goes with --generate")
     if upstream is not None and (loras or lora_dir or generate):
@@ -105,18 +103,11 @@ def command(
     )
     with app.interruption("interrupted; scores so far are in the cache", hint="run the same command to go on"):
         report = app.backend(where).compare(request)
-    saved = _save(app, report, rows, plot)
+    saved = app.write_files((rows, lambda: rows_as_jsonl(report)), (plot, lambda: _picture(report)))
     print_report(report, as_text, as_values, as_json=as_json, saved=saved)
 
 
-def _save(app: Application, report: CompareReport, rows: Path | None, plot: Path | None) -> list[Path]:
-    """Write what was asked for; return the files."""
-    from entrypoints.reports.comparison import rows_as_jsonl
+def _picture(report: CompareReport) -> bytes:
+    from adapters.metrics.matplotlib_comparison_plot import comparison_png
 
-    if rows is not None:
-        app.write_file(rows, rows_as_jsonl(report))
-    if plot is not None:
-        from adapters.metrics.matplotlib_comparison_plot import comparison_png
-
-        app.write_file(plot, comparison_png(report))
-    return [path for path in (rows, plot) if path is not None]
+    return comparison_png(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from attrs import evolve
@@ -25,7 +26,12 @@ from entrypoints.cli.options import (
     router_option,
     shards_option,
 )
+from entrypoints.reports.printed_answers import DecisionStream, PrintedAnswers
 from entrypoints.reports.printing import print_json
+
+if TYPE_CHECKING:
+    from application.answering.answer_file import AnswerFileReport
+    from application.ports.answering import AnswerStream
 
 CHUNK = 64
 """Prompts that are answered together, and shown, at a time when their answers are printed."""
@@ -103,21 +109,13 @@ def command(
     )
     hint = f"finished answers are kept in {output}; run the same command to go on" if output else None
     with app.interruption(hint=hint):
-        if source is not None:
-            _answer_rows(
-                app,
-                backend,
-                questions,
-                source,
-                output,
-                route_only=route_only,
-                allow_errors=allow_errors,
-                as_json=as_json,
-            )
-        else:
+        if source is None:
             questions = evolve(questions, prompts=_prompts(texts, images))
             (_route if route_only else _answer)(backend, questions, as_json=as_json)
-    if where.name == "local":
+        else:
+            report = _answer_rows(app, backend, questions, source, output, PrintedAnswers(as_json, route_only))
+            _tell(report, source, output, allow_errors=allow_errors, as_json=as_json)
+    if backend.fetch_command(questions.router) is None:
         next_step("serve", *option("--router", router), *lora_words(lora_dir, loras))
 
 
@@ -172,29 +170,31 @@ def _answer_rows(
     questions: Questions,
     source: Path,
     output: Path | None,
-    *,
-    route_only: bool,
-    allow_errors: bool,
-    as_json: bool,
-) -> None:
+    printed: PrintedAnswers,
+) -> AnswerFileReport:
+    """Answer a file into `output`, or print the answers where there is none."""
     from application.answering.answer_file import AnswerFileRequest
     from application.answering.answer_prompts import GROUP
-    from entrypoints.reports.answers import failure_lines, file_as_text, file_as_values
-    from entrypoints.reports.printed_answers import DecisionStream, PrintedAnswers
 
     backend.check(questions)
-    log = (
-        PrintedAnswers(as_json, route_only) if output is None else app.answer_log(output, backend.setting(questions))
-    )
+    log = printed if output is None else app.answer_log(output, backend.setting(questions))
     group = max(backend.least_at_a_time, CHUNK if output is None else GROUP)
-    report = app.answer_file(
-        lambda: DecisionStream(backend.deciding(questions)) if route_only else backend.answering(questions), log
-    )(AnswerFileRequest(source, questions.options, questions.policy, group))
-    if output is not None:
-        if as_json:
-            print_json(file_as_values(report, output))
-        else:
-            click.echo(file_as_text(report, output))
+
+    def answering() -> AnswerStream:
+        return DecisionStream(backend.deciding(questions)) if printed.decisions else backend.answering(questions)
+
+    asked = AnswerFileRequest(source, questions.options, questions.policy, group)
+    return app.answer_file(answering, log)(asked)
+
+
+def _tell(report: AnswerFileReport, source: Path, output: Path | None, *, allow_errors: bool, as_json: bool) -> None:
+    """Print what was done; raises DataRejectedError for rows without an answer unless they are allowed."""
+    from entrypoints.reports.answers import failure_lines, file_as_text, file_as_values
+
+    if output is not None and as_json:
+        print_json(file_as_values(report, output))
+    elif output is not None:
+        click.echo(file_as_text(report, output))
     for line in failure_lines(report, source):
         click.echo(line, err=True)
     if report.n_failed and not allow_errors:

@@ -39,8 +39,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Look into a routing data set: counts, text lengths, telling words, near-duplicates across adapters."""
-    if page is not None:
-        app.check_writable(page)
+    app.check_writable(page)
     report = app.inspect_dataset()(dataset_dir, n_words=n_words, n_pairs=n_pairs, threshold=threshold)
     if plots is not None:
         from adapters.datasets.matplotlib_dataset_plots import plot_dataset

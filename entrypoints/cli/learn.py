@@ -30,8 +30,7 @@ def command(
     """
     from entrypoints.reports.traffic import learn_as_text, learn_as_values
 
-    if out_of_scope is not None:
-        app.check_writable(out_of_scope)
+    app.check_writable(out_of_scope)
     report = app.learn_from_feedback()(log, dataset_dir, output_dir=output_dir, tool_version=tool_version())
     if out_of_scope is not None:
         lines = (" ".join(text.split()) + "\n" for text in report.out_of_scope)

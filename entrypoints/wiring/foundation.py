@@ -144,14 +144,25 @@ class Foundation:
             return extractor
         return CachedFeatureExtractor(extractor, self.cache_dir / "features", variant=str(base.model.dtype))
 
-    def check_writable(self, path: Path, *, folder: bool = False) -> None:
-        """Raise UsageError unless a file (or folder) could be written at `path`: for asking before long work."""
+    def check_writable(self, *paths: Path | None, folder: bool = False) -> None:
+        """Raise UsageError unless files (or folders) could be written there: for asking before long work."""
         from adapters.files.writable import check_writable
 
-        check_writable(path, folder=folder)
+        for path in paths:
+            if path is not None:
+                check_writable(path, folder=folder)
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write a report's file: complete or not at all; raises StorageError."""
         from adapters.files.atomic_files import write_bytes
 
         write_bytes(path, content)
+
+    def write_files(self, *wanted: tuple[Path | None, Callable[[], bytes]]) -> list[Path]:
+        """Write those files of a report that have a path, as `write_file` does; return their paths."""
+        saved = []
+        for path, content in wanted:
+            if path is not None:
+                self.write_file(path, content())
+                saved.append(path)
+        return saved

@@ -233,6 +233,11 @@ class Backend(Protocol):
         """Where it reads and writes unless it is told otherwise."""
         ...
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its files are this machine's, so that other commands find them under the same paths."""
+        ...
+
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
         """Train a router to the end of the run."""
         ...

@@ -115,7 +115,7 @@ def command(
         else:
             report = _answer_rows(app, backend, questions, source, output, PrintedAnswers(as_json, route_only))
             _tell(report, source, output, allow_errors=allow_errors, as_json=as_json)
-    if backend.fetch_command(questions.router) is None:
+    if backend.is_here:
         next_step("serve", *option("--router", router), *lora_words(lora_dir, loras))
 
 

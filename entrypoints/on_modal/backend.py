@@ -52,12 +52,14 @@ class ModalBackend:
         app: knows how to call Modal.
         where: the options of the command line.
         places: where things are in a container.
+        is_here: False, its files are the containers'.
         least_at_a_time: see the protocol.
     """
 
     app: ModalParts
     where: Where
     places: Places = THERE
+    is_here: bool = False
     least_at_a_time: int = 4096
 
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:

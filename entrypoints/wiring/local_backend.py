@@ -38,11 +38,13 @@ class LocalBackend:
     Attributes:
         app: builds the use cases.
         places: where things are unless a request says otherwise.
+        is_here: True, its files are this machine's.
         least_at_a_time: 1, what is loaded stays loaded.
     """
 
     app: LocalApplication
     places: Places = HERE
+    is_here: bool = True
     least_at_a_time: int = 1
 
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:

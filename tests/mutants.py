@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import math
 import os
 import resource
 import sys
@@ -24,8 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-SECONDS = 30
-"""A mutant whose tests take more of the processor's time counts as noticed: it does not end."""
+PATIENCE = 3
+"""A mutant whose tests take so many times what they take without it counts as noticed: it does not end."""
 
 PLUGINS = ("pytest_timeout", "_hypothesis_pytestplugin")
 OPTIONS = ("-x", "-q", *(word for name in PLUGINS for word in ("-p", name)), "--hypothesis-profile", "mutants")
@@ -127,13 +128,13 @@ class Mutated(MetaPathFinder, Loader):
         exec(compile(self.tree, str(self.path), "exec"), module.__dict__)
 
 
-def survives(finder: Mutated, tests: list[str]) -> bool:
-    """Run the tests in a child with this module in place of the one on disk."""
+def survives(finder: Mutated, tests: list[str], seconds: int) -> bool:
+    """Run the tests in a child with this module in place of the one on disk, for so much of the processor's time."""
     import pytest
 
     child = os.fork()
     if child == 0:
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         sys.meta_path.insert(0, finder)
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             os._exit(pytest.main([*OPTIONS, *tests]))
@@ -158,14 +159,15 @@ def main() -> None:
     path = Path(module)
     name = ".".join(path.with_suffix("").parts)
     tree = ast.parse(path.read_text("utf8"))
-    if not survives(Mutated(name, path, tree), tests):
+    if not survives(Mutated(name, path, tree), tests, 600):
         sys.exit(f"{' '.join(tests)}: red before anything is changed")
+    seconds = PATIENCE * math.ceil(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime)
     total = sum(1 for _ in mutants(tree))
     step = max(1, total // (asked.sample or total))
     made = survivors = 0
     for what in islice(mutants(tree), step // 2, None, step):
         made += 1
-        if survives(Mutated(name, path, tree), tests):
+        if survives(Mutated(name, path, tree), tests, seconds):
             survivors += 1
             print(f"{module}:{what}", flush=True)
     print(f"{module}: {survivors} of {made} mutants survived, of {total} that there are", flush=True)

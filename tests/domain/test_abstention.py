@@ -265,3 +265,7 @@ def test_where_labels_are_noisy_a_looser_target_refuses_no_more_either():
         fit_thresholds(rows, target).thresholds.min_confidence for target in (0.0, *LIMITS_SHOWN, 0.3, 0.5, 1.0)
     ]
     assert limits == sorted(limits, reverse=True)
+
+
+def test_with_too_few_scores_for_the_quantile_the_upper_half_is_added_to_the_highest():
+    assert fit_max_out_of_scope([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 0.01) == 5.0 + (5.0 - 3.0)

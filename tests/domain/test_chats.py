@@ -106,3 +106,19 @@ def test_calls_of_tools_are_kept_and_need_no_text(turn, expected) -> None:
 def test_a_call_in_another_notation_stays_text() -> None:
     chat = parse_turns([{"from": "human", "value": "pay it"}, {"from": "function_call", "value": "pay(1)"}])
     assert chat[1] == Message("assistant", "pay(1)")
+
+
+def test_turns_are_a_chat_already_and_bytes_that_are_not_text_are_refused() -> None:
+    turns = [Message("user", "hi"), Message("assistant", "yes")]
+    assert as_chat(turns) == tuple(turns)
+    with pytest.raises(DataRejectedError, match="not UTF-8"):
+        routing_text(as_chat("caf\udce9"))
+    assert routing_text(as_chat("café")) == "café"
+
+
+def test_calls_that_are_not_a_list_are_refused_and_nameless_ones_stay_text() -> None:
+    asked = {"role": "user", "content": "pay it"}
+    with pytest.raises(DataRejectedError, match="turn 2 has a tool call without a name"):
+        parse_turns([asked, {"role": "assistant", "tool_calls": {"name": "a"}}])
+    said = '[{"name": "a"}, {"arguments": {}}]'
+    assert parse_turns([asked, {"from": "function_call", "value": said}])[1] == Message("assistant", said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from attrs import evolve
 
 from domain.bootstrap import Estimate, average, resampled_means
 from domain.comparison import AdapterComparison, ScoredRow, compare_adapters
@@ -207,3 +208,44 @@ def test_resamples_are_paired_and_do_not_depend_on_other_groups() -> None:
 
 def test_the_comparison_is_the_same_each_time() -> None:
     assert compared(GOOD) == compared(GOOD)
+
+
+def test_prompts_better_answered_elsewhere_come_clearest_first_over_the_whole_answer() -> None:
+    some = [
+        ScoredRow("a", "1", "1", (2.0, 1.5, 1.0, 1.5), 10),  # 5 nats in all
+        ScoredRow("a", "2", "2", (2.0, 2.0, 1.0, 2.0), 4),  # 4
+        ScoredRow("a", "3", "3", (2.0, 1.5, 1.0, 1.5), 40),  # 20
+        ScoredRow("a", "4", "4", (2.0, 1.5, 1.0, 1.5), 6),  # 3: the least that counts
+    ]
+    assert [one.row for one in compare_adapters(some, NAMES).elsewhere] == [2, 0, 1, 3]
+
+
+def test_the_verdict_speaks_of_one_and_of_several_in_whole_sentences() -> None:
+    one = compared(changed("c", a=2.3, b=2.4, c=2.2))
+    assert verdict(one, None) == (
+        "c is not shown to be better than the base model on its own 40 prompts: train it again or leave it out."
+    )
+    two = compared({**changed("c", a=2.3, b=2.4, c=2.2), "b": {"base": 2.0, "a": 2.1, "b": 2.0, "c": 2.2}})
+    assert verdict(two, None) == (
+        "b and c are not shown to be better than the base model on their own 40 prompts: "
+        "train them again or leave them out."
+    )
+
+
+def test_what_refusing_saves_counts_against_what_it_costs() -> None:
+    gain = routing_gain(routed({"a": "a", "b": None, "c": "c"}), NAMES)
+    assert "refused prompts" in verdict(compare_adapters(rows(GOOD), NAMES), gain)
+    less = evolve(
+        gain, abstention=evolve(gain.abstention, cost=0.7 * gain.regret.value, saved=0.25 * gain.regret.value)
+    )
+    assert "refused prompts" not in verdict(compare_adapters(rows(GOOD), NAMES), less)
+    more = evolve(less, abstention=evolve(less.abstention, saved=0.0))
+    assert "; 70% of what it misses is lost on 40 refused prompts" in verdict(
+        compare_adapters(rows(GOOD), NAMES), more
+    )
+
+
+def test_a_router_that_gains_nothing_is_told_what_to_do() -> None:
+    gain = routing_gain(routed({"a": "b", "b": "b", "c": "b"}), NAMES)
+    said = verdict(compare_adapters(rows(GOOD), NAMES), gain)
+    assert said.endswith("nats per token); improve the router, or do without it.")

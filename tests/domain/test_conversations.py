@@ -79,3 +79,45 @@ def test_null_is_absent():
     columns = RowFormat(layout="columns", columns=("instruction", "input"))
     assert extract_prompt({"instruction": "c", "input": None}, columns) == "c"
     assert extract_prompt({"instruction": None, "input": "d"}, columns).reason == "no-conversation"
+
+
+MARKED = RowFormat(layout="marked", columns=("text",))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"text": "<|im_start|>user\nbook a room<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>"}, "book a room"),
+        ({"text": "no marks"}, "no-human-turn"),
+        ({"text": 3}, "no-human-turn"),
+        ({"text": None}, "no-conversation"),
+        ({}, "no-conversation"),
+    ],
+)
+def test_a_rendered_text_is_read_by_its_marks_or_rejected(row, expected):
+    found = extract_prompt(row, MARKED)
+    assert expected == (found.reason if isinstance(found, Rejection) else found)
+
+
+def test_a_row_is_read_by_the_first_format_whose_columns_it_has():
+    columns = RowFormat(layout="columns", columns=("question",))
+    either = RowFormat(otherwise=(columns, MARKED))
+    chat = {"messages": [{"role": "user", "content": "a"}], "question": "b"}
+    assert (extract_prompt(chat, either), either.of(chat)) == ("a", either)
+    assert (extract_prompt({"question": "b"}, either), either.of({"question": "b"})) == ("b", columns)
+    marked = {"text": "<|im_start|>user\nc<|im_end|>"}
+    assert (extract_prompt(marked, either), either.of(marked)) == ("c", MARKED)
+    spoiled = extract_prompt({"messages": [], "question": "b"}, either)
+    assert isinstance(spoiled, Rejection)  # it has the columns: what is wrong with them is said
+    assert spoiled.reason == "empty-conversation"
+    nothing = extract_prompt({"other": "d"}, either)
+    assert isinstance(nothing, Rejection)
+    assert (nothing.reason, nothing.detail) == ("no-conversation", "no 'conversations' or 'messages'")
+    assert either.of({"other": "d"}) == either
+
+
+def test_an_unknown_speaker_is_named_in_whatever_form_the_turn_is():
+    for turns in ([{"from": "x" * 60, "value": "a"}], [{"role": "x" * 60, "content": "a"}]):
+        found = extract_prompt({"messages": [{"from": "human", "value": "hi"}, *turns]})
+        assert isinstance(found, Rejection)
+        assert (found.reason, found.detail) == ("unknown-role", f"turn 2 is from {'x' * 40!r}")

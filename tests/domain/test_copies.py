@@ -97,3 +97,24 @@ def test_training_shares_no_wording_with_what_evaluate_measures_by(source):
     used = _FRAMES if source == "frames" else background()
     shared = {text: " ".join(run) for text in used for run in runs(text) if run in measured}
     assert not shared
+
+
+def test_copies_are_the_same_with_every_version():
+    """What a router is trained on must not change unnoticed: the same data and seed give the same router."""
+    wrong = [mistyped(TEXT, str(seed)) for seed in (1, 2, 4, 6, 8)]
+    assert wrong == [
+        "which day of hte week is the second f march",
+        "which day of the week iss the second ofmarch",
+        "which day of the week is thwsecond of march",
+        "thich day of the week is the seond of march",
+        "which day of the week is the seckdd of march",
+    ]
+    short = ["thanks a lot!", "hello", "one two three four five six"]
+    assert [accompanied("Open it?", short, str(seed)) for seed in (0, 1, 2, 3, 4, 8)] == [
+        "thanks a lot - open it?",
+        "one two three four five six, Open it?",
+        "could you please Open it?",
+        "hello Open it?",
+        "hello, Open it, one two three four five six",
+        "open it hello",
+    ]

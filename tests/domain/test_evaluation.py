@@ -47,6 +47,9 @@ def test_reliability_bins_are_scikit_learns(pairs):
     np.testing.assert_allclose([each.accuracy for each in bins], accuracy)
     np.testing.assert_allclose([each.confidence for each in bins], confidence)
     assert sum(each.count for each in bins) == len(rows)
+    for each in bins:
+        assert each.low <= each.confidence <= each.high
+        assert each.high - each.low == pytest.approx(1 / 7)
 
 
 def test_calibration_error_by_hand():

@@ -20,7 +20,11 @@ CHANGED_REFUSED: Final = 0.12
 """And about this share of their changed copies."""
 
 OUT_OF_SCOPE_ANSWERED: Final = 0.03
-"""At most about this share of out-of-scope prompts may be answered, as far as confidence can tell them."""
+"""At most about this share of out-of-scope prompts may be answered, as far as confidence can tell them; more where
+the target allows more, see `OUT_OF_SCOPE_ALLOWANCE`."""
+
+OUT_OF_SCOPE_ALLOWANCE: Final = 1.5
+"""So many times the target error may be answered of the out-of-scope prompts, if that is more."""
 
 REFUSED_BY_SCORE: Final = 0.9
 """A limit on the out-of-scope score that refuses this share of the out-of-scope prompts is strict enough: confidence
@@ -202,7 +206,7 @@ def fit_thresholds(rows: Sequence[ScoredRow], target_error: float | None, *, cle
     prompts and `CHANGED_REFUSED` of their changed copies, and no more than it takes to tell out-of-scope prompts or
     to refuse `REFUSED_BY_SCORE` of them.
     Then, among the rows below it, the lowest confidence limit at which the data's own prompts reach the target
-    (`LEFT_OUT_ALLOWANCE` times the target), their changed copies do, and hardly any out-of-scope prompt is answered.
+    (`LEFT_OUT_ALLOWANCE` times the target), their changed copies do, and few out-of-scope prompts are answered.
     Where the labels themselves look noisy, the errors that no limit avoids are allowed on top of the target.
 
     Args:
@@ -238,7 +242,8 @@ class Evidence:
         noise: see :func:`domain.label_noise.noise_share`.
         own: limits for the data's own prompts below that limit.
         changed: the same for their changed copies.
-        floor: confidence that hardly any out-of-scope prompt reaches.
+        near: confidences of the out-of-scope prompts below that limit, the highest first.
+        n_outside: how many of the rows are out-of-scope prompts.
     """
 
     n_own: int
@@ -246,7 +251,8 @@ class Evidence:
     noise: float
     own: Sequence[_Risk]
     changed: Sequence[_Risk]
-    floor: float
+    near: Sequence[float]
+    n_outside: int
 
     @classmethod
     def of(cls, rows: Sequence[ScoredRow], *, cleaned: bool = False) -> Self:
@@ -256,9 +262,9 @@ class Evidence:
             raise UsageError("thresholds need at least one row of the data")
         limit = _scope_limit(own, changed, outside)
         below = [[row for row in part if row.out_of_scope <= limit] for part in (own, changed, outside)]
-        floor = _confidence_that_refuses(below[2], len(outside))
+        near = sorted((row.confidence for row in below[2]), reverse=True)
         noise = 0.0 if cleaned else noise_share([row.confidence for row in own], [row.right for row in own])
-        return cls(len(own), limit, noise, _risks(below[0]), _risks(below[1]), floor)
+        return cls(len(own), limit, noise, _risks(below[0]), _risks(below[1]), near, len(outside))
 
     def fit(self, target_error: float) -> ThresholdFit:
         """Return limits fitted to this target; see :func:`fit_thresholds`.
@@ -269,13 +275,20 @@ class Evidence:
         if not 0.0 <= target_error <= 1.0:
             raise UsageError(f"target-error {target_error} is not between 0 and 1")
         allowed = min(LEFT_OUT_ALLOWANCE * target_error + self.noise, 1.0)
-        wanted = [_min_confidence(risks, allowed) for risks in (self.own, self.changed) if risks]
-        thresholds = AbstentionThresholds(max(*wanted, self.floor) if self.own else 1.0, self.limit)
+        shown = max(_min_confidence(risks, allowed) if risks else 0.0 for risks in (self.own, self.changed))
+        least = max(shown, self._confidence_that_refuses(target_error))
+        thresholds = AbstentionThresholds(least if self.own else 1.0, self.limit)
         answered = [risk for risk in self.own if risk.lowest >= thresholds.min_confidence]
         bound, count = (answered[-1].bound, answered[-1].count) if answered else (1.0, 0)
         coverage, reached = count / self.n_own, bound <= allowed
         notes = _notes(target_error, bound, coverage, reached, self.noise, allowed)
         return ThresholdFit(thresholds, target_error, bound, coverage, reached, notes)
+
+    def _confidence_that_refuses(self, target_error: float) -> float:
+        """Return a confidence that all but a few out-of-scope prompts stay below."""
+        share = max(OUT_OF_SCOPE_ANSWERED, OUT_OF_SCOPE_ALLOWANCE * target_error)
+        spare = math.floor(self.n_outside * min(share, 1.0))
+        return math.nextafter(self.near[spare], 2.0) if spare < len(self.near) else 0.0
 
 
 def rows_by_kind(rows: Sequence[ScoredRow]) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:
@@ -298,14 +311,6 @@ def _scope_limit(*parts: Sequence[ScoredRow]) -> float:
     refused = sorted(outside)[len(outside) - math.ceil(REFUSED_BY_SCORE * len(outside))]
     enough = math.nextafter(refused, -math.inf)
     return max(min(strict, max(own)), separating_limit([*own, *changed], outside), enough)
-
-
-def _confidence_that_refuses(near: Sequence[ScoredRow], total: int) -> float:
-    """Return a confidence that all but a few out-of-scope prompts stay below."""
-    spare = math.floor(total * OUT_OF_SCOPE_ANSWERED)
-    if len(near) <= spare:
-        return 0.0
-    return math.nextafter(sorted((row.confidence for row in near), reverse=True)[spare], 2.0)
 
 
 def _notes(

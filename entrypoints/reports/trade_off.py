@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from domain.abstention import OUT_OF_SCOPE_ALLOWANCE, OUT_OF_SCOPE_ANSWERED
 from domain.fragility import LEAST_ANSWERED
 from domain.router import RouterCard
 from domain.trade_off import TradeOff
@@ -45,8 +46,17 @@ def trade_off_table(card: RouterCard) -> str:
     console = Console(file=io.StringIO(), width=160)
     console.print("Limits by target error, on prompts left out of training (changed: with typing errors or company)")
     console.print(table)
+    if len({_pair(one) for one in card.trade_off}) < len(card.trade_off):
+        console.print(
+            "Lines with the same limits: there the out-of-scope prompts decide, of which at most "
+            f"{OUT_OF_SCOPE_ANSWERED:.0%}, or {OUT_OF_SCOPE_ALLOWANCE:g} times the target error, may be answered."
+        )
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().split("\n"))
+
+
+def _pair(one: TradeOff) -> tuple[float, float]:
+    return one.min_confidence, one.max_out_of_scope
 
 
 def expectation(card: RouterCard) -> str:
@@ -57,7 +67,8 @@ def expectation(card: RouterCard) -> str:
         return f"Refuses prompts outside its limits: {limits}"
     return (
         f"Answers about {expected.coverage:.0%} of prompts like its data, {expected.changed_coverage:.0%} of changed "
-        f"ones; refuses {expected.refused:.0%} of out-of-scope prompts; limits: {limits}{_most_refusals(expected)}"
+        f"ones; refuses {expected.refused:.0%} of the packaged and given out-of-scope prompts "
+        f"(others: evaluate --out-of-scope FILE); limits: {limits}{_most_refusals(expected)}"
         f"{_remedy(card, expected)}"
     )
 

@@ -79,7 +79,7 @@ async def feedback(request: Request) -> Response:
         raise bad_request(f"unknown key {unknown[0]!r}; known keys: correct, id, note", unknown[0])
     name, correct, note = body.get("id"), body.get("correct"), body.get("note")
     if not isinstance(name, str) or not _ID.fullmatch(name):
-        raise bad_request("id is not the id of an answer, or its x-request-id", "id")
+        raise bad_request("id is neither the id of an answer nor its x-request-id", "id")
     known = (*serving.now.router.labels.names, "none")
     if correct not in known:
         raise bad_request(f"correct is none of {', '.join(known)}", "correct")

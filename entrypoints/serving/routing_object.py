@@ -36,6 +36,7 @@ def routing_object(choice: Choice, *, debug: bool = False) -> dict[str, Any]:
         "out_of_scope_score": None if decision is None else round(decision.out_of_scope, 6),
         "out_of_scope_limit": finite(choice.limits.max_out_of_scope),
         "fallback": choice.fallback,
+        "best": None if decision is None else decision.best,
         "runner_up": None if decision is None else decision.runner_up,
         "session": session,
         "router": choice.router[:12],

@@ -11,12 +11,14 @@ from attrs import evolve
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 
+from domain.labels import LabelMap
 from domain.pieces import MOST_CHARACTERS
 from domain.robustness import CHANGES
-from domain.routing import OtherLimits
+from domain.routing import AbstentionThresholds, NearestPrompt, OtherLimits, RouteScores, decide
 from entrypoints.api import OpenRouter
 from entrypoints.backend import Questions
 from entrypoints.cli import cli
+from entrypoints.reports.decisions import decision_as_text
 from entrypoints.reports.trade_off import expectation, trade_off_table
 from tests.scored_world import ROUTER, ScoredApplication, scored_route, scored_router
 
@@ -112,13 +114,29 @@ def test_describe_shows_what_other_limits_would_do():
     (own,) = [line for line in table if "these limits apply" in line]
     assert own.split()[:8] == ["2.0%", "0.800", "0.500", "80.0%", "1.0%", "70.0%", "2.0%", "97.0%"]
     assert any(line.split()[:1] == ["5.0%"] for line in table)
+    assert not any("the same limits" in line for line in table)
     assert trade_off_table(scored_router(trade_off=()).card) == ""
+
+
+def test_route_says_when_no_near_prompt_is_of_the_adapter_that_it_chose():
+    near = (NearestPrompt("a claim", "claims", 0.9), NearestPrompt("a meeting", "calendar", 0.8))
+    decision = decide(RouteScores((0.9, 0.1), 0.0, near), LabelMap(("calendar", "claims")), AbstentionThresholds())
+    assert "look at this decision twice" not in decision_as_text("hi", decision, "a" * 64, 1.0)
+    odd = evolve(decision, nearest=near[:1])
+    assert "none of these near prompts is calendar's" in decision_as_text("hi", odd, "a" * 64, 1.0)
+
+
+def test_describe_says_why_a_looser_target_changes_nothing():
+    strict = scored_router().card.trade_off[0]
+    card = scored_router(trade_off=(strict, evolve(strict, target_error=0.9))).card
+    assert "out-of-scope prompts decide, of which at most 3%, or 1.5 times the target error" in trade_off_table(card)
 
 
 def test_training_ends_with_what_will_be_refused_and_why():
     card = scored_router().card
     assert expectation(card) == (
-        "Answers about 80% of prompts like its data, 70% of changed ones; refuses 97% of out-of-scope prompts; "
+        "Answers about 80% of prompts like its data, 70% of changed ones; refuses 97% of the packaged and given "
+        "out-of-scope prompts (others: evaluate --out-of-scope FILE); "
         "limits: confidence ≥ 0.800, out-of-scope score ≤ 0.500; most refusals: low confidence"
     )
     assert expectation(evolve(card, target_error=0.05)).endswith("most refusals: a high out-of-scope score")

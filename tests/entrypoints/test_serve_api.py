@@ -45,6 +45,7 @@ def test_auto_is_answered_by_the_adapter_that_the_router_picks_and_says_so() -> 
         "out_of_scope_score": 0.0,
         "out_of_scope_limit": 0.5,
         "fallback": None,
+        "best": "calendar",
         "runner_up": "claims",
         "session": {"decision": "initialize", "source": "conversation"},
         "router": "a" * 12,
@@ -221,6 +222,7 @@ def test_ready_says_what_is_not_offered_and_why() -> None:
         error_of(http.post("/v1/chat/completions", json=ask("x", model="claims")), 404, "model_not_found")
         routed = http.post("/v1/chat/completions", json=ask("file a claim")).json()
         assert (routed["model"], routed["routing"]["reason"]) == ("base-model", "disabled")
+        assert routed["routing"]["best"] == "claims"  # whom the client would have got
 
 
 def test_before_the_router_is_loaded_requests_are_asked_to_come_again() -> None:

@@ -14,7 +14,7 @@ NOISE_SHARE: Final = 1 / 3
 """Where rows contradict the router among this share of the surest ones, their labels are taken for noisy."""
 
 NOISE_CERTAINTY: Final = 0.95
-"""How certain it must be that labels are wrong: in few rows some errors among the surest are no sign of it."""
+"""How certain it must be that labels are wrong: in few rows some errors among the surest show little."""
 
 LEAST_NOISE: Final = 0.04
 """A smaller share is not noise. It does not depend on the target: a looser one never refuses more."""

@@ -10,6 +10,12 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ODD = re.compile(
+    r"\bgone on with\b|\bstrangers\b|\bin clear\b(?! words)|\bfelt too much\b|\bin a word\b|\bwho hears\b"
+    r"|(?<!there )\b(?:is|are) no (?!longer\b|more\b|less\b|other\b|better\b|worse\b|shorter\b|matter\b)[a-z]",
+    re.IGNORECASE,
+)
+"""What readers stumbled over; CONTRIBUTING.md says what to write instead."""
 LAYERS = ("domain", "application", "adapters", "entrypoints")
 REFERENCE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj):`~?([\w.]+)(?:\(\))?`")
 
@@ -73,3 +79,15 @@ def test_every_cross_reference_in_a_docstring_resolves():
                 broken.append(f"{path.relative_to(ROOT)}: {target}")
     assert not broken, "\n".join(broken)
     assert seen > 100
+
+
+def test_no_wording_comes_back_that_readers_stumbled_over():
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    sources = [path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in (*pages, *sources)
+        if path.name != "generic.py"  # prompts as people write them
+        for match in ODD.finditer(" ".join(path.read_text("utf8").split()))
+    ]
+    assert not found, "\n".join(found)

@@ -46,7 +46,7 @@ class HeadSettings:
 
     Attributes:
         penalty: the ridge penalty.
-        gamma: sharpness of the kernel; no matter for other heads.
+        gamma: sharpness of the kernel; other heads do not use it.
         scale: what turns outputs of about 0 to 1 into logits.
     """
 

@@ -23,17 +23,17 @@ PICTURE = Path(__file__).parents[1] / "pictures" / "decisions.svg"
 MOST = 150
 
 
-def main(router_file: Path, dataset: Path, strangers_file: Path) -> None:
-    """Route held-out prompts, changed copies of them, and strangers; draw where they lie."""
+def main(router_file: Path, dataset: Path, outside_file: Path) -> None:
+    """Route held-out prompts, changed copies of them, and out-of-scope prompts; draw where they lie."""
     router = open_router(router_file)
     rows = [json.loads(line) for line in (dataset / "eval.jsonl").read_text("utf-8").splitlines()][:MOST]
     texts = [row["text"] for row in rows]
     changed = [CHANGES[number % len(CHANGES)](text) for number, text in enumerate(texts)]
-    strangers = strangers_file.read_text("utf-8").splitlines()[:MOST]
+    outside = outside_file.read_text("utf-8").splitlines()[:MOST]
     groups = {
         "held-out prompts": (texts, "#2f6fa7", "o"),
         "the same, changed": (changed, "#2e7d4f", "^"),
-        "prompts of no adapter": (strangers, "#b3362c", "x"),
+        "prompts of no adapter": (outside, "#b3362c", "x"),
     }
     figure = Figure(figsize=(9, 4.6), layout="constrained", facecolor="white")
     axes = figure.add_subplot()

@@ -252,7 +252,7 @@ def described(card: RouterCard) -> str:
 
 
 def limits_table(card: RouterCard) -> str:
-    """Return what limits for each target error do to prompts, changed ones and those out of scope, as a table in Markdown."""
+    """Return what limits for each target error do to prompts, changed ones, and those out of scope, in Markdown."""
     heads = "target error | answered | wrong | changed answered | changed wrong | out-of-scope refused"
     rows = (
         f"| {one.target_error:.1%} | {one.coverage:.1%} | {one.error:.1%} | {one.changed_coverage:.1%} | "

@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 from click.testing import CliRunner
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
@@ -24,8 +26,9 @@ from entrypoints.bootstrap import Application
 from entrypoints.cli import cli, main
 from entrypoints.serving.app import serving_app
 from entrypoints.serving.settings import ServeSettings
+from entrypoints.vllm_middleware import RouterMiddleware
 from tests.answering_world import NOTHING, small_router
-from tests.serving_world import running, wait_ready
+from tests.serving_world import ask, running, wait_ready
 from tests.upstream_world import BASE, FakeVllm
 
 NAMES = ("calendar", "claim-window", "provider-select")
@@ -71,6 +74,34 @@ def test_a_trunk_decides_as_the_base_model_does(made: Path, trunk: Path) -> None
     assert decisions(made / "router.safetensors", "--base-model", trunk) == expected
     opened = api.open_router(trunk)
     assert [opened.route(prompt).adapter for prompt in PROMPTS] == [each["adapter"] for each in expected]
+
+
+def test_a_trunk_is_evaluated_as_the_base_model_is(made: Path, trunk: Path, tmp_path: Path) -> None:
+    rows = [
+        {"text": prompt, "label": label, "adapter": name, "source_id": f"{name}:1"}
+        for label, (name, prompt) in enumerate(zip(NAMES, PROMPTS, strict=False))
+    ]
+    held_out = tmp_path / "eval.jsonl"
+    held_out.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+
+    def report(router: Path) -> Any:
+        output = tmp_path / f"{router.name}.json"
+        done = invoke("evaluate", "--router", router, "--data-path", held_out, "--output", output)
+        assert done.exit_code == 0, done.output
+        told = json.loads(output.read_bytes())
+        return {key: value for key, value in told.items() if key in ("total", "accuracy", "confusion")}
+
+    found = report(trunk)
+    assert found == report(made / "router.safetensors")
+    assert (found["total"], found["accuracy"]) == (3, 1.0)
+
+
+def test_inside_vllm_a_trunk_decides(trunk: Path) -> None:
+    app = FakeVllm(dict.fromkeys(NAMES, BASE)).app
+    app.user_middleware = [Middleware(RouterMiddleware, {"MOE_ROUTER_FILE": str(trunk)})]
+    with TestClient(app) as http:
+        answer = http.post("/v1/chat/completions", json=ask(PROMPTS[0])).json()
+    assert (answer["model"], answer["routing"]["reason"]) == ("calendar", "confident")
 
 
 PROGRAM = """

@@ -171,3 +171,22 @@ def test_images_reach_the_engine() -> None:
 def test_options_out_of_range(options: Any) -> None:
     with pytest.raises(UsageError):
         GenerationOptions(**options)
+
+
+def test_beyond_one_group_every_prompt_still_gets_its_own_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("application.answering.answer_prompts.GROUP", 2)
+    use_case = AnswerPrompts(small_route(), InMemoryAnswerEngine(ALL), weights={ALL[1]: "abc"})
+    prompts = tuple(Prompt(as_chat(text)) for text in (*TEXTS, *TEXTS[:2]))
+    found = dict(use_case.stream(AnswerRequest(prompts, WIDE, done=frozenset({1, 2}))))
+    assert {index: each.adapter for index, each in found.items() if isinstance(each, Answer)} == {
+        0: ALL[0],
+        3: ALL[0],
+        4: ALL[1],
+    }
+    assert [each.weights for each in found.values() if isinstance(each, Answer)] == [None, None, "abc"]
+
+
+def test_of_a_long_prompt_an_error_shows_the_beginning() -> None:
+    for text, shown in (("x" * 60, "x" * 60), ("x" * 61, "x" * 60 + "…")):
+        with pytest.raises(DataRejectedError, match=f"prompt '{shown}'"):
+            ask(text, route=small_route(NOTHING), fallback=Fallback.parse("error"))

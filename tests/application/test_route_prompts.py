@@ -56,7 +56,7 @@ def test_a_disabled_adapter_is_never_chosen_and_an_unknown_one_is_refused():
     assert decision.adapter != "blue"
     assert decision.best in {"red", "green"}
     with pytest.raises(UsageError, match="unknown adapter 'violet'"):
-        route("val blue 12", disabled=frozenset({"violet"}))
+        route(disabled=frozenset({"violet"}))  # also where there is nothing to route
 
 
 def test_no_prompts_give_no_decisions_and_negative_nearest_is_refused():

@@ -109,7 +109,7 @@ def test_an_adapter_cannot_be_added_twice_nor_into_a_folder_that_is_taken():
 
 
 @pytest.mark.parametrize("output", [NEW, None])
-def test_a_data_set_that_a_killed_run_made_is_gone_on_with(output):
+def test_a_data_set_that_a_killed_run_made_is_used(output):
     store, use_case = made(rows_of("billing", 60))
     first = add(store, use_case, output)
     folders = set(store.folders)
@@ -160,3 +160,14 @@ def test_a_data_set_that_does_not_say_how_it_was_made_is_refused():
     store.folders[OLD]["metadata.json"] = b'{"adapters": {"a": {"label": 0}}}'
     with pytest.raises(DataRejectedError, match="metadata lacks"):
         add(store, use_case)
+
+
+def test_a_data_set_of_the_same_rows_is_not_taken_for_another_one():
+    store, use_case = made(rows_of("billing", 60))
+    first = add(store, use_case, None)
+    elsewhere = Path("elsewhere/grown")  # named by the user: the one beside the old data set does not count
+    assert not add(store, use_case, elsewhere).reused
+    metadata = store.folders[first.path]["metadata.json"]
+    store.folders[first.path]["metadata.json"] = metadata.replace(b"billing.jsonl", b"other.jsonl")
+    assert store.folders[first.path]["metadata.json"] != metadata
+    assert not add(store, use_case, None).reused  # the same rows of another source

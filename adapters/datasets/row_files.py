@@ -1,4 +1,4 @@
-"""What every kind of file with rows gives to the one way of drawing from them."""
+"""What a file of rows offers, whatever its kind, so that rows are drawn from all kinds in one way."""
 
 from __future__ import annotations
 

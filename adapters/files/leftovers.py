@@ -24,7 +24,7 @@ _NAME_BYTES = 200
 """What is kept of a long name: file systems allow 255 bytes."""
 
 _TRIES = 10
-"""Who clears leftovers away may take for one what was just made: its maker makes another."""
+"""Another run may take a name that was just made for a leftover and remove it; then a new name is made."""
 
 
 def hidden_name(target: Path, role: str = "partial") -> Path:

@@ -1,4 +1,4 @@
-"""How each answerer is spoken to: its tokenizer, its chat template, its system turn, and the tokens that end it."""
+"""How the base model and each LoRA adapter are addressed: tokenizer, chat template, system turn, final tokens."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Voice:
     notes: tuple[str, ...] = ()
 
     def chat(self, chat: Chat) -> Chat:
-        """Return the chat that is really asked."""
+        """Return a chat led by the system turn, unless it brings its own."""
         return with_system(chat, self.system)
 
     def prompt(self, chat: Chat) -> tuple[str, list[int]]:
@@ -73,7 +73,7 @@ class Voice:
 
 
 def base_voice(base: LoadedBase) -> Voice:
-    """Return the bare base model's."""
+    """Return the bare base model's voice."""
     configured = base.model.generation_config.eos_token_id
     ends = frozenset(configured if isinstance(configured, list) else [configured]) - {None}
     known = int(base.model.get_input_embeddings().weight.shape[0])
@@ -81,7 +81,7 @@ def base_voice(base: LoadedBase) -> Voice:
 
 
 def read_voice(bare: Voice, folder: Path) -> Voice:
-    """Return a LoRA adapter's, as its folder says: with its own tokenizer and chat template where they differ.
+    """Return a LoRA adapter's voice as its folder describes it, with its own tokenizer and template if they differ.
 
     Raises:
         LoraAdapterError: its tokenizer cannot be loaded, or has tokens that the base model does not know.

@@ -53,7 +53,7 @@ class RoutingWishes:
 
 
 NO_WISHES = RoutingWishes()
-"""Everything as the server has it."""
+"""A request that leaves everything to the server."""
 
 
 def parse_wishes(value: Any) -> RoutingWishes:

@@ -24,6 +24,9 @@ ROLES: Mapping[str, str] = MappingProxyType(
 )
 """Every speaker that ShareGPT and OpenAI-style rows name, by the role that chat templates know."""
 
+USER_ROLES = frozenset(name for name, role in ROLES.items() if role == "user")
+OTHER_ROLES = frozenset(ROLES) - USER_ROLES
+
 _CALLERS = ("function_call", "tool_call")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from domain.chats import ROLES, first_present
+from domain.chats import OTHER_ROLES, USER_ROLES, first_present
 from domain.marked_text import marked_turns
 from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
 
@@ -60,8 +60,6 @@ class Rejection:
     detail: str
 
 
-USER_ROLES = frozenset(name for name, role in ROLES.items() if role == "user")
-OTHER_ROLES = frozenset(ROLES) - USER_ROLES
 ANSWER_COLUMNS = ("completion", "output", "response", "answer", "chosen", "target")
 # Looking up an enum's member costs 0.1 us in Python 3.11, several times per row of millions.
 _TURNS, _COLUMNS, _LAST = Layout.TURNS, Layout.COLUMNS, TurnChoice.LAST

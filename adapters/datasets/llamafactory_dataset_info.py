@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from domain.conversations import ANSWER_COLUMNS, OTHER_ROLES, Layout, RowFormat
+from domain.chats import OTHER_ROLES
+from domain.conversations import ANSWER_COLUMNS, Layout, RowFormat
 from domain.errors import DataRejectedError, MissingFileError, UsageError
 
 _TAGS = {

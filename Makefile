@@ -9,10 +9,12 @@ PEERS := .venv-peers
 # What the tests of a file share is made once, by the worker that runs the file.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check test-slow test-modal-wheel faults format bench peers docs test-wheel release soak test-vllm test-llama clean
+.PHONY: demo install test check test-slow test-modal-wheel faults format bench peers docs test-wheel release soak test-vllm test-llama clean
 
 demo: $(VENV)/.installed  ## the whole chain on the embedded base model
 	$(BIN)/moe-router demo
+
+install: $(VENV)/.installed  ## everything but the tools for tests, with the embedded base model; nothing is run
 
 test: check  ## what CI runs
 

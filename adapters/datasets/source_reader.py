@@ -125,11 +125,14 @@ def _advice(files: Sequence[RowFile], head: Sequence[Any]) -> str:
         return ""
     parsed = [row[0] for row in head if isinstance(row, tuple)]
     if columns := describe_columns(parsed):
-        return f"read as {_packed(files[0])}; its columns: {columns}. Say which holds the prompt: columns prompt=NAME"
+        return (
+            f"read as {_packed(files[0])}; its columns: {columns}. Say which holds the prompt: --columns prompt=NAME"
+        )
     first = next((row for row in head if isinstance(row, Rejection)), None)
     if first is None:
         return "the file holds nothing but blank lines" if not parsed else "rows must be objects"
-    return f"read as {_packed(files[0])}, which it seems not to be: JSON, CSV, TSV, Parquet and Arrow are read"
+    kind = _packed(files[0])
+    return f"read as {kind}, but its first rows cannot be read so; JSON, CSV, TSV, Parquet and Arrow are accepted"
 
 
 def _parsed(files: Sequence[RowFile]) -> Generator[tuple[int, tuple[Any] | Rejection, Origin]]:

@@ -81,6 +81,12 @@ class SafetensorsRouterStore:
         """Read a router back from a file, a folder or the hub, every byte verified; see the port for the contract."""
         source = self.located(source)
         weights = source / WEIGHTS if source.is_dir() else source
+        if source.is_dir() and not weights.exists():
+            raise MissingFileError(
+                "a folder without a router",
+                where=source,
+                hint=f"a router's folder holds {WEIGHTS}; `moe-router train` makes a router out of a data set",
+            )
         try:
             router = from_bytes(_read_router(weights))
             if source.is_dir():

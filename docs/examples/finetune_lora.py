@@ -7,8 +7,8 @@ base model is used. This is the least that works: one row at a time, no validati
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -18,9 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from adapters.base_model.embedded_base import ensure_embedded_base
 from entrypoints.api import Application
 
-rows_file, out, *named = sys.argv[1:]
-base = named[0] if named else ensure_embedded_base(Application().cache_dir)
-rows = [json.loads(line) for line in Path(rows_file).read_text("utf-8").splitlines()]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+for name, many in (("rows", None), ("out", None), ("base", "?")):
+    parser.add_argument(name, nargs=many, metavar=name.upper())
+words = parser.parse_args()
+out, base = words.out, words.base or ensure_embedded_base(Application().cache_dir)
+rows = [json.loads(line) for line in Path(words.rows).read_text("utf-8").splitlines()]
 
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)

@@ -7,10 +7,10 @@ You have all of this already, made by whatever you fine-tune with.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import random
-import sys
 from pathlib import Path
 
 WORDS = {
@@ -70,9 +70,14 @@ def main(folder: Path, *, data_only: bool = False) -> None:
     from entrypoints.api import Application
 
     app = Application()
-    for name, report in app.finetune(app.load_base(None))(paths, folder / "loras").items():
-        print(f"{name}: loss {report.first_loss:.2f} → {report.last_loss:.2f}, {report.path}")
+    finetune = app.finetune(app.load_base(None))
+    for name, path in paths.items():
+        report = finetune({name: path}, folder / "loras")[name]
+        print(f"{name}: loss {report.first_loss:.2f} → {report.last_loss:.2f}, {report.path}", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), data_only="--data-only" in sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--data-only", action="store_true")
+    main(**vars(parser.parse_args()))

@@ -124,11 +124,14 @@ def _shown(
     decisions = iter(route(evolve(asked, prompts=texts)) if good else ())
     milliseconds = (perf_counter() - begun) * 1000 / max(len(good), 1)
     routed = zip(texts, decisions, strict=True)
-    show, show_error = (decision_as_json, error_line) if as_json else (decision_as_text, error_text)
+    version, show_error = router.sha256 or "", error_line if as_json else error_text
     for row in rows:
         if row.problem is None:
             text, decision = next(routed)
-            yield show(text, decision, router.sha256 or "", milliseconds)
+            if as_json:
+                yield decision_as_json(row.id, text, decision, version, milliseconds)
+            else:
+                yield decision_as_text(text, decision, version, milliseconds)
         else:
             click.echo(f"{path}:{row.line}: id {row.id!r}: {row.problem.what}", err=True)
             yield show_error(row.id, row.line, row.problem)

@@ -166,6 +166,7 @@ def _serve(app: Application, options: ServeOptions) -> None:
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"moe-router: serving on http://{shown}:{port}", err=True)
     server_for(serving_app(serving)).run(sockets=[socket])
+    click.echo("moe-router: stopped", err=True)
 
 
 def _serving(app: Application, options: ServeOptions, settings: ServeSettings) -> Serving:

@@ -20,9 +20,12 @@ _REASONS = {
 }
 
 
-def decision_values(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> dict[str, Any]:
+def decision_values(
+    row_id: str, prompt: str, decision: RoutingDecision, router: str, milliseconds: float
+) -> dict[str, Any]:
     """Return one decision as JSON-ready values, with what routed it and how long that took."""
     return {
+        "id": row_id,
         "prompt": prompt,
         **decision_object(decision),
         "router": router[:VERSION_DIGITS],
@@ -30,9 +33,9 @@ def decision_values(prompt: str, decision: RoutingDecision, router: str, millise
     }
 
 
-def decision_as_json(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> str:
+def decision_as_json(row_id: str, prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> str:
     """Return one decision as one line of JSON."""
-    return orjson.dumps(decision_values(prompt, decision, router, milliseconds)).decode()
+    return orjson.dumps(decision_values(row_id, prompt, decision, router, milliseconds)).decode()
 
 
 def decision_as_text(prompt: str, decision: RoutingDecision, router: str, milliseconds: float) -> str:

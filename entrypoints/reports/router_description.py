@@ -72,7 +72,7 @@ def _lines(router: TrainedRouter, path: Path) -> list[tuple[str, str]]:
 
 
 def _bank(router: TrainedRouter) -> str:
-    known = f"{len(router.bank_texts)} training and validation prompts, as plain text"
+    known = f"{len(router.bank_texts)} training and validation prompts and pieces of them, as plain text"
     return (
         f"{known}; features of {router.card.n_out_of_scope} out-of-scope examples"
         if router.card.n_out_of_scope

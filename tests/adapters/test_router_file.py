@@ -291,7 +291,7 @@ def test_a_folder_of_something_else_is_neither_replaced_nor_loaded(router, tmp_p
     with pytest.raises(OSError, match=r"thesis: .*not part of a router: chapter-1\.tex"):
         SafetensorsRouterStore().save(router, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter-1.tex").read_text() == "words"
-    with pytest.raises(MissingFileError, match="no such router file"):
+    with pytest.raises(MissingFileError, match="a folder without a router"):
         SafetensorsRouterStore().load(tmp_path / "thesis")
 
 

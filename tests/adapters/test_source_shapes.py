@@ -233,7 +233,7 @@ def test_the_hint_names_what_was_found(tmp_path):
     assert "read as Parquet; its columns: utterance, intent. Say which holds the prompt" in said
     assert "more data" not in said
     (tmp_path / "x.jsonl").write_bytes(b"no json at all\n" * 9)
-    assert "read as JSON Lines, which it seems not to be" in shortage(tmp_path / "x.jsonl")
+    assert "read as JSON Lines, but its first rows cannot be read so" in shortage(tmp_path / "x.jsonl")
     named = columns_format({"prompt": "utterance"})
     assert read(tmp_path / "x.parquet", row_format=named)[0] == ["open"] * 9
 

@@ -306,7 +306,7 @@ class _Unloaded(Application):
     ("arguments", "kind", "words"),
     [
         (("--prompt", "a", "--gpu", "L4"), UsageError, "--gpu belongs to --backend modal"),
-        (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (give a folder"),
+        (("--prompt", "a"), UsageError, "no LoRA adapter was given to answer with (give folders"),
         (
             ("--prompt", "a", "--lora-dir", "LORAS", "--fallback", "foo"),
             UsageError,

@@ -79,14 +79,16 @@ def test_route_explains_every_prompt(run):
     first, second = map(json.loads, out.splitlines())
     assert (first["prompt"], first["best"]) == (prompt.text, prompt.adapter)
     assert set(first) == {
-        "prompt", "adapter", "reason", "best", "confidence", "runner_up", "margin", "out_of_scope", "thresholds",
-        "nearest", "router", "milliseconds", "piece", "pieces", "shortened", "probabilities",
+        "id", "prompt", "adapter", "reason", "best", "confidence", "runner_up", "margin", "out_of_scope",
+        "thresholds", "nearest", "router", "milliseconds", "piece", "pieces", "shortened", "probabilities",
     }  # fmt: skip
     assert first["confidence"] - first["margin"] >= 0
     assert len(first["nearest"]) == len(second["nearest"]) == 2
     assert set(first["nearest"][0]) == {"text", "adapter", "similarity"}
     assert len(first["router"]) == 12
     assert first["milliseconds"] > 0
+    Path("asked.jsonl").write_text(json.dumps({"id": "mine-7", "prompt": prompt.text}) + "\n")
+    assert json.loads(run("route", "--input", "asked.jsonl", "--json")[1])["id"] == "mine-7"
     described = json.loads(run("describe", "router-head.safetensors", "--json")[1])
     assert described["sha256"].startswith(first["router"])
 

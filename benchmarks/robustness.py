@@ -48,6 +48,7 @@ from robustness_trials import CHANGED_OUT_OF_SCOPE, OUT_OF_SCOPE, PLAIN, Count, 
 from routing_ours import ThisRouter
 
 from domain.errors import MoeRouterError, UsageError
+from domain.trade_off import LIMITS_SHOWN
 
 BASES: dict[str, Callable[[], str | None]] = {"embedded": lambda: None, "minilm": peers.minilm_folder}
 PEERS: dict[str, Callable[[int], peers.System]] = {
@@ -61,11 +62,11 @@ PARTS = ("changed", "templated", "documents")
 KINDS = tuple(kind.name for kind in CHANGES)
 
 
-def system_of(name: str, seed: int, target: float, cached: bool) -> OurAnswers | PeerAnswers:
+def system_of(name: str, seed: int, targets: list[float], cached: bool) -> OurAnswers | PeerAnswers:
     """Build a system by its name: a base of ours, or a peer."""
     if name in BASES:
-        return OurAnswers(ThisRouter(BASES[name](), seed, target_error=target, cached=cached))
-    return PeerAnswers(PEERS[name](seed), target)
+        return OurAnswers(ThisRouter(BASES[name](), seed, cached=cached), targets)
+    return PeerAnswers(PEERS[name](seed), targets)
 
 
 def share(part: float, whole: float) -> str:
@@ -100,18 +101,28 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def kinds_table(counts: Sequence[Count]) -> str:
     """Return the figures of each kind of prompt, systems one below the other."""
     rows = []
-    for (system, samples), found in _grouped(counts, "system", "samples"):
+    for (system, samples, target), found in _grouped(counts, "system", "samples", "target"):
         kinds = list(dict.fromkeys(each.kind for each in found))
         shown = [kind for kind in kinds if kind not in (OUT_OF_SCOPE, CHANGED_OUT_OF_SCOPE)]
-        rows += [[system, samples, kind, *cells(each for each in found if each.kind == kind), ""] for kind in shown]
-        if changed := [each for each in found if each.kind in KINDS]:
-            rows.append([system, samples, "**all changed**", *cells(changed), ""])
         rows += [
-            [system, samples, kind, "", "", "", refused(each for each in found if each.kind == kind)]
+            [system, samples, target, kind, *cells(each for each in found if each.kind == kind), ""] for kind in shown
+        ]
+        if changed := [each for each in found if each.kind in KINDS]:
+            rows.append([system, samples, target, "**all changed**", *cells(changed), ""])
+        rows += [
+            [system, samples, target, kind, "", "", "", refused(each for each in found if each.kind == kind)]
             for kind in kinds
             if kind not in shown
         ]
-    columns = ["system", "rows per route", "prompts", "accuracy", "answered rightly", "wrong among answered"]
+    columns = [
+        "system",
+        "rows per route",
+        "target error",
+        "prompts",
+        "accuracy",
+        "answered rightly",
+        "wrong among answered",
+    ]
     return markdown([*columns, "out of scope refused"], rows)
 
 
@@ -171,7 +182,12 @@ def listed(convert: Callable[[str], object], known: Iterable[str] | None = None)
 @click.option("--peers", "others", default="", callback=listed(str, PEERS), help=f"Of: {', '.join(PEERS)}.")
 @click.option("--train-samples", "samples", default="50,200", callback=listed(int), help="Rows per route.")
 @click.option("--seeds", default="42,43,44", callback=listed(int), help="One draw per seed.")
-@click.option("--targets", default="0.02", callback=listed(float), help="Target errors.")
+@click.option(
+    "--targets",
+    default="0.02",
+    callback=listed(float, [f"{each:g}" for each in LIMITS_SHOWN]),
+    help="Target errors; one training serves all.",
+)
 @click.option("--test-per-route", default=40, type=click.IntRange(min=1), help="Test prompts per route.")
 @click.option("--oos", default=300, type=click.IntRange(min=1), help="Prompts that belong to no route.")
 @click.option("--label-noise", "noise", default=0.0, type=click.FloatRange(0, 1), help="Share of wrong labels.")
@@ -205,11 +221,13 @@ def main(
         "documents": trials.documents_trial,
     }
     counts = load(json_file, settings) if json_file else []
-    for part, name, count, seed, target in itertools.product(parts, [*bases, *others], samples, seeds, targets):
-        run = {"part": part, "system": name, "samples": count, "seed": seed, "target": target}
-        if any(run.items() <= attrs.asdict(each).items() for each in counts):
+    for part, name, count, seed in itertools.product(parts, [*bases, *others], samples, seeds):
+        run = {"part": part, "system": name, "samples": count, "seed": seed}
+        kept = {each.target for each in counts if run.items() <= attrs.asdict(each).items()}
+        missing = [target for target in targets if target not in kept]
+        if not missing:
             continue
-        counts += trials.measure(system_of(name, seed, target, cache), made[part](count, seed), **run)
+        counts += trials.measure(system_of(name, seed, missing, cache), made[part](count, seed), **run)
         click.echo(kinds_table([each for each in counts if run.items() <= attrs.asdict(each).items()]), err=True)
         if json_file:
             save(counts, settings, json_file)

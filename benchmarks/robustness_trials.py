@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from routing_data import BenchmarkData, draw, training_rows
 from routing_ours import ThisRouter
 
 from domain.samples import RoutingSample
+from domain.trade_off import TradeOff
 
 PLAIN, OUT_OF_SCOPE, CHANGED_OUT_OF_SCOPE = "unchanged", "out of scope", "out of scope, changed"
 FEW = 8
@@ -166,17 +167,17 @@ def _noisy(data: BenchmarkData, share: float, seed: int) -> BenchmarkData:
 
 @frozen
 class Answers:
-    """What a system makes of n prompts: its best route, and whether it answers; both ``(n,)``."""
+    """What a system makes of n prompts: its best route, and by target error whether it answers; all ``(n,)``."""
 
     best: Any
-    answered: Any
+    answered: Mapping[float, Any]
 
 
 class OurAnswers:
-    """This router, with its own limits."""
+    """This router, with the limits that its training fits to each of the target errors."""
 
-    def __init__(self, router: ThisRouter) -> None:
-        self._router = router
+    def __init__(self, router: ThisRouter, targets: Sequence[float]) -> None:
+        self._router, self._targets = router, targets
 
     def train(self, train: peers.Rows, val: peers.Rows) -> None:
         """Train as the command does."""
@@ -185,11 +186,20 @@ class OurAnswers:
 
     def __call__(self, texts: Sequence[str]) -> Answers:
         """Decide."""
+        assert self._router.report is not None
         made = self._router.decide(texts)
-        return Answers(
-            np.array([self._labels[each.best or ""] for each in made]),
-            np.array([each.adapter is not None for each in made]),
-        )
+        limits = {one.target_error: one for one in self._router.report.card.trade_off}
+
+        def answered(limit: TradeOff) -> Any:
+            return np.array(
+                [
+                    each.confidence >= limit.min_confidence and each.out_of_scope <= limit.max_out_of_scope
+                    for each in made
+                ]
+            )
+
+        best = np.array([self._labels[each.best or ""] for each in made])
+        return Answers(best, {target: answered(limits[target]) for target in self._targets})
 
 
 class PeerAnswers:
@@ -199,23 +209,24 @@ class PeerAnswers:
     validation rows above it is at most the target, as they may in use: these rows are not trained on.
     """
 
-    def __init__(self, system: peers.System, target: float) -> None:
-        self._system, self._target = system, target
-        self._limit = 0.0
+    def __init__(self, system: peers.System, targets: Sequence[float]) -> None:
+        self._system, self._targets = system, targets
+        self._limits: dict[float, float] = {}
 
     def train(self, train: peers.Rows, val: peers.Rows) -> None:
-        """Train, and fit the limit."""
+        """Train, and fit the limits."""
         self._system.train(train, val)
         scored = self._system.score([row.text for row in val])
         order = np.argsort(-scored.confidence, kind="stable")
         wrong = np.cumsum((scored.best != [row.label for row in val])[order])
-        kept = np.flatnonzero(wrong <= self._target * np.arange(1, len(order) + 1))
-        self._limit = scored.confidence[order[kept[-1]]] if len(kept) else np.inf
+        for target in self._targets:
+            kept = np.flatnonzero(wrong <= target * np.arange(1, len(order) + 1))
+            self._limits[target] = scored.confidence[order[kept[-1]]] if len(kept) else np.inf
 
     def __call__(self, texts: Sequence[str]) -> Answers:
         """Decide."""
         scored = self._system.score(texts)
-        return Answers(scored.best, scored.confidence >= self._limit)
+        return Answers(scored.best, {each: scored.confidence >= limit for each, limit in self._limits.items()})
 
 
 def measure(asked: OurAnswers | PeerAnswers, trial: Trial, **run: Any) -> list[Count]:
@@ -229,10 +240,11 @@ def measure(asked: OurAnswers | PeerAnswers, trial: Trial, **run: Any) -> list[C
     for case in trial.cases:
         part_of = slice(start, start + len(case.texts))
         start += len(case.texts)
-        answered = answers.answered[part_of]
-        right = answers.best[part_of] == case.labels if case.labels else np.zeros(len(answered), bool)
-        figures = (len(answered), right.sum(), answered.sum(), (right & answered).sum())
-        counts.append(Count(kind=case.kind, train_seconds=seconds, **run, **_named(figures)))
+        right = answers.best[part_of] == case.labels if case.labels else np.zeros(len(case.texts), bool)
+        for target, all_answered in answers.answered.items():
+            answered = all_answered[part_of]
+            figures = (len(answered), right.sum(), answered.sum(), (right & answered).sum())
+            counts.append(Count(kind=case.kind, target=target, train_seconds=seconds, **run, **_named(figures)))
     return counts
 
 

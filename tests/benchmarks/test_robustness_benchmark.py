@@ -98,16 +98,16 @@ def test_counts_of_every_case_add_up_and_make_the_tables(module, folder):
         "out of scope",
         "out of scope, changed",
     ]
-    run = {"part": "changed", "system": "one", "samples": 10, "seed": 1, "target": 0.02}
-    counts = trials.measure(trials.PeerAnswers(OneRoute(), 1.0), trial, **run)
+    run = {"part": "changed", "system": "one", "samples": 10, "seed": 1}
+    counts = trials.measure(trials.PeerAnswers(OneRoute(), [1.0]), trial, **run)
     first = counts[0]
     assert (first.kind, first.total, first.right) == ("unchanged", 15, 5)
     assert all(each.answered_rightly <= min(each.right, each.answered) <= each.total for each in counts)
     assert [each.total for each in counts] == [15] * 16 + [6, 6]
     half = [evolve(first, kind="unchanged", answered=10, answered_rightly=4), *counts[1:]]
     report = robustness.report(half)
-    assert "| one | 10 | unchanged | 0.333 | 0.267 | 0.600 |  |" in report
-    assert "| one | 10 | 0.02 | 1 | 0.667 (0.667) | 0.600 (0.600) |" in report
+    assert "| one | 10 | 1.0 | unchanged | 0.333 | 0.267 | 0.600 |  |" in report
+    assert "| one | 10 | 1.0 | 1 | 0.667 (0.667) | 0.600 (0.600) |" in report
 
 
 def test_a_limit_for_peers_is_the_lowest_that_keeps_the_target(module):
@@ -121,10 +121,10 @@ def test_a_limit_for_peers_is_the_lowest_that_keeps_the_target(module):
             confidence = np.array([0.9 if len(text.split()) == 3 else 0.5 for text in texts])
             return peers.Scored(np.zeros(len(texts), int), confidence, 1 - confidence)
 
-    for target, answered in ((0.0, [True, False]), (0.5, [True, True])):
-        system = trials.PeerAnswers(Ranked(), target)
-        system.train(rows, rows)
-        assert system(["a b c", "a b c d"]).answered.tolist() == answered
+    system = trials.PeerAnswers(Ranked(), [0.0, 0.5])
+    system.train(rows, rows)
+    answered = system(["a b c", "a b c d"]).answered
+    assert {target: each.tolist() for target, each in answered.items()} == {0.0: [True, False], 0.5: [True, True]}
 
 
 def test_rows_can_be_unbalanced_and_labels_wrong(module, folder):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.chats import Message, ToolCall, as_chat, parse_turns, routing_text, with_system
+from domain.chats import Message, ToolCall, as_chat, as_turn, parse_turns, routing_text, with_calls, with_system
 from domain.errors import DataRejectedError
 from domain.turns import TurnChoice, strip_media
 
@@ -122,3 +122,29 @@ def test_calls_that_are_not_a_list_are_refused_and_nameless_ones_stay_text() -> 
         parse_turns([asked, {"role": "assistant", "tool_calls": {"name": "a"}}])
     said = '[{"name": "a"}, {"arguments": {}}]'
     assert parse_turns([asked, {"from": "function_call", "value": said}])[1] == Message("assistant", said)
+
+
+def test_turns_are_written_as_openai_does_and_read_back() -> None:
+    paid = Message("assistant", "", (ToolCall("pay", '{"to": "Zoë"}', "1"), ToolCall("look")))
+    chat = (Message("user", "pay it"), paid, Message("tool", "42", tool_call_id="1", name="pay"))
+    written = [as_turn(message) for message in chat]
+    assert [call.get("id") for call in written[1]["tool_calls"]] == ["1", None]
+    assert "id" not in written[1]["tool_calls"][1]
+    assert parse_turns(written) == chat
+    assert '{"name": "pay", "arguments": {"to": "Zoë"}}' in with_calls(paid)
+    called = {"role": "assistant", "tool_calls": [{"id": 7, "function": {"name": "pay", "arguments": {"to": "Zoë"}}}]}
+    assert parse_turns([called])[0].tool_calls == (ToolCall("pay", '{"to": "Zoë"}', None),)
+    assert parse_turns([{"role": "user", "name": "Ann", "content": "hi"}])[0].name is None
+    assert parse_turns([{"role": "tool", "name": 7, "content": "hi"}])[0].name is None
+
+
+@pytest.mark.parametrize("function", ["pay", 7, {"arguments": "{}"}])
+def test_a_call_that_is_not_an_object_with_a_name_is_refused(function: Any) -> None:
+    with pytest.raises(DataRejectedError, match="a tool call without a name"):
+        parse_turns([{"role": "assistant", "tool_calls": [{"function": function}]}])
+
+
+@pytest.mark.parametrize("code", [0xD800, 0xDFFF])
+def test_every_half_of_a_letter_is_refused(code: int) -> None:
+    with pytest.raises(DataRejectedError, match="not UTF-8"):
+        routing_text(as_chat(f"pay {chr(code)}"))

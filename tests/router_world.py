@@ -28,17 +28,17 @@ class RouterWorld:
     """Three well separated clouds of prompts, with a nearest-centre head for them.
 
     Attributes:
-        router: the head without calibration; it knows the training rows, some background and 3 strangers.
+        router: the head without calibration; it knows the training rows, some background and 3 out-of-scope prompts.
         train: 30 rows.
         val: 15 rows.
-        strangers: 10 rows of features far from every cloud.
+        out_of_scope: 10 rows of features far from every cloud.
         background: 4 rows of features that no cloud is near to.
     """
 
     router: UncalibratedRouter
     train: KnownTexts
     val: KnownTexts
-    strangers: Any
+    out_of_scope: Any
     background: Any
 
     def assembled(self, **changes: Any) -> TrainedRouter:
@@ -47,12 +47,12 @@ class RouterWorld:
         return TrainedRouter(router_card(**changes), {**self.router.tensors, **made.tensors}, made.bank_texts)
 
     def left_out(self) -> list[LeftOutFold]:
-        """Return the training rows and strangers of each fold, each prompt one piece, with a changed copy each."""
+        """Return each fold's rows and out-of-scope prompts, each prompt one piece, with a changed copy each."""
         folds = []
         for fold in range(FOLDS):
             some = [row for row, each in enumerate(self.train.folds) if each == fold]
             features = np.concatenate(
-                [self.train.features[some], self.train.features[some], self.strangers[fold::FOLDS]]
+                [self.train.features[some], self.train.features[some], self.out_of_scope[fold::FOLDS]]
             )
             labels = [self.train.labels[row] for row in some]
             others = len(features) - 2 * len(some)
@@ -155,7 +155,7 @@ def router_world() -> RouterWorld:
     weight = np.concatenate([(centres - mean) / scale, np.zeros((1, 6))]).astype(np.float32)
     bias = (-0.5 * (weight**2).sum(1)).astype(np.float32)
     tensors = {"feature.mean": mean, "feature.scale": scale, "head.weight": weight, "head.bias": bias}
-    strangers = (rng.normal(size=(10, 6)) - np.array([6, 6, 6, 0, 0, 0])).astype(np.float32)
+    out_of_scope = (rng.normal(size=(10, 6)) - np.array([6, 6, 6, 0, 0, 0])).astype(np.float32)
     background = (0.1 * rng.normal(size=(4, 6)) + np.array([1.3, 1.3, 1.3, 9, 0, 0])).astype(np.float32)
     head = UncalibratedRouter(
         LABELS,
@@ -164,6 +164,6 @@ def router_world() -> RouterWorld:
         tensors,
         train,
         unlabelled(background, "thanks"),
-        unlabelled(strangers[:3], "stranger"),
+        unlabelled(out_of_scope[:3], "strange"),
     )
-    return RouterWorld(head, train, val, strangers, background)
+    return RouterWorld(head, train, val, out_of_scope, background)

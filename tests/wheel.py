@@ -54,7 +54,7 @@ SERVE = ["serve", "--lora-dir", "loras", "--port", "8769", "--decision-log", "lo
 GROWN = ["--router", "router-head.safetensors", "--dataset-dir"]
 FROM_THE_LOG = (
     ["drift", "log.jsonl", "--dataset-dir", "more"],
-    ["learn", "log.jsonl", "--dataset-dir", "more", "--output-dir", "learnt", "--out-of-scope", "strangers.txt"],
+    ["learn", "log.jsonl", "--dataset-dir", "more", "--output-dir", "learnt", "--out-of-scope", "out-of-scope.txt"],
     ["remove-adapter", "calendar", *GROWN, "more", "--output-dir", "fewer", "--router-out", "two.safetensors"],
     ["add-adapter", "days", "--source", "calendar.jsonl", "--router", "two.safetensors", "--dataset-dir", "fewer"],
 )

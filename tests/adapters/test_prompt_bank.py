@@ -99,14 +99,14 @@ def test_rows_are_chosen_evenly_and_the_same_every_time():
     assert spread(np.arange(10), 4).tolist() == [0, 3, 6, 9]
 
 
-def test_a_stranger_scores_higher_and_sparse_regions_are_not_strange():
+def test_an_out_of_scope_prompt_scores_higher_and_sparse_regions_are_not_strange():
     rows, labels = clouds(40, 3, 10)
     rows[labels == 2] = rows[labels == 2].mean(0) + 3 * (rows[labels == 2] - rows[labels == 2].mean(0))  # sparse
     train, held_out = np.arange(len(rows)) % 2 == 0, np.arange(len(rows)) % 2 == 1
     bank = bank_of(rows[train], labels[train])
     known = scored(bank, rows[held_out])
-    strangers = -5 * rows[held_out].mean(0) + np.random.default_rng(5).normal(size=(20, 10)).astype(np.float32)
-    assert scored(bank, strangers.astype(np.float32)).min() > known.max()
+    out_of_scope = -5 * rows[held_out].mean(0) + np.random.default_rng(5).normal(size=(20, 10)).astype(np.float32)
+    assert scored(bank, out_of_scope.astype(np.float32)).min() > known.max()
 
     def gap(scores: Any) -> float:
         return float(scores[labels[held_out] == 2].mean() - scores[labels[held_out] != 2].mean())

@@ -1,4 +1,4 @@
-"""Trunks: the same features as with torch, for each kind of base model that can be written; damage and strangers."""
+"""Trunks: the same features as with torch, for each base model that can be written; damage, and other files."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class LookedUpFeatures:
 
     def _row(self, text: str, known: dict[str, Any]) -> Any:
         if text.startswith("strange"):
-            return router_world().strangers[int(text[7:])]
+            return router_world().out_of_scope[int(text[7:])]
         return known.get(text, known["val red 0"])
 
 
@@ -59,8 +59,8 @@ def run(rows: list[RoutingSample], **request: Any) -> EvaluateReport:
     limits = AbstentionThresholds(0.3, max(each.out_of_scope for each in known))
     route = RoutePrompts(world.assembled(thresholds=limits), LookedUpFeatures(), NumpyRouterScorer())
     path = Path("d/eval.jsonl")
-    strangers = [f"strange{i}" for i in range(10)]
-    prompts = InMemoryPromptReader({Path("oos.jsonl"): strangers})
+    out_of_scope = [f"strange{i}" for i in range(10)]
+    prompts = InMemoryPromptReader({Path("oos.jsonl"): out_of_scope})
     content = b"".join(orjson.dumps(asdict(row)) + b"\n" for row in rows)
     store = InMemoryDatasetStore({path.parent: {path.name: content}})
     return EvaluateRouter(store, prompts, route, RecordingProgressReporter())(EvaluateRequest(path, **request))

@@ -24,7 +24,7 @@ OLD, OLD_ROUTER, NEW_ROUTER = Path("out"), Path("old.safetensors"), Path("new.sa
 BILLING = ["invoice", "pay", "refund", "card", "charge", "balance", "receipt", "bill", "fee"]
 
 
-STRANGERS = Path("strangers.txt")
+OUT_OF_SCOPE = Path("out-of-scope.txt")
 
 
 def old_job(**more):
@@ -39,7 +39,7 @@ def prompts(words, count):
 def grown():
     """Return the growing use case, its world and store, with a router trained on a generated data set."""
     _, store = generate({name: prompts(WORDS[name], 40) for name in NAMES}, train_samples=15, eval_samples=6)
-    places = world().having(rows=store, prompts=InMemoryPromptReader({STRANGERS: ["hello there", "what is rain"]}))
+    places = world().having(rows=store, prompts=InMemoryPromptReader({OUT_OF_SCOPE: ["hello there", "what is rain"]}))
     places.trainer.train(old_job(), RecordingObserver())
 
     def score(router, path):
@@ -111,9 +111,9 @@ def test_out_of_scope_examples_are_trained_on_again_or_their_loss_is_told(grown)
     report = use_case(request(larger := add_billing(store)), observer)
     assert (report.examples, notes(observer)) == ((0, 0), [])
 
-    places.trainer.train(old_job(out_of_scope_path=STRANGERS), RecordingObserver())
+    places.trainer.train(old_job(out_of_scope_path=OUT_OF_SCOPE), RecordingObserver())
     given = RecordingObserver()
-    report = use_case(request(larger, out_of_scope=STRANGERS), given)
+    report = use_case(request(larger, out_of_scope=OUT_OF_SCOPE), given)
     assert (report.examples, notes(given)) == ((2, 2), [])
     assert places.routers.load(NEW_ROUTER).card.n_out_of_scope == 2
 

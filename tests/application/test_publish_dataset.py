@@ -195,3 +195,20 @@ def test_a_damaged_incomplete_or_absent_data_set_is_refused(change, error):
     store = InMemoryRemoteDatasetStore(files=at({k: v for k, v in files.items() if v is not None}, FOLDER))
     with pytest.raises(error):
         download(store)
+
+
+@pytest.mark.parametrize("latest", [False, True])
+def test_the_progress_adds_up_to_every_byte_of_every_folder(latest):
+    files, progress = dataset_files(), RecordingProgressReporter()
+    plan = PlanPublication(InMemoryDatasetFolders({HOME: files}))(PublishRequest(HOME, latest=latest))
+    PublishDataset(InMemoryRemoteDatasetStore(), progress)(plan)
+    size = sum(map(len, published(files).values())) * (2 if latest else 1)
+    assert [(task.total, task.done) for task in progress.tasks] == [(size, size)]
+
+
+@pytest.mark.parametrize("named", [".", ".."])
+def test_a_data_set_that_is_named_by_dots_has_its_folders_name(tmp_path, monkeypatch, named):
+    (tmp_path / "routing_7" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "routing_7" / ("inside" if named == ".." else ""))
+    plan = PlanPublication(InMemoryDatasetFolders({Path(named): dataset_files()}))(PublishRequest(Path(named)))
+    assert (plan.dataset, plan.remote) == ("routing_7", "datasets/routing_7")

@@ -17,7 +17,7 @@ from tests.router_world import SPEC, router_world
 
 @frozen
 class LookedUpFeatures:
-    """A FeatureExtractor that knows the features of the world's prompts by heart; "strange" is a stranger."""
+    """A FeatureExtractor that knows the features of the world's prompts by heart; "strange" is out of scope."""
 
     base: BaseModel = SPEC.base
     max_tokens: int = 512
@@ -26,7 +26,7 @@ class LookedUpFeatures:
         assert tuple(taps) == SPEC.taps
         world = router_world()
         known = dict(zip(world.val.texts, world.val.features, strict=True))
-        rows: Any = np.stack([known.get(text, world.strangers[0]) for text in texts])
+        rows: Any = np.stack([known.get(text, world.out_of_scope[0]) for text in texts])
         return rows
 
 
@@ -39,7 +39,7 @@ def route(*prompts: str, **request: Any) -> list[Any]:
     return RoutePrompts(router, LookedUpFeatures(), NumpyRouterScorer())(RouteRequest(prompts, **request))
 
 
-def test_each_prompt_goes_to_its_adapter_in_order_and_a_stranger_to_none():
+def test_each_prompt_goes_to_its_adapter_in_order_and_one_out_of_scope_to_none():
     decisions = route("val blue 12", "strange", "val red 0", nearest=2)
     assert [each.adapter for each in decisions] == ["blue", None, "red"]
     assert [each.reason for each in decisions] == [Reason.CONFIDENT, Reason.OUT_OF_SCOPE, Reason.CONFIDENT]

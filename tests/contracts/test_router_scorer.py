@@ -51,9 +51,9 @@ def test_a_row_scores_the_same_alone_as_in_a_batch(scorer, world):
         assert [near.text for near in alone.nearest] == [near.text for near in together.nearest]
 
 
-def test_strangers_score_higher_than_known_prompts(scorer, world):
+def test_out_of_scope_prompts_score_higher_than_known_prompts(scorer, world):
     known = ones(scorer, world.assembled(), world.val.features)
-    strange = ones(scorer, world.assembled(), world.strangers)
+    strange = ones(scorer, world.assembled(), world.out_of_scope)
     assert min(each.out_of_scope for each in strange) > max(each.out_of_scope for each in known)
 
 

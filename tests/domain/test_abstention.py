@@ -155,31 +155,31 @@ def test_out_of_scope_prompts_set_the_limit_between_both_kinds():
 KNOWN = [ScoredRow(0.99, i / 1000, True) for i in range(1000)]
 
 
-@pytest.mark.parametrize("strangers", [[], [0.5] * 9, [0.5 + i / 1000 for i in range(900)]])
-def test_strangers_among_the_known_ones_cost_no_more_coverage_than_the_share(strangers):
-    fit = fit_thresholds([*KNOWN, *outside(strangers)], 0.02)
+@pytest.mark.parametrize("out_of_scope", [[], [0.5] * 9, [0.5 + i / 1000 for i in range(900)]])
+def test_out_of_scope_prompts_among_the_known_ones_cost_no_more_coverage_than_the_share(out_of_scope):
+    fit = fit_thresholds([*KNOWN, *outside(out_of_scope)], 0.02)
     assert fit.coverage == pytest.approx(1 - IN_SCOPE_REFUSED, abs=0.002)
 
 
-def test_where_strangers_can_be_told_no_more_is_refused_than_it_takes():
+def test_where_out_of_scope_prompts_can_be_told_no_more_is_refused_than_it_takes():
     assert fit_thresholds([*KNOWN, *outside([0.97 + i / 9000 for i in range(9)])], 0.02).coverage > 0.96
     assert fit_thresholds([*KNOWN, *outside([5.0] * 9)], 0.02).coverage == 1.0
 
 
 def test_rows_that_are_much_alike_do_not_make_the_limit_stricter_than_out_of_scope_prompts_ask_for():
     rows = [ScoredRow(0.99, i / 10_000, True) for i in range(100)]
-    strangers = [ScoredRow(0.2 + i / 500, 0.05 + i / 100, False, in_scope=False) for i in range(100)]
-    fit = fit_thresholds([*rows, *strangers], 0.02)
+    out_of_scope = [ScoredRow(0.2 + i / 500, 0.05 + i / 100, False, in_scope=False) for i in range(100)]
+    fit = fit_thresholds([*rows, *out_of_scope], 0.02)
     assert fit.thresholds.max_out_of_scope == pytest.approx(0.15)
     assert fit.coverage == 1.0
-    assert len(answered(strangers, fit.thresholds)) <= OUT_OF_SCOPE_ANSWERED * 100
+    assert len(answered(out_of_scope, fit.thresholds)) <= OUT_OF_SCOPE_ANSWERED * 100
 
 
-def test_confident_strangers_within_the_limit_raise_the_confidence_limit():
+def test_confident_out_of_scope_prompts_within_the_limit_raise_the_confidence_limit():
     rows = [ScoredRow(0.5 + i / 2000, i / 1000, True) for i in range(1000)]
-    strangers = outside([0.5] * 100, 0.8)
-    limits = fit_thresholds([*rows, *strangers], 0.02).thresholds
-    assert len(answered(strangers, limits)) <= OUT_OF_SCOPE_ANSWERED * 100
+    out_of_scope = outside([0.5] * 100, 0.8)
+    limits = fit_thresholds([*rows, *out_of_scope], 0.02).thresholds
+    assert len(answered(out_of_scope, limits)) <= OUT_OF_SCOPE_ANSWERED * 100
     assert limits.min_confidence > 0.8
 
 
@@ -203,8 +203,8 @@ strange = st.builds(ScoredRow, coarse, coarse, st.just(False), st.just(False))
 
 
 @given(st.lists(mixed, min_size=1, max_size=40), st.lists(strange, max_size=20))
-def test_a_looser_target_never_refuses_more(rows, strangers):
-    rows = [ScoredRow(0.7, 0.2, True), *rows, *strangers]
+def test_a_looser_target_never_refuses_more(rows, out_of_scope):
+    rows = [ScoredRow(0.7, 0.2, True), *rows, *out_of_scope]
     limits = [fit_thresholds(rows, target).thresholds for target in (0.0, *LIMITS_SHOWN, 0.5, 1.0)]
     assert len({each.max_out_of_scope for each in limits}) == 1
     confidences = [each.min_confidence for each in limits]
@@ -235,18 +235,18 @@ def test_the_trade_off_says_what_each_limit_does():
         for _ in range(300):
             confidence = 1 - rng.random() / 2
             rows.append(ScoredRow(confidence, rng.random(), rng.random() < confidence**0.3, changed=changed))
-    strangers = outside([0.7 + i / 100 for i in range(100)])
-    table = trade_off([*rows, *strangers])
+    out_of_scope = outside([0.7 + i / 100 for i in range(100)])
+    table = trade_off([*rows, *out_of_scope])
     assert tuple(each.target_error for each in table) == LIMITS_SHOWN
     for each in table:
-        limits = fit_thresholds([*rows, *strangers], each.target_error).thresholds
+        limits = fit_thresholds([*rows, *out_of_scope], each.target_error).thresholds
         assert (each.min_confidence, each.max_out_of_scope) == (limits.min_confidence, limits.max_out_of_scope)
         own = [row for row in rows if not row.changed]
         kept = answered(own, limits)
         assert each.coverage == len(kept) / 300
         assert each.error == pytest.approx(sum(not row.right for row in kept) / max(len(kept), 1))
         assert each.changed_coverage == len(answered(rows[300:], limits)) / 300
-        assert each.refused == 1 - len(answered(strangers, limits)) / 100
+        assert each.refused == 1 - len(answered(out_of_scope, limits)) / 100
     coverage = [each.coverage for each in table]
     assert coverage == sorted(coverage)
     assert trade_off(rows)[0].refused == 0.0

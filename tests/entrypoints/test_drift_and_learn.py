@@ -112,7 +112,7 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
     ]
     lines += [line for line, _ in extra]
     said += [{**feedback(0, correct), "id": line["id"]} for line, correct in extra]
-    path, strangers = log(tmp_path / "log", *lines, *said), tmp_path / "strangers.txt"
+    path, out_of_scope = log(tmp_path / "log", *lines, *said), tmp_path / "out-of-scope.txt"
     result = run(
         "learn",
         path,
@@ -121,7 +121,7 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
         "--output-dir",
         tmp_path / "new",
         "--out-of-scope",
-        strangers,
+        out_of_scope,
         "--json",
     )
     assert result.exit_code == 0, result.output
@@ -129,7 +129,7 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
     assert found["rows"] == {"train": 24 + 8, "val": 6 + 2, "eval": 12}
     counts = [found[name] for name in ("corrected", "known", "conflicts", "without_text", "unknown")]
     assert counts == [10, 1, 2, 1, 1]
-    assert strangers.read_text() == "tell me a joke\n"
+    assert out_of_scope.read_text() == "tell me a joke\n"
     verified = run("verify", tmp_path / "new")
     assert verified.exit_code == 0, verified.output
     with pytest.raises(DataRejectedError, match="gives no new row"):

@@ -76,6 +76,7 @@ def check(environment: Mapping[str, str]) -> list[Finding]:
         "modal's client": lambda: version("modal"),
         "settings": lambda: str(Settings.read(environment)),
         "definition of the app": _app,
+        "definition of the endpoint": lambda: str(import_module("entrypoints.modal_serve").ENDPOINT.router),
         "recipe of the image": _recipe,
         "volumes": lambda: ", ".join(MOUNTS),
         "credentials": _credentials,

@@ -184,7 +184,7 @@ def test_every_line_of_the_guide(user, modal_workspace):
     # Following it, and fetching the router
     user("modal deploy -m entrypoints.modal_app")
     detached = user(["moe-router", "train", "--backend", "modal", "--detach", "--epochs", "1", *QUICK])
-    (call_id,) = re.findall(r"\bfc-\w+", detached)
+    (call_id,) = set(re.findall(r"\bfc-\w+", detached))
     assert "Train samples: 27" in user.until("modal app logs moe-router-train --follow", "Train samples")
     assert "✅ Router head saved" in user(f"moe-router train --backend modal --attach {call_id}")
     assert "Train samples: 27" in user("modal app logs moe-router-train")

@@ -118,8 +118,9 @@ def test_turns_are_a_chat_already_and_bytes_that_are_not_text_are_refused() -> N
 
 def test_calls_that_are_not_a_list_are_refused_and_nameless_ones_stay_text() -> None:
     asked = {"role": "user", "content": "pay it"}
-    with pytest.raises(DataRejectedError, match="turn 2 has a tool call without a name"):
-        parse_turns([asked, {"role": "assistant", "tool_calls": {"name": "a"}}])
+    for calls in ({"name": "a"}, 7):
+        with pytest.raises(DataRejectedError, match="turn 2 has a tool call without a name"):
+            parse_turns([asked, {"role": "assistant", "tool_calls": calls}])
     said = '[{"name": "a"}, {"arguments": {}}]'
     assert parse_turns([asked, {"from": "function_call", "value": said}])[1] == Message("assistant", said)
 

@@ -93,12 +93,16 @@ def command(
 
 def _save(app: Application, report: EvaluateReport, into: _Files) -> list[Path]:
     """Write what was asked for; return the files."""
-    from entrypoints.reports.html import evaluation_page
+
+    def page() -> bytes:
+        from entrypoints.reports.html import evaluation_page  # its templates' package is not needed otherwise
+
+        return evaluation_page(report, app.clock.now())
 
     saved = app.write_files(
         (into.output, lambda: json_bytes(as_values(report))),
         (into.errors, lambda: errors_as_jsonl(report)),
-        (into.page, lambda: evaluation_page(report, app.clock.now())),
+        (into.page, page),
     )
     if into.plots is not None:
         from adapters.metrics.matplotlib_evaluation_plots import plot_evaluation

@@ -72,8 +72,9 @@ def _reliability(axes: Any, report: EvaluateReport) -> None:
         axes.bar(each.low, each.accuracy, each.high - each.low, align="edge", color=_BLUE, alpha=0.25 + 0.75 * share)
         middle = (each.low + each.high) / 2
         axes.text(middle, 0.01, str(each.count), ha="center", va="bottom", fontsize="x-small")
-    axes.plot(
-        [each.confidence for each in bins], [each.accuracy for each in bins], "o-", color=_RED, label="this router"
+    sizes = [12 + 120 * each.count / report.figures.total for each in bins]  # few prompts tell little
+    axes.scatter(
+        [each.confidence for each in bins], [each.accuracy for each in bins], sizes, color=_RED, label="this router"
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
@@ -103,7 +104,9 @@ def _risk_coverage(axes: Any, report: EvaluateReport) -> None:
         name = "limits for other target errors" if index == 0 else None
         axes.plot([coverage], [risk], "|", color=_GREY, markersize=12, label=name)
         text = " to ".join(f"{target_error:g}" for target_error in sorted({min(targets), max(targets)}))
-        axes.annotate(text, (coverage, risk), (-3, 6), textcoords="offset points", ha="right", fontsize="x-small")
+        axes.annotate(
+            text, (coverage, risk), (-3, 6 + 9 * (index % 3)), textcoords="offset points", ha="right", size=7
+        )
     if figures.coverage:
         risk = 1 - figures.selective_accuracy
         axes.plot([figures.coverage], [risk], "o", color=_RED, label="at this router's thresholds")

@@ -27,8 +27,10 @@ def _lines(report: InspectReport) -> Iterator[str]:
     for adapter in report.adapters:
         yield f"  {adapter.name:<{width}}  " + ", ".join(f"{one.word} ({one.count})" for one in adapter.telling)
     yield from ("", f"Near-duplicates across adapters (similarity ≥ {report.threshold:g}):")
-    for (one, other), count in report.n_near_duplicates.items():
-        yield f"  {one} / {other}: {count} pairs"
+    found = {names: count for names, count in report.n_near_duplicates.items() if count}
+    yield from (f"  {one} / {other}: {count} pairs" for (one, other), count in found.items())
+    if not found:
+        yield "  none"
     for pair in report.near_duplicates:
         yield f"  {pair.similarity:.2f}  {pair.first.adapter}: {_short(pair.first.text)}"
         yield f"        {pair.second.adapter}: {_short(pair.second.text)}"

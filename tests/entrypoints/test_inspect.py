@@ -32,6 +32,8 @@ def test_the_report_tells_counts_words_and_pairs(run):
     assert "  calendar              8      2      5 " in out
     assert "claim-window     claim" in out
     assert "calendar / claim-window: " in out
+    assert "pairs" not in (strict := run("inspect", "out", "--threshold", "1.0")[1])
+    assert strict.endswith("(similarity ≥ 1):\n  none\n")
     code, out, _ = run("inspect", "out", "--json", "--words", 1)
     report = json.loads(out)
     assert report["adapters"]["calendar"]["samples"] == {"train": 8, "val": 2, "eval": 5}

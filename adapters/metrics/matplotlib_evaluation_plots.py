@@ -112,7 +112,7 @@ def _risk_coverage(axes: Any, report: EvaluateReport) -> None:
         axes.plot([figures.coverage], [risk], "o", color=_RED, label="at this router's thresholds")
     axes.axhline(target, linestyle="--", color=_GREY, label=f"target error {target:g}")
     axes.set_xlim(0, 1.02)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.8 * target))  # the line lies below the legend
     axes.set_xlabel("share of prompts answered")
     axes.set_ylabel("share of wrong answers among them")
     axes.set_title(f"Area under the risk-coverage curve {figures.risk_coverage_area:.4f}")

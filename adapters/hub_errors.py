@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,19 +16,22 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import disable_progress_bars
 
 from domain.errors import MoeRouterError, RemoteError
 
 
 @contextmanager
 def hub_errors(what: str, where: str, otherwise: str) -> Iterator[None]:
-    """Turn what goes wrong between us and the hub into RemoteError.
+    """Turn what goes wrong between us and the hub into RemoteError; its progress bars are for terminals only.
 
     Args:
         what: kind of repository, for example "data set".
         where: its name.
         otherwise: what to do without the hub.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         yield
     except MoeRouterError:

@@ -27,7 +27,7 @@ PROMPTS = (
 
 def page(browser: Browser, url: str) -> None:
     """Ask the page, and wait for the decisions and the answers."""
-    browser.call("window/rect", width=1180, height=1250)
+    browser.call("window/rect", width=1180, height=1340)
     browser.call("url", url=url)
     browser.wait("document.getElementById('model').options.length > 1", 60)
     for number, prompt in enumerate(PROMPTS, start=1):

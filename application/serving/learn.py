@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -87,7 +88,7 @@ class LearnFromFeedback:
                 new.append(RoutingSample(text, labels.label_of(said.correct), said.correct, f"feedback:{said.id}"))
         if not new:
             raise DataRejectedError(
-                "the feedback gives no new row: " + ", ".join(f"{count} {name}" for name, count in counts.items()),
+                f"the feedback gives no new row: {_described(counts) or 'it corrects no answer'}",
                 where=log,
                 hint="the log holds texts only where prompts are logged" if counts["without_text"] else None,
             )
@@ -107,6 +108,16 @@ def _with(account: SourceAccount, rows: list[RoutingSample]) -> SourceAccount:
     """Return an adapter's account with its new rows as lines that were drawn and kept."""
     more = sum(row.adapter == account.adapter for row in rows)
     return evolve(account, lines=account.lines + more, drawn=account.drawn + more, kept=account.kept + more)
+
+
+def _described(counts: Mapping[str, int]) -> str:
+    words = {
+        "known": "known already",
+        "conflicts": "in conflict with the data set, or held out",
+        "without_text": "without a text",
+        "unknown": "for adapters that the data set does not have",
+    }
+    return ", ".join(f"{counts[name]} {what}" for name, what in words.items() if counts[name])
 
 
 def _placed(rows: list[RoutingSample], old: ExistingDataset) -> list[tuple[RoutingSample, Split]]:

@@ -41,7 +41,7 @@ def page(browser: Browser, url: str) -> None:
 
 def report(browser: Browser, file: Path) -> None:
     """Show the upper part of a report."""
-    browser.call("window/rect", width=1180, height=1150)
+    browser.call("window/rect", width=1180, height=925)
     browser.call("url", url=file.resolve().as_uri())
     browser.screenshot(PICTURES / "report.png")
 

@@ -132,7 +132,7 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
     assert out_of_scope.read_text() == "tell me a joke\n"
     verified = run("verify", tmp_path / "new")
     assert verified.exit_code == 0, verified.output
-    with pytest.raises(DataRejectedError, match="gives no new row"):
+    with pytest.raises(DataRejectedError, match="gives no new row: it corrects no answer"):
         raise run("learn", log(tmp_path / "l2", lines[0]), "--dataset-dir", dataset).exception
 
 

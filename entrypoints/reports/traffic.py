@@ -57,7 +57,7 @@ def learn_as_text(report: LearnReport) -> str:
         "in conflict with the data set": report.conflicts,
         "without a text": report.without_text,
         "for adapters that the data set does not have": report.unknown,
-        "that belong to no adapter (they are what --out-of-scope writes)": len(report.out_of_scope),
+        "that belong to no adapter (--out-of-scope FILE keeps them)": len(report.out_of_scope),
     }
     left = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
     return f"{report.corrected} new rows → {report.grown.path} ({sizes})" + (f"\n  not taken: {left}" if left else "")

@@ -113,6 +113,7 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
     lines += [line for line, _ in extra]
     said += [{**feedback(0, correct), "id": line["id"]} for line, correct in extra]
     path, out_of_scope = log(tmp_path / "log", *lines, *said), tmp_path / "out-of-scope.txt"
+    out_of_scope.write_text("who won the match?")  # what the router was trained with stays
     result = run(
         "learn",
         path,
@@ -129,7 +130,11 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
     assert found["rows"] == {"train": 24 + 8, "val": 6 + 2, "eval": 12}
     counts = [found[name] for name in ("corrected", "known", "conflicts", "without_text", "unknown")]
     assert counts == [10, 1, 2, 1, 1]
-    assert out_of_scope.read_text() == "tell me a joke\n"
+    assert out_of_scope.read_text() == "who won the match?\ntell me a joke\n"
+    again = ["learn", path, "--dataset-dir", dataset, "--output-dir", tmp_path / "other", "--out-of-scope"]
+    assert run(*again, out_of_scope).exit_code == 0
+    assert out_of_scope.read_text() == "who won the match?\ntell me a joke\n"
+    assert "JSON file" in str(run(*again, tmp_path / "a.json").exception)
     verified = run("verify", tmp_path / "new")
     assert verified.exit_code == 0, verified.output
     with pytest.raises(DataRejectedError, match="gives no new row: it corrects no answer"):

@@ -25,6 +25,11 @@ FEWEST: Final = 3
 MORE_ROWS: Final = "more training rows in the words of real users"
 CHECK_LABELS: Final = "a look at the labels (an evaluation lists the wrong rows when asked to)"
 HIGHER_LIMIT: Final = "a higher limit (a lower target error in training, or a higher min-confidence in routing)"
+LOOSER_LIMITS: Final = (
+    ", and looser limits (in routing a lower min-confidence or a higher max-out-of-scope; in training a higher "
+    "target error)"
+)
+NO_LOOSER_LIMITS: Final = "; looser limits would answer more, but err more often, too"
 
 
 @frozen
@@ -88,7 +93,8 @@ def warnings(coverage: float, kinds: Mapping[str, ChangedFigures], target_error:
         kinds: figures by kind of change; may be empty.
         target_error: error rate that its limits were fitted to.
     """
-    return (*_flips(kinds), *_wrong(kinds, target_error), *_refusals(coverage, kinds))
+    errs = (*_flips(kinds), *_wrong(kinds, target_error))
+    return (*errs, *_refusals(coverage, kinds, errs=bool(errs)))
 
 
 def _flips(kinds: Mapping[str, ChangedFigures]) -> list[str]:
@@ -119,15 +125,15 @@ def _wrong(kinds: Mapping[str, ChangedFigures], target_error: float) -> list[str
     ]
 
 
-def _refusals(coverage: float, kinds: Mapping[str, ChangedFigures]) -> list[str]:
+def _refusals(coverage: float, kinds: Mapping[str, ChangedFigures], *, errs: bool) -> list[str]:
     changed = mean_figures(list(kinds.values())).coverage if kinds else coverage
     if min(coverage, changed) >= LEAST_ANSWERED:
         return []
+    limits = NO_LOOSER_LIMITS if errs else LOOSER_LIMITS
     of_changed = f" and {changed:.0%} of changed ones" if kinds else ""
     return [
         f"the router refuses much: it answers {coverage:.0%} of these prompts{of_changed}. What helps: {MORE_ROWS}, "
-        f"{CHECK_LABELS}, and looser limits (in routing a lower min-confidence or a higher max-out-of-scope; in "
-        "training a higher target error)"
+        f"{CHECK_LABELS}{limits}"
     ]
 
 

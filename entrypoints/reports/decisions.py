@@ -57,8 +57,12 @@ def decision_as_text(prompt: str, decision: RoutingDecision, router: str, millis
     if decision.shortened:
         lines.append("    the prompt is long: only its beginning and end were read")
     lines += [f"    near ({near.similarity:.2f}) {near.adapter}: {_one_line(near.text)}" for near in decision.nearest]
-    if decision.nearest and decision.best not in {near.adapter for near in decision.nearest}:
-        lines.append(f"    ⚠️  none of these near prompts is {decision.best}'s: look at this decision twice")
+    if (
+        decision.adapter is not None
+        and decision.nearest
+        and decision.adapter not in {near.adapter for near in decision.nearest}
+    ):
+        lines.append(f"    ⚠️  none of these near prompts is of {decision.adapter}: look at this decision twice")
     lines.append(f"    router {router[:VERSION_DIGITS]}, {milliseconds:.1f} ms")
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from domain.evaluation import GradedRow
 from domain.fragility import ChangedFigures, changed_figures, mean_figures, warnings
@@ -67,3 +68,11 @@ def test_the_worst_three_kinds_are_named():
     }
     (warning,) = warnings(0.8, kinds, 0.02)
     assert "under d (50.0%), b (40.0%), c (30.0%) and 1 more kinds of change" in warning
+
+
+def test_a_router_that_errs_and_refuses_much_is_not_told_to_loosen_its_limits():
+    errs, refuses = warnings(0.3, {"case": evolve(SOUND, coverage=0.3, wrong=0.3)}, 0.02)
+    assert "more answers are wrong" in errs
+    assert "looser limits would answer more, but err more often, too" in refuses
+    (alone,) = warnings(0.3, {}, 0.02)
+    assert alone.endswith("a higher target error)")

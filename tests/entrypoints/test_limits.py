@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from domain.labels import LabelMap
 from domain.pieces import MOST_CHARACTERS
 from domain.robustness import CHANGES
-from domain.routing import AbstentionThresholds, NearestPrompt, OtherLimits, RouteScores, decide
+from domain.routing import AbstentionThresholds, NearestPrompt, OtherLimits, Reason, RouteScores, decide
 from entrypoints.api import OpenRouter
 from entrypoints.backend import Questions
 from entrypoints.cli import cli
@@ -123,7 +123,9 @@ def test_route_says_when_no_near_prompt_is_of_the_adapter_that_it_chose():
     decision = decide(RouteScores((0.9, 0.1), 0.0, near), LabelMap(("calendar", "claims")), AbstentionThresholds())
     assert "look at this decision twice" not in decision_as_text("hi", decision, "a" * 64, 1.0)
     odd = evolve(decision, nearest=near[:1])
-    assert "none of these near prompts is calendar's" in decision_as_text("hi", odd, "a" * 64, 1.0)
+    assert "none of these near prompts is of calendar" in decision_as_text("hi", odd, "a" * 64, 1.0)
+    refused = evolve(odd, adapter=None, reason=Reason.LOW_CONFIDENCE)
+    assert "look at this decision twice" not in decision_as_text("hi", refused, "a" * 64, 1.0)
 
 
 def test_describe_says_why_a_looser_target_changes_nothing():

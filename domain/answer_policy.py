@@ -119,7 +119,8 @@ def check_available(labels: LabelMap, available: Collection[str], policy: Answer
     if missing and not fallback.stands_in:
         raise LoraAdapterError(
             f"no LoRA adapter for {', '.join(missing)}, which the router may choose",
-            hint=f"given: {', '.join(sorted(available)) or 'none'}; give its folder, disable it, or allow a fallback",
+            hint=f"given: {', '.join(sorted(available)) or 'none'}; give its folder, disable it, or "
+            "allow a fallback, like base",
         )
 
 
@@ -148,7 +149,7 @@ def who_answers(
     reason = refused.get(decision.adapter)
     why = f"LoRA adapter {decision.adapter} {f'is refused: {reason}' if reason else 'was not given'}"
     if not fallback.stands_in:
-        raise LoraAdapterError(why, hint="give its folder, or allow a fallback")
+        raise LoraAdapterError(why, hint="give its folder, or allow a fallback (base)")
     return WhoAnswers(fallback.adapter, why)
 
 

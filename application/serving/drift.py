@@ -32,6 +32,7 @@ class DriftReport:
         most_refused: prompts (or their hashes) that were refused most often, with how often.
         candidates: groups of refused prompts, each perhaps a new adapter's; none without texts.
         feedback: answers that something was said of.
+        unmatched: ids that something was said of and that are no decision of this log.
         agreed: share of those where the answer came from the right one.
         disagreements: how often (who answered, who would have been right), the most frequent first.
     """
@@ -47,6 +48,7 @@ class DriftReport:
     most_refused: tuple[tuple[str, int], ...]
     candidates: tuple[Cluster, ...]
     feedback: int
+    unmatched: int
     agreed: float | None
     disagreements: tuple[tuple[str, str, int], ...]
 
@@ -98,6 +100,7 @@ class MeasureDrift:
             most_refused=tuple(Counter(str(each.prompt) for each in refused).most_common(SHOWN)),
             candidates=tuple(clusters(_texts(refused))[:SHOWN]),
             feedback=len(pairs),
+            unmatched=len({said.id for said in feedback} - {each.id for each in decisions}),
             agreed=1 - sum(wrong.values()) / len(pairs) if pairs else None,
             disagreements=tuple((*pair, count) for pair, count in wrong.most_common(SHOWN)),
         )

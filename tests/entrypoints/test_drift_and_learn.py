@@ -67,11 +67,20 @@ def test_drift_says_what_moved_what_is_refused_and_where_people_disagree(dataset
         decision(60 + n, text=f"cancel flight number {n} to Oslo", score=draw.gauss(2, 1), **refused)
         for n in range(60)
     ]
-    path = log(tmp_path / "log.jsonl", *old, *new, feedback(1, "calendar"), feedback(61, "provider-select"))
+    path = log(
+        tmp_path / "log.jsonl",
+        *old,
+        *new,
+        feedback(1, "calendar"),
+        feedback(61, "provider-select"),
+        feedback(999, "none"),
+    )
     with path.open("a") as file:
         file.write('{"schema": 1, "ty')  # the server is writing
     found = json.loads(run("drift", path, "--dataset-dir", dataset, "--json").stdout)
     assert (found["decisions"], found["moved"], found["feedback"], found["agreed"]) == (120, True, 2, 0.5)
+    assert found["unmatched"] == 1
+    assert "Feedback on 1 ids that are no answer of this log" in run("drift", path, "--dataset-dir", dataset).stdout
     assert found["refused"] == [0.0, 1.0]
     assert found["new_words"][1] > found["new_words"][0]
     assert found["candidates"][0]["size"] == 60

@@ -16,7 +16,7 @@ import pytest
 from adapters.in_memory.serving import InMemoryAnswerer
 from application.ports.serving import AnswerFailedError
 from entrypoints.serving.app import serving_app
-from entrypoints.serving.server import is_local
+from entrypoints.serving.server import is_local, listen
 from tests.serving_world import LABELS, running, serving, wait_ready
 
 
@@ -221,6 +221,14 @@ def test_openai_decisions(client: openai.OpenAI) -> None:
     for bad in ({**question, "choices": [{"value": "nope"}]}, {"type": "predicate", "instructions": "x"}):
         with pytest.raises(openai.BadRequestError):
             client.decisions.create(model="auto", input="hello", questions=[bad])
+
+
+def test_connections_send_at_once() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        listening.setblocking(True)
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # what asyncio sets TCP_NODELAY by
 
 
 def test_which_hosts_only_this_machine_reaches() -> None:

@@ -114,7 +114,7 @@ def check_available(labels: LabelMap, available: Collection[str], policy: Answer
     if missing and not available and not fallback.stands_in:
         raise UsageError(
             "no LoRA adapter was given to answer with",
-            hint="give folders (--lora-dir, --lora NAME=DIR), or let the base model answer (--fallback base)",
+            hint="give folders (lora-dir, or lora NAME=DIR), or let the base model answer (fallback base)",
         )
     if missing and not fallback.stands_in:
         raise LoraAdapterError(

@@ -32,7 +32,7 @@ class DriftReport:
         most_refused: prompts (or their hashes) that were refused most often, with how often.
         candidates: groups of refused prompts, each perhaps a new adapter's; none without texts.
         feedback: answers that something was said of.
-        unmatched: ids that something was said of and that are no decision of this log.
+        unmatched: ids that something was said of and that this log does not hold.
         agreed: share of those where the answer came from the right one.
         disagreements: how often (who answered, who would have been right), the most frequent first.
     """

@@ -48,7 +48,7 @@ def _drift_lines(report: DriftReport) -> Iterator[str]:
         yield f"Feedback on {report.feedback} answers: {_rate(report.agreed)} came from the right one"
         yield from (f"  {count:>5}  {who} answered, right: {right}" for who, right, count in report.disagreements)
     if report.unmatched:
-        yield f"Feedback on {report.unmatched} ids that are no answer of this log: check the ids that clients send"
+        yield f"Feedback on {report.unmatched} ids that this log does not hold: check the ids that clients send"
 
 
 def learn_as_text(report: LearnReport) -> str:

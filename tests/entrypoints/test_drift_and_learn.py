@@ -80,7 +80,7 @@ def test_drift_says_what_moved_what_is_refused_and_where_people_disagree(dataset
     found = json.loads(run("drift", path, "--dataset-dir", dataset, "--json").stdout)
     assert (found["decisions"], found["moved"], found["feedback"], found["agreed"]) == (120, True, 2, 0.5)
     assert found["unmatched"] == 1
-    assert "Feedback on 1 ids that are no answer of this log" in run("drift", path, "--dataset-dir", dataset).stdout
+    assert "Feedback on 1 ids that this log does not hold" in run("drift", path, "--dataset-dir", dataset).stdout
     assert found["refused"] == [0.0, 1.0]
     assert found["new_words"][1] > found["new_words"][0]
     assert found["candidates"][0]["size"] == 60

@@ -172,8 +172,11 @@ class PeftStreamingEngine:
     def _admit(self) -> None:
         """Let requests in while there is room, in the order of their coming; those that can join do so together."""
         joining: dict[str | None, list[_Ticket]] = {}
-        while self._waiting and len(self._growing) < self.max_rows and not self._ended:
-            ticket = self._waiting[0]
+        while len(self._growing) < self.max_rows and not self._ended:
+            with self._change:  # callers drop tickets of those who left
+                ticket = next(iter(self._waiting), None)
+            if ticket is None:
+                break
             if not ticket.gone:
                 try:
                     ticket.row = ticket.row or self.engine.prepare(ticket.request, ticket.options)
@@ -188,7 +191,9 @@ class PeftStreamingEngine:
                     joining.setdefault(None if ticket.row.mixes else ticket.row.adapter, []).append(ticket)
                 else:
                     self._run_alone(ticket)
-            self._waiting.popleft()
+            with self._change:
+                if self._waiting and self._waiting[0] is ticket:  # else it was dropped, and another stands here
+                    self._waiting.popleft()
         for kind, tickets in joining.items():
             engine = self.engine
             batch = self._batches.setdefault(kind, RowBatch(engine.speaking, engine.base.device, engine.pad_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,38 @@ def test_a_caller_that_leaves_gives_its_place_free(with_engine: Any) -> None:
         return joined(await pieces(engine, REQUESTS[0], OPTIONS[0]))
 
     assert with_engine(work, max_waiting=1).tokens > 0
+
+
+def test_a_request_that_takes_the_place_of_one_that_left_is_not_lost(engines: Any) -> None:
+    one_by_one, make = engines
+    entered, go = threading.Event(), threading.Event()
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(one_by_one, name)
+
+        def prepare(self, *asked: Any) -> Any:
+            entered.set()
+            assert go.wait(20)
+            return one_by_one.prepare(*asked)
+
+    async def main() -> Any:
+        engine = make(max_waiting=1)
+        if not hasattr(one_by_one, "prepare"):
+            pytest.skip("an engine that does not prepare requests on a thread")
+        engine.engine = Slow()
+        leaving = asyncio.create_task(pieces(engine, REQUESTS[2], LONG))
+        await asyncio.to_thread(entered.wait, 20)  # the model's thread looks at it
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        coming = asyncio.create_task(pieces(engine, REQUESTS[0], OPTIONS[0]))
+        await asyncio.sleep(0.05)
+        go.set()
+        found = await asyncio.wait_for(coming, 20)
+        await engine.aclose()
+        return joined(found)
+
+    assert asyncio.run(main()).tokens > 0
 
 
 def test_the_queue_is_bounded(with_engine: Any) -> None:

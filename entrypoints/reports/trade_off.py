@@ -48,8 +48,9 @@ def trade_off_table(card: RouterCard) -> str:
     console.print(table)
     if len({_pair(one) for one in card.trade_off}) < len(card.trade_off):
         console.print(
-            "Lines with the same limits: there the out-of-scope prompts decide, of which at most "
-            f"{OUT_OF_SCOPE_ANSWERED:.0%}, or {OUT_OF_SCOPE_ALLOWANCE:g} times the target error, may be answered."
+            "Where two lines have the same limits, the looser target changes nothing: everything is answered already, "
+            "the left-out prompts\ncannot show more, or more out-of-scope prompts would pass than may "
+            f"({OUT_OF_SCOPE_ANSWERED:.0%}, or {OUT_OF_SCOPE_ALLOWANCE:g} times the target error if that is more)."
         )
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().split("\n"))

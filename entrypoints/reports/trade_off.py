@@ -48,7 +48,7 @@ def trade_off_table(card: RouterCard) -> str:
     console.print(table)
     if len({_pair(one) for one in card.trade_off}) < len(card.trade_off):
         console.print(
-            "Where two lines have the same limits, the looser target changes nothing: everything is answered already, "
+            "Where two lines have the same limits, the looser target changes nothing: all is answered already, "
             "the left-out prompts\ncannot show more, or more out-of-scope prompts would pass than may "
             f"({OUT_OF_SCOPE_ANSWERED:.0%}, or {OUT_OF_SCOPE_ALLOWANCE:g} times the target error if that is more)."
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from application.ports import ProgressReporter, PromptReader, RowReader
+from application.ports import ProgressReporter, ProgressTask, PromptReader, RowReader
 from application.routing.route_prompts import RoutePrompts, RouteRequest
 from domain.errors import MismatchError
 from domain.evaluation import Evaluation, GradedRow, auroc, evaluate
@@ -166,20 +166,24 @@ class EvaluateRouter:
         return sum(normalise_text(text) in known for text in texts)
 
     def _decide(self, texts: Sequence[str], description: str) -> list[RoutingDecision]:
-        decisions: list[RoutingDecision] = []
         with self.progress.track(description, len(texts)) as task:
-            for start in range(0, len(texts), CHUNK):
-                chunk = tuple(texts[start : start + CHUNK])
-                decisions += self.route(RouteRequest(chunk, nearest=1))
-                task.advance(len(chunk))
+            return self._decided(texts, task)
+
+    def _decided(self, texts: Sequence[str], task: ProgressTask) -> list[RoutingDecision]:
+        decisions: list[RoutingDecision] = []
+        for start in range(0, len(texts), CHUNK):
+            chunk = tuple(texts[start : start + CHUNK])
+            decisions += self.route(RouteRequest(chunk, nearest=1))
+            task.advance(len(chunk))
         return decisions
 
     def _changed(self, rows: Sequence[RoutingSample], before: Sequence[GradedRow]) -> dict[str, ChangedFigures]:
         labels = self.route.router.card.labels
         found = {}
-        for change in CHANGES:
-            decisions = self._decide([change(row.text) for row in rows], f"Prompts with {change.name}")
-            found[change.name] = changed_figures(before, grade(rows, decisions, labels))
+        with self.progress.track("Changed prompts", len(CHANGES) * len(rows)) as task:
+            for change in CHANGES:
+                decisions = self._decided([change(row.text) for row in rows], task)
+                found[change.name] = changed_figures(before, grade(rows, decisions, labels))
         return found
 
 

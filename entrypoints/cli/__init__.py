@@ -18,6 +18,7 @@ from domain.errors import MoeRouterError
 from entrypoints.bootstrap import Application
 from entrypoints.cli.completion import COMPLETE, PROGRAM
 from entrypoints.cli.config_file import ConfigFile
+from entrypoints.cli.next_step import read_by_a_program
 from entrypoints.exit_codes import exit_code
 from entrypoints.logs import set_up_logs
 from entrypoints.settings import Variable
@@ -152,7 +153,7 @@ def cli(ctx: click.Context, log_level: str, config: Path | None) -> None:
         click.echo(ctx.get_help())
         return
     set_up_logs(log_level)
-    ctx.obj = ctx.obj or Application()
+    ctx.obj = ctx.obj or Application(quiet=read_by_a_program)
     _use_config(ctx, ConfigFile.read(config))
 
 

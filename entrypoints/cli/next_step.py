@@ -12,13 +12,19 @@ import click
 from entrypoints.backend import Where
 
 
+def read_by_a_program() -> bool:
+    """Return whether the command that runs prints JSON."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.params.get("as_json"))
+
+
 def next_step(*words: object) -> None:
     """Say on stderr which command usually follows; nothing where the result is read by a program.
 
     Args:
         words: the command and its options.
     """
-    if not click.get_current_context().params.get("as_json"):
+    if not read_by_a_program():
         named = (re.sub(r"^hf:/(?!/)", "hf://", str(word)) for word in words)  # a path has lost the second slash
         click.echo(f"Next: {shlex.join(['moe-router', *named])}", err=True)
 

@@ -35,11 +35,13 @@ class Foundation:
         environment: environment variables; flags override them, they override defaults.
         encode_batch: most prompts that are encoded at a time; None for what fits.
         max_batch: most prompts that are answered at a time; None for what fits.
+        quiet: whether long work says nothing where stderr is not a terminal; asked each time that some begins.
     """
 
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
     encode_batch: int | None = field(default=None, kw_only=True)
     max_batch: int | None = field(default=None, kw_only=True)
+    quiet: Callable[[], bool] = field(default=lambda: False, kw_only=True)
 
     @cached_property
     def clock(self) -> Clock:
@@ -50,12 +52,12 @@ class Foundation:
 
     @cached_property
     def progress(self) -> ProgressReporter:
-        """Progress bars on stderr, silent when it is not a terminal."""
+        """Progress on stderr: bars on a terminal, else a few lines."""
         from rich.console import Console
 
         from adapters.rich_progress import RichProgressReporter
 
-        return RichProgressReporter(Console(file=own_drawing(sys.stderr)))
+        return RichProgressReporter(Console(file=own_drawing(sys.stderr)), self.quiet)
 
     @cached_property
     def interruption(self) -> ProcessInterruption:

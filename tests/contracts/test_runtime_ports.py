@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adapters.in_memory.runtime import FixedClock, RecordingProgressReporter
@@ -61,6 +64,19 @@ def test_progress_takes_any_steps_and_never_writes_to_stdout(progress, total, ca
     assert shown.out == ""
     drawn = isinstance(progress, RichProgressReporter) and progress.console.is_terminal
     assert ("outer" in shown.err, "another" in shown.err) == (drawn, drawn)  # the bars are on stderr, or nowhere
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [(False, ["outer\\u001b: 2 of 3"]), (True, [])])
+def test_where_there_is_no_terminal_a_line_says_how_far_long_work_is_but_not_the_work_inside_it(quiet, lines):
+    written, said = io.StringIO(), threading.Event()
+    console = Console(file=written)
+    console.file.flush = said.set
+    reporter = RichProgressReporter(console, quiet=lambda: quiet, first_line=0.01)
+    with reporter.track("outer\x1b", 3) as outer, reporter.track("inner", None):
+        outer.advance(2)
+        said.wait(0.05 if quiet else 30)
+    assert written.getvalue().splitlines()[:1] == lines
+    assert "inner" not in written.getvalue()
 
 
 def test_progress_passes_the_works_own_errors_on(progress):

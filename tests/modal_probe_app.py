@@ -30,6 +30,7 @@ def _mark(name: str) -> int:
 
 @app.function(image=image, volumes={"/output": output}, retries=modal.Retries(max_retries=1, initial_delay=0.0))
 def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[str, Any]:
+    from adapters.modal_cloud.cancellation import kept_cancellation
     from adapters.modal_cloud.modal_wire import bug_to_wire, error_to_wire
     from domain.errors import DataRejectedError
 
@@ -37,8 +38,11 @@ def train(request: dict[str, Any], updates: modal.Queue | None = None) -> dict[s
     do = request["do"]
     if do == "hang":
         try:  # whoever hears that it started may cancel it at once
-            _tell(updates)
-            time.sleep(60)
+            with kept_cancellation() as check:
+                _tell(updates)
+                for _ in range(20_000):  # longer than any test waits
+                    check()
+                    time.sleep(0.01)
         finally:
             _mark("ended")
     _tell(updates)

@@ -215,7 +215,7 @@ def translated(
         limit = "in time" if seconds is None else f"within {seconds:.3g} s"
         return RemoteError(f"{doing}: Modal did not answer {limit}", hint=f"check the network, then {_AGAIN}")
     if isinstance(error, modal.exception.NotFoundError):
-        return RemoteError(f"{doing}: {text}", hint="`modal volume list` and `modal app list` show what is there")
+        return RemoteError(f"{doing}: {text}", hint=_what_is_there(text))
     if isinstance(error, modal.exception.ResourceExhaustedError):
         return RemoteError(f"{doing}: Modal's limits are reached: {text}", hint=f"free space or wait, then {_AGAIN}")
     if isinstance(error, modal.exception.PermissionDeniedError):
@@ -224,9 +224,18 @@ def translated(
         return RemoteError(f"{doing}: {text}", hint="or unset HTTPS_PROXY")
     if isinstance(error, CONNECTION_ERRORS):
         return RemoteError(f"{doing}: the connection to Modal failed: {text}", hint=_AGAIN)
+    if isinstance(error, (modal.exception.ExecutionError, modal.exception.TimeoutError)):  # a blob store that fails
+        return RemoteError(f"{doing}: {text}", hint=_AGAIN)
     if isinstance(error, (modal.exception.Error, OSError)):
         return RemoteError(f"{doing}: {text}")
     raise error
+
+
+def _what_is_there(text: str) -> str:
+    """Return how to see what there is instead of what was not found."""
+    kind = next((kind for kind in ("secret", "volume") if kind in text.lower()), "app")
+    make = "; `modal secret create NAME HF_TOKEN=…` makes one" if kind == "secret" else ""
+    return f"`modal {kind} list` shows what is there{make}"
 
 
 def _credentials_error(text: str) -> RemoteError:

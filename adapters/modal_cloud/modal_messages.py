@@ -35,17 +35,20 @@ class Updates:
         interval: least seconds between two batches.
         patience: seconds that a batch may wait for room in a full queue: nobody may be reading any more.
         only: kinds of messages that are sent; None for all.
+        check: called before each message; raises where the work is to end.
     """
 
     queue: Any | None
     interval: float = 0.5
     patience: float = 5.0
     only: frozenset[str] | None = None
+    check: Callable[[], None] = lambda: None
     _waiting: list[dict[str, Any]] = field(factory=list, init=False)
     _sent_at: float = field(default=float("-inf"), init=False)
 
     def send(self, message: dict[str, Any], *, now: bool = False) -> None:
         """Send a message soon, or with everything before it at once."""
+        self.check()
         if self.queue is None:
             return
         if self.only is None or message["kind"] in self.only:

@@ -76,23 +76,26 @@ class StartedCalls:
         When something ends this, a cancellation or an error of `take`, all calls are cancelled; a container that is
         taken away leaves them alone.
         """
-        ids = self._ids(requests)
+        ids: list[str] = []
         try:
+            self._start(requests, ids)
             for number, call_id in enumerate(ids):
                 take(number, self.calls.wait(call_id))
-        except (KeyboardInterrupt, SystemExit):  # a signal: the container goes away
-            raise
-        except BaseException:
-            for call_id in ids:
-                self.calls.cancel(call_id)
+        except BaseException as error:
+            goes_away = isinstance(error, (KeyboardInterrupt, SystemExit))  # a signal to the container
+            if not (goes_away and self.record is not None and self.record.is_file()):
+                for call_id in ids:
+                    self.calls.cancel(call_id)
             raise
 
-    def _ids(self, requests: Sequence[dict[str, Any]]) -> list[str]:
+    def _start(self, requests: Sequence[dict[str, Any]], ids: list[str]) -> None:
+        """Add the ids of all calls to `ids`, one by one."""
         if self.record is not None and self.record.is_file():
-            return list(orjson.loads(self.record.read_bytes()))
-        ids = [self.calls.start(request) for request in requests]
+            ids += orjson.loads(self.record.read_bytes())
+            return
+        for request in requests:
+            ids.append(self.calls.start(request))
         if self.record is not None:
             self.record.parent.mkdir(parents=True, exist_ok=True)
             self.record.write_bytes(orjson.dumps(ids))
             self.commit()
-        return ids

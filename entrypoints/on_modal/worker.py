@@ -20,6 +20,7 @@ from attrs import evolve, field, frozen, mutable
 
 from adapters.lora.lora_files import lora_folders
 from adapters.modal_cloud.answer_journal import AnswerJournal, clear_journals
+from adapters.modal_cloud.cancellation import kept_cancellation
 from adapters.modal_cloud.committed_checkpoints import CommittedCheckpointStore
 from adapters.modal_cloud.modal_answering import RemoteDecisions, question_keys
 from adapters.modal_cloud.modal_messages import QueueObserver, QueueProgressReporter, Updates, kinds_of_share
@@ -363,9 +364,20 @@ class Worker:
     ) -> dict[str, Any]:
         """Do the work of a command between a reload and, if it `writes` without committing, a commit."""
         set_up_logs()  # unconfigured, structlog would print debug lines into the remote log
+        with kept_cancellation() as check:
+            return {**self._result(check, request, work, writes), OF: command}
+
+    def _result(
+        self,
+        check: Callable[[], None],
+        request: dict[str, Any],
+        work: Callable[[ContainerApplication], dict[str, Any]],
+        writes: bool,
+    ) -> dict[str, Any]:
         share = request.get("share")
+        only = None if share is None else kinds_of_share(request["shares"])
         app = self.application(
-            updates=Updates(self.queue, only=None if share is None else kinds_of_share(request["shares"])),
+            updates=Updates(self.queue, only=only, check=check),
             volumes=self.volumes,
             warm=self.warm,
             encode_batch=request.get("encode_batch"),
@@ -391,7 +403,7 @@ class Worker:
             if writes:
                 app.volumes.commit()
         app.updates.send({"kind": "finished"}, now=True)
-        return {**result, OF: command}
+        return result
 
     def _reload(self) -> None:
         """Bring in what others have committed; weights that are still read from their files must go for that."""

@@ -1,6 +1,7 @@
 """TensorBoard on Modal: opened in a browser by a key, and following the volume; or served here."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -136,4 +137,7 @@ def test_modal_serve_shows_the_runs_on_the_volume_to_a_browser_that_brings_the_k
             with urllib.request.urlopen(asking, timeout=60) as answer:
                 assert "router_1" in json.load(answer)
         finally:
-            serving.terminate()
+            serving.send_signal(signal.SIGINT)
+            serving.stdout.read()  # it says that it ends
+    with pytest.raises(urllib.error.HTTPError, match="404"):  # Ctrl-C has stopped the app
+        urllib.request.urlopen(f"{url}/data/runs", timeout=60)

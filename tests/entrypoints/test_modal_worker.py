@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define, field
+from modal.exception import InputCancellation
 
 from adapters.modal_cloud.answer_journal import AnswerJournal
 from adapters.modal_cloud.modal_wire import outcome_from_wire, to_wire
@@ -174,6 +178,43 @@ def test_when_one_share_fails_the_others_are_cancelled(tmp_path):
     with pytest.raises(RemoteError, match="lost"):
         StartedCalls(calls, None, lambda: None)([{}, {}, {}], lambda number, result: None)
     assert calls.cancelled == ["0", "1", "2"]
+
+
+def test_calls_that_were_started_when_a_cancellation_came_are_cancelled(tmp_path):
+    calls = CallsHere()
+
+    def start(asked):
+        if len(calls.started) == 2:
+            raise InputCancellation
+        return CallsHere.start(calls, asked)
+
+    calls.start = start
+    with pytest.raises(InputCancellation):
+        StartedCalls(calls, tmp_path / "calls.json", lambda: None)([{}, {}, {}], lambda number, result: None)
+    assert calls.cancelled == ["0", "1"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cancellation_that_modals_client_drops_ends_the_work_all_the_same(answering):
+    class Dropping(Queue):
+        """As modal's client in a blocking call that is done when the signal comes: it returns, and raises nothing."""
+
+        def put_many(self, messages, timeout):
+            super().put_many(messages, timeout)
+            with suppress(InputCancellation):
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    def cancel(_number, _frame):  # as modal's runtime
+        raise InputCancellation
+
+    queue, before = Dropping(), signal.signal(signal.SIGUSR1, cancel)
+    try:
+        with pytest.raises(InputCancellation):
+            infer(request(5), queue)
+        assert signal.getsignal(signal.SIGUSR1) is cancel
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert [message["kind"] for message in queue.messages] == ["started"]
 
 
 # What stays loaded

@@ -68,6 +68,10 @@ class Apps:
         live = [a for a in self.by_id.values() if a.deployed_as == name and a.state == pb.APP_STATE_DEPLOYED]
         return live[-1] if live else None
 
+    def lives(self, app_id: str) -> bool:
+        """Whether there is such an app, and nobody has stopped it."""
+        return app_id in self.by_id and not self.by_id[app_id].done
+
     # Workspace
 
     async def ClientHello(self, request: Any, container: Any) -> Any:

@@ -42,8 +42,9 @@ class Functions:
         return any(len(call.outputs) < len(call.inputs) for call in calls)
 
     def named(self, name: str) -> list[Function]:
-        """Return all functions of this name, variants with other options included, oldest first."""
-        return [each for each in self._by_id.values() if (each.definition or each.declared).function_name == name]
+        """Return all functions of this name in apps that live, variants with other options included, oldest first."""
+        mine = [each for each in self._by_id.values() if (each.definition or each.declared).function_name == name]
+        return [each for each in mine if self._fake.apps.lives(each.app_id)]
 
     # Definitions
 

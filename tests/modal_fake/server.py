@@ -43,6 +43,7 @@ class Fault:
         rpc: only calls of this name, or None for all.
         nth: the first call that is hit, from 1, counted over the calls that `rpc` selects.
         times: how many calls are hit from there; None for all.
+        effects: how often it has had its effect.
     """
 
     effect: GRPCError | str
@@ -50,6 +51,7 @@ class Fault:
     nth: int = 1
     times: int | None = 1
     seen: int = 0
+    effects: int = 0
 
     def hits(self, rpc: str) -> bool:
         if self.rpc not in (None, rpc):
@@ -125,7 +127,7 @@ class FakeModal:
         async def handle(stream: Any) -> None:
             request = await stream.recv_message()
             self.calls.append((method.name, request))
-            effect = await self._admit(method.name, stream) if container is None else None
+            fault = await self._admit(method.name, stream) if container is None else None
             key = stream.metadata.get("x-idempotency-key"), method.name
             if key in self._carried_out:  # the client repeats what it has no answer to; it is not done twice
                 await stream.send_message(self._carried_out[key])
@@ -137,31 +139,30 @@ class FakeModal:
                     await stream.send_message(message)
             else:
                 reply = await answer(request, container) or empty()
-                if effect is not None:
+                if fault is not None:
                     self._carried_out[key] = reply
-                    await self._fail(effect, stream)
+                    await self._fail(fault, stream)
                 await stream.send_message(reply)
 
         return handle
 
-    async def _admit(self, rpc: str, stream: Any) -> str | None:
+    async def _admit(self, rpc: str, stream: Any) -> Fault | None:
         """Check the token; return a fault that is to come after the call."""
         token = (stream.metadata.get("x-modal-token-id"), stream.metadata.get("x-modal-token-secret"))
         if token != CREDENTIALS:
             raise GRPCError(
                 Status.UNAUTHENTICATED, f"Token ID or secret is invalid, or the token has expired: {token}"
             )
-        effect = next((fault.effect for fault in list(self.faults) if fault.hits(rpc)), None)
-        if effect in (LOSE, LATE):
-            return str(effect)
-        if effect is not None:
-            await self._fail(effect, stream)
-        return None
+        fault = next((fault for fault in list(self.faults) if fault.hits(rpc)), None)
+        if fault is not None and fault.effect not in (LOSE, LATE):
+            await self._fail(fault, stream)
+        return fault
 
-    async def _fail(self, effect: GRPCError | str, stream: Any) -> None:
-        if isinstance(effect, GRPCError):
-            raise effect
-        if effect in (CUT, LOSE):
+    async def _fail(self, fault: Fault, stream: Any) -> None:
+        fault.effects += 1
+        if isinstance(fault.effect, GRPCError):
+            raise fault.effect
+        if fault.effect in (CUT, LOSE):
             stream._stream._transport.close()
         await asyncio.Event().wait()
 

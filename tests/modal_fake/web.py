@@ -34,6 +34,8 @@ class WebEndpoint:
     async def _handle(self, request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
         from tests.modal_fake.calls import Call, Input
 
+        if not self._fake.apps.lives(self._function.app_id):
+            return aiohttp.web.Response(status=404, text="modal-http: app for invoked web endpoint is stopped")
         token = (request.headers.get("Modal-Key"), request.headers.get("Modal-Secret"))
         if self._webhook.requires_proxy_auth and token != PROXY_TOKEN:
             return aiohttp.web.Response(status=401, text="modal-http: missing credentials for proxy authorization")

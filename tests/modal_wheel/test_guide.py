@@ -214,7 +214,8 @@ def test_the_curves_open_in_a_browser_by_the_address_in_the_log(user, modal_work
                 urllib.request.urlopen(served[-1].web_url, timeout=120)
             assert "?key=" in next(line for line in serving.stdout if "?key=" in line)
         finally:
-            serving.terminate()
+            serving.send_signal(signal.SIGINT)
+            serving.stdout.read()  # it says that it ends
 
 
 def test_a_client_without_torch_asks_for_nothing_that_only_containers_have(user):

@@ -258,7 +258,7 @@ def test_compressed_files_give_the_same_rows(tmp_path, name):
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("content", [PACKED["source.jsonl.gz"], PACKED["source.jsonl.zst"]])
+@pytest.mark.parametrize("content", [PACKED["source.jsonl.gz"], PACKED["source.jsonl.zst"]], ids=["gz", "zst"])
 def test_damaged_compression_is_one_clear_line_about_the_right_file(tmp_path, content):
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     good.write_bytes(CONTENT)

@@ -42,15 +42,15 @@ class TransformersFeatureExtractor:
     for each other, and whoever else runs the same model must hold it too.
 
     A row differs between batches because sums are taken in another order: in float32 by less than 1e-5 of its
-    length (measured: 7e-7), in bfloat16 by about 1e-2 (measured on a CPU). On the CPU the same call gives the
-    same bits.
+    length (measured: 7e-7), in bfloat16 by about 1e-2 (measured on a CPU and on a GPU). On the CPU the same
+    call gives the same bits.
 
     Attributes:
         base: on construction the loaded model; afterwards its description.
         max_tokens: texts are cut after this many tokens, special tokens included; on reading it is lower where
             the model itself has fewer positions.
         token_budget: padded tokens per batch; None takes 512 on a CPU (measured: docs/experiments.md)
-            and 16,384 on a GPU (not measured). Where memory runs out all the same, a batch is halved.
+            and 16,384 on a GPU (measured: there, too). Where memory runs out all the same, a batch is halved.
         max_batch: most texts per batch; None for no such limit.
         progress: shows how many texts are encoded, when there are many.
     """

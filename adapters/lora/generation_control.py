@@ -60,6 +60,13 @@ class AnswerRow:
         return logits.float() / self.options.temperature + gumbel.to(logits.device)
 
 
+def row_scores(rows: Sequence[AnswerRow], logits: torch.Tensor) -> torch.Tensor:
+    """Return what each row's next token is the maximum of, for logits of the same shape: (rows, vocabulary)."""
+    if all(row.options.temperature == 0 for row in rows):
+        return logits
+    return torch.stack([row.scores(each) for row, each in zip(rows, logits, strict=True)])
+
+
 class RowDraws(LogitsProcessor):  # type: ignore[misc]  # an untyped class to mypy
     """Draws each row's next token with that row's own random numbers and temperature."""
 
@@ -68,7 +75,7 @@ class RowDraws(LogitsProcessor):  # type: ignore[misc]  # an untyped class to my
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return noisy scores, shape (rows, vocabulary)."""
-        return torch.stack([row.scores(each) for row, each in zip(self._rows, scores, strict=True)])
+        return row_scores(self._rows, scores)
 
 
 class EndOfRow(StoppingCriteria):  # type: ignore[misc]

@@ -23,7 +23,8 @@ def cut_at(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 class GrowingAnswer:
     """One answer, the same whether its text is taken in pieces or at the end.
 
-    Tokens are decoded in small overlapping windows, so that a long answer costs no more per token than a short one.
+    Tokens are decoded when somebody wants the text (whoever takes a piece, or a stop string that must be looked for),
+    in small overlapping windows, so that a long answer costs no more per token than a short one.
 
     Attributes:
         tokenizer: turns tokens into text.
@@ -54,23 +55,26 @@ class GrowingAnswer:
         self.tokens += 1
         if token not in self.silent:
             self._spoken.append(token)
-        ended = token in self.ends
-        full = self.tokens >= self.options.max_new_tokens
-        self._settle(last=ended or full)
-        self._text, stopped = cut_at(self._text, self.options.stop)
-        if ended or stopped:
+        if token in self.ends:
             self.finish = Finish.STOP
-        elif full:
+        elif self.tokens >= self.options.max_new_tokens:
             self.finish = Finish.LENGTH
+        if self.options.stop:
+            self._settle()
+            self._text, stopped = cut_at(self._text, self.options.stop)
+            if stopped:
+                self.finish = Finish.STOP
 
     @property
     def generation(self) -> Generation:
         """The answer that has ended."""
         assert self.finish is not None
+        self._settle()
         return Generation(self._text.strip(), self.tokens, self.finish)
 
     def take(self) -> str:
         """Return the text that was not given out yet; what may still be cut off or stripped is held back."""
+        self._settle()
         text = self._text.lstrip()
         if self.finish is None:
             text = text[: len(text) - _held(text, self.options.stop)]
@@ -78,10 +82,12 @@ class GrowingAnswer:
         new, self._given = text[self._given :], max(self._given, len(text))
         return new
 
-    def _settle(self, *, last: bool) -> None:
+    def _settle(self) -> None:
+        if self._whole == len(self._spoken):
+            return
         before = self._decoded(self._spoken[self._window : self._whole])
         now = self._decoded(self._spoken[self._window :])
-        if last or (len(now) > len(before) and not now.endswith(_UNFINISHED)):
+        if self.finish is not None or (len(now) > len(before) and not now.endswith(_UNFINISHED)):
             self._text += now[len(before) :]
             self._window, self._whole = self._whole, len(self._spoken)
 

@@ -1,4 +1,4 @@
-"""How many tokens of cache fit into the memory that is free."""
+"""How many tokens of a batch fit into the memory that is free."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 CPU_TOKEN_BUDGET: Final = 4096
 GPU_TOKEN_BUDGET: Final = 65536
 _SHARE: Final = 0.7
-"""Part of the free memory that the cache of keys and values may take; activations and logits need the rest."""
+"""Part of the free memory that a batch may take; logits and the memory between blocks need the rest."""
 
 
 def cache_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
@@ -24,6 +24,19 @@ def cache_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     return int(2 * config.num_hidden_layers * heads * width * dtype.itemsize)
 
 
+def block_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """Return the bytes that one token of a prompt takes while a block reads it.
+
+    The most is alive in the MLP: its gate, its input and their product, beside the states before and after.
+
+    Args:
+        config: the text model's configuration.
+        dtype: what the model computes in.
+    """
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return int((3 * inner + 6 * config.hidden_size) * dtype.itemsize)
+
+
 def token_budget(model: Any, device: torch.device, free: int | None = None) -> int:
     """Return how many tokens one batch may hold, padding and new tokens included.
 
@@ -36,7 +49,9 @@ def token_budget(model: Any, device: torch.device, free: int | None = None) -> i
         return CPU_TOKEN_BUDGET
     if free is None:
         free = torch.cuda.mem_get_info(device)[0] + _reusable(device)
-    fitting = int(_SHARE * free) // cache_bytes_per_token(model.config.get_text_config(), model.dtype)
+    config = model.config.get_text_config()
+    each = cache_bytes_per_token(config, model.dtype) + block_bytes_per_token(config, model.dtype)
+    fitting = int(_SHARE * free) // each
     return max(1, min(GPU_TOKEN_BUDGET, fitting))
 
 

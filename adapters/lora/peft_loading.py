@@ -154,11 +154,15 @@ def _config(settings: LoraSettings, tensors: Mapping[str, torch.Tensor]) -> Lora
 
 
 def _put_in(model: Any, name: str, config: LoraConfig, tensors: dict[str, torch.Tensor]) -> tuple[Any, Any]:
-    """Return peft's model with one more LoRA adapter, and which keys found no counterpart."""
+    """Return peft's model with one more LoRA adapter, and which keys found no counterpart.
+
+    Its weights are of the base model's dtype: in float32 over bfloat16, as peft would have them, every layer would
+    copy what it reads, and with long prompts those copies are what fills a GPU.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what peft only warns of, the caller checks
         if isinstance(model, PeftModel):
-            model.add_adapter(inner_name(name), config)
+            model.add_adapter(inner_name(name), config, autocast_adapter_dtype=False)
         else:
-            model = get_peft_model(model, config, adapter_name=inner_name(name))
+            model = get_peft_model(model, config, adapter_name=inner_name(name), autocast_adapter_dtype=False)
         return model, set_peft_model_state_dict(model, tensors, adapter_name=inner_name(name))

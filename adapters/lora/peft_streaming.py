@@ -69,6 +69,7 @@ class PeftStreamingEngine:
     _ended: str | None = field(default=None, init=False)
     _change: threading.Condition = field(factory=threading.Condition, init=False)
     _joinable: bool = field(init=False)
+    _budget: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Look how the model remembers a text."""
@@ -202,8 +203,10 @@ class PeftStreamingEngine:
     def _has_room(self, row: AnswerRow) -> bool:
         """Tell whether the keys and values of one more row fit into the engine's budget of tokens."""
         lengths = [_final_length(ticket.row) for ticket in self._growing if ticket.row is not None]
-        widest = max([*lengths, _final_length(row)])
-        return not lengths or widest * (len(lengths) + 1) <= self.engine.batch_tokens
+        if not lengths:  # asked while nothing grows: what grows is not free any more
+            self._budget = self.engine.batch_tokens
+            return True
+        return max([*lengths, _final_length(row)]) * (len(lengths) + 1) <= self._budget
 
     def _step(self) -> None:
         for batch in list(self._batches.values()):

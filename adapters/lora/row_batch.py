@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from adapters.lora.generation_control import AnswerRow
+from adapters.lora.generation_control import AnswerRow, row_scores
 
 
 def can_join(model: Any) -> bool:
@@ -84,8 +84,7 @@ class RowBatch:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]  # (B, vocabulary)
-        scores = torch.stack([row.scores(each) for row, each in zip(rows, logits, strict=True)])
-        chosen = scores.argmax(dim=1)
+        chosen = row_scores(rows, logits).argmax(dim=1)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             row.answer.push(token)
         return chosen[:, None]

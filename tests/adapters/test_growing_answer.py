@@ -16,15 +16,24 @@ TOKENIZER.add_special_tokens({"additional_special_tokens": ["<|tool_call|>", "<|
 END = TOKENIZER.eos_token_id
 
 
-def grow(tokens: list[int], **options: Any) -> tuple[GrowingAnswer, list[str]]:
+def grow(tokens: list[int], *, taken: bool = True, **options: Any) -> tuple[GrowingAnswer, list[str]]:
     answer = GrowingAnswer(
         TOKENIZER, GenerationOptions(**{"max_new_tokens": 999, **options}), frozenset({END}), frozenset({END, 0, 1})
     )
-    taken = []
+    pieces = []
     for token in tokens:
         answer.push(token)
-        taken.append(answer.take())
-    return answer, taken
+        if taken:
+            pieces.append(answer.take())
+    return answer, pieces
+
+
+def test_text_that_nobody_waits_for_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(GrowingAnswer, "_decoded", lambda self, tokens: calls.append(tokens) or "")
+    answer, _ = grow([*ids("some words and more of them"), END], taken=False)
+    assert answer.generation.finish is Finish.STOP
+    assert len(calls) == 2  # what is settled, and what is new
 
 
 def ids(text: str) -> list[int]:
@@ -40,6 +49,8 @@ def test_pieces_make_the_whole(seed: int) -> None:
     for options in ({}, {"stop": stop}, {"max_new_tokens": 17}):
         answer, taken = grow([*tokens, END], **options)
         assert "".join(taken) == answer.generation.text
+        quiet, _ = grow([*tokens, END], **options, taken=False)
+        assert quiet.generation.text == answer.generation.text
         if not options:
             assert answer.generation.text == TOKENIZER.decode(tokens, clean_up_tokenization_spaces=False).strip()
 

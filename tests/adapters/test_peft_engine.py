@@ -202,6 +202,14 @@ def test_layers_without_weights_are_refused(base: LoadedBase, tmp_path: Path) ->
         PeftEngine(base, folders)
 
 
+def test_a_lora_adapter_computes_in_what_the_base_computes_in(base: LoadedBase, tmp_path: Path) -> None:
+    folders = write_loras(base, tmp_path, NAMES[:2])
+    base.model.bfloat16()
+    PeftEngine(base, folders)
+    kinds = {weight.dtype for name, weight in base.model.named_parameters() if "lora_" in name}
+    assert kinds == {torch.bfloat16}
+
+
 class TestImages:
     @pytest.fixture
     def vision(self, tmp_path: Path) -> LoadedBase:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from adapters.files.figures import save_figure
 from adapters.metrics.inline_svg import inline_svg
 from application.routing.evaluate_router import EvaluateReport
+from domain.evaluation import CalibrationBin
 
 _BLUE, _RED, _GREY = "#31688e", "#c44e52", "#888888"
 
@@ -72,9 +73,14 @@ def _reliability(axes: Any, report: EvaluateReport) -> None:
         axes.bar(each.low, each.accuracy, each.high - each.low, align="edge", color=_BLUE, alpha=0.25 + 0.75 * share)
         middle = (each.low + each.high) / 2
         axes.text(middle, 0.01, str(each.count), ha="center", va="bottom", fontsize="x-small")
-    sizes = [12 + 120 * each.count / report.figures.total for each in bins]  # few prompts tell little
-    axes.scatter(
-        [each.confidence for each in bins], [each.accuracy for each in bins], sizes, color=_RED, label="this router"
+        axes.vlines(each.confidence, *_interval(each), color=_RED, linewidth=1)
+    axes.plot(
+        [each.confidence for each in bins],
+        [each.accuracy for each in bins],
+        "o",
+        color=_RED,
+        markersize=4,
+        label="this router, with 95 % intervals",
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
@@ -82,6 +88,14 @@ def _reliability(axes: Any, report: EvaluateReport) -> None:
     axes.set_ylabel("share of right decisions")
     axes.set_title(f"Expected calibration error {report.figures.calibration_error:.4f}")
     axes.legend(loc="upper left")
+
+
+def _interval(each: CalibrationBin) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a bin's share of right decisions: few prompts tell little."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(each.accuracy * each.count), each.count).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def _limit_places(report: EvaluateReport) -> dict[tuple[float, float], list[float]]:

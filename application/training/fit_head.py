@@ -103,6 +103,7 @@ def choose_head(
         return options.head, heads.start(options.head, problem, options.learning_rate)
     folds = _group_folds(problem)
     parts = [_without(problem, fold, folds) for fold in folds] or [problem]
+    emit(Noted(f"trying {len(heads.kinds)} kinds of head, {len(parts)} times each"))
     scores = {
         kind: _mean([heads.start(kind, part, options.learning_rate).evaluate() for part in parts])
         for kind in heads.kinds

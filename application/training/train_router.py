@@ -145,6 +145,7 @@ class TrainRouter:
             kept.clear()
             raise _diverged(state.step, "no router was saved: no evaluation had a finite loss")
         assembly = RouterAssembly(self.heads, self.calibrator, self.routers, self.clock, self.tool_version)
+        emit(Noted("fitting the limits: the head is trained again without each fifth of the prompts"))
         with run.watch.phase("calibration"):
             path, router, notes = assembly(run.job, run.data, problems, fitted)
         labels, known = (router.tensors[name] for name in ("bank.labels", "bank.features"))

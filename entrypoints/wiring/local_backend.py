@@ -48,12 +48,18 @@ class LocalBackend:
     least_at_a_time: int = 1
 
     def train(self, request: Training, observer: TrainingObserver) -> TrainReport:
-        """Train here; a target that cannot be written is an error before seconds of imports."""
+        """Train here; what cannot be written or read is an error before seconds of imports."""
         job = request.job(self.places)
         self.app.routers.check_target(job.router_out)
+        self._read_once(request.out_of_scope)
         if request.data.dataset_dir is not None:
             self.verify(request.data.dataset_dir, observer, strict=request.verify)
         return self.app.train_router(self.app.interruption).train(job, observer)
+
+    def _read_once(self, prompts: Path | None) -> None:
+        """Raise what keeps a file of prompts from being read; a pipe can be read only once, later."""
+        if prompts is not None and str(prompts) != "-":
+            self.app.prompt_reader.read_prompts(prompts)
 
     def verify(self, folder: Path, observer: TrainingObserver, *, strict: bool) -> None:
         """Refuse, or warn of, a data set of ours that `verify` rejects; other rows are taken as they are."""
@@ -95,6 +101,7 @@ class LocalBackend:
         from application.routing.evaluate_router import EvaluateRequest
 
         path = request.data.evaluation(self.places.dataset)
+        self._read_once(request.out_of_scope)
         router = self.app.routers.load(request.router)
         base = self.app.read_with(request.router, request.base_model)
         evaluate = self.app.evaluate_router(router, base_model=base, use_cache=request.use_cache)

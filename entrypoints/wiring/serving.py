@@ -131,17 +131,17 @@ class ServingParts(AnsweringParts):
         Of `folders` (LoRA adapters by name) those are loaded that the router or the fallback may ask for. Those that
         the check refuses are not offered. Raises UsageError when there is none of the router's at all.
         """
+        trained = self.routers.load(router)  # a wrong name is told of before seconds of imports
+        labels = trained.card.labels
+        if not any(name in labels for name in folders):
+            known, given = ", ".join(labels.names), ", ".join(folders) or "none"
+            raise UsageError(f"none of the LoRA adapters is one of the router's: {given}", hint=f"it knows {known}")
         from adapters.lora.embedded_answerer import EmbeddedAnswerer
         from adapters.lora.peft_streaming import PeftStreamingEngine
         from domain.answers import GenerationOptions
         from entrypoints.serving.metrics import ServeMetrics
         from entrypoints.serving.serving import Serving
 
-        trained = self.routers.load(router)
-        labels = trained.card.labels
-        if not any(name in labels for name in folders):
-            known, given = ", ".join(labels.names), ", ".join(folders) or "none"
-            raise UsageError(f"none of the LoRA adapters is one of the router's: {given}", hint=f"it knows {known}")
         wanted = {*labels.names, settings.fallback.adapter}
         base = self.router_base(trained, base_model)
         check, engine = self.check_lora_adapters(base, {name: folders[name] for name in folders if name in wanted})

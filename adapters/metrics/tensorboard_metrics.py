@@ -96,6 +96,7 @@ class TensorboardObserver:
         self._improved = False
         self._stopped: RunStopped | None = None
         self._results: dict[str, float] = {}
+        self._card: RouterCard | None = None
 
     def on_event(self, event: TrainingEvent) -> None:
         """Log one event."""
@@ -174,7 +175,7 @@ class TensorboardObserver:
 
     def _complete(self, event: Calibrated) -> None:
         """Tell what the router is and does, and show what it remembers."""
-        card = event.card
+        self._card = card = event.card
         self._writer.add_text("router", described(card))
         if card.trade_off:
             self._writer.add_text("limits", limits_table(card))
@@ -189,8 +190,8 @@ class TensorboardObserver:
         self._project("bank", event.known, np.asarray(event.labels).tolist(), event.texts)
 
     def _hparams(self) -> None:
-        """Write the options with the results; at the end, since there can be one such entry."""
-        event, options = self._stopped, self._options
+        """Write the options, or what was chosen, with the results; at the end, since there can be one such entry."""
+        event, options, card = self._stopped, self._options, self._card
         if event is None or options is None:
             return
         stop = options.early_stop
@@ -200,15 +201,16 @@ class TensorboardObserver:
             "epochs": options.epochs,
             "eval_steps": options.eval_steps,
             "seed": options.seed,
-            "head": options.head,
+            "head": card.head if card else options.head,
             "layers": "+".join(map(str, self._layers)),
             "pooling": self._pooling,
             "patience": stop.patience,
             "min_delta": stop.min_delta,
             "lr_factor": stop.lr_factor,
             "max_lr_reductions": stop.max_lr_reductions,
-            "target_error": "auto" if options.target_error is None else options.target_error,
         }
+        if card:
+            values["target_error"] = card.target_error
         finite = {name: value for name, value in self._results.items() if math.isfinite(value)}
         # Not add_hparams(): that one opens a second run for it.
         for summary in hparams_summaries(values, finite):  # type: ignore[no-untyped-call]
@@ -253,13 +255,15 @@ def described(card: RouterCard) -> str:
 
 def limits_table(card: RouterCard) -> str:
     """Return what limits for each target error do to prompts, changed ones, and those out of scope, in Markdown."""
-    heads = "target error | answered | wrong | changed answered | changed wrong | out-of-scope refused"
+    heads = "target error | min confidence | max out-of-scope | answered | wrong"
+    heads += " | changed answered | changed wrong | out-of-scope refused"
     rows = (
-        f"| {one.target_error:.1%} | {one.coverage:.1%} | {one.error:.1%} | {one.changed_coverage:.1%} | "
+        f"| {'applies: ' if one == card.expected else ''}{one.target_error:.1%} | {one.min_confidence:.3f} | "
+        f"{one.max_out_of_scope:.3f} | {one.coverage:.1%} | {one.error:.1%} | {one.changed_coverage:.1%} | "
         f"{one.changed_error:.1%} | {one.refused:.1%} |"
         for one in card.trade_off
     )
-    return "\n".join([f"| {heads} |", "| --- " * 6 + "|", *rows])
+    return "\n".join([f"| {heads} |", "| --- " * 8 + "|", *rows])
 
 
 def confusion(event: ValidationScored, n_labels: int) -> np.ndarray:

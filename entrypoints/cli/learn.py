@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -41,8 +42,9 @@ def command(
     report = app.learn_from_feedback()(log, dataset_dir, output_dir=output_dir, tool_version=tool_version())
     if out_of_scope is not None:
         app.write_file(out_of_scope, _grown(out_of_scope, report.out_of_scope))
-    print_report(report, learn_as_text, learn_as_values, as_json=as_json)
-    next_step("train", "--dataset-dir", report.grown.path, *option("--out-of-scope", out_of_scope))
+    print_report(report, partial(learn_as_text, kept=out_of_scope), learn_as_values, as_json=as_json)
+    beside = option("--router-out", "router-new.safetensors")  # the old one may be served, and is to be compared with
+    next_step("train", "--dataset-dir", report.grown.path, *option("--out-of-scope", out_of_scope), *beside)
 
 
 def _grown(path: Path, texts: Iterable[str]) -> bytes:

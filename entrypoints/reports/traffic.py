@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -48,21 +49,25 @@ def _drift_lines(report: DriftReport) -> Iterator[str]:
         yield f"Feedback on {report.feedback} answers: {_rate(report.agreed)} came from the right one"
         yield from (f"  {count:>5}  {who} answered, right: {right}" for who, right, count in report.disagreements)
     if report.unmatched:
-        yield f"Feedback on {report.unmatched} ids that this log does not hold: check the ids that clients send"
+        yield f"Feedback whose id this log does not hold: {report.unmatched}; check the ids that clients send"
 
 
-def learn_as_text(report: LearnReport) -> str:
-    """Return the report for people."""
+def learn_as_text(report: LearnReport, kept: Path | None = None) -> str:
+    """Return the report for people; `kept` is the file that took what belongs to no adapter, if one did."""
     sizes = ", ".join(f"{count} {split}" for split, count in report.grown.counts.items())
     parts = {
         "known already": report.known,
         "in conflict with the data set": report.conflicts,
         "without a text": report.without_text,
         "for adapters that the data set does not have": report.unknown,
-        "that belong to no adapter (--out-of-scope FILE keeps them)": len(report.out_of_scope),
+        f"that belong to no adapter ({f'now in {kept}' if kept else '--out-of-scope FILE keeps them'})": len(
+            report.out_of_scope
+        ),
     }
     left = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-    return f"{report.corrected} new rows → {report.grown.path} ({sizes})" + (f"\n  not taken: {left}" if left else "")
+    return f"{report.corrected} new rows → {report.grown.path} ({sizes})" + (
+        f"\n  not among them: {left}" if left else ""
+    )
 
 
 def learn_as_values(report: LearnReport) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_a_run_says_what_it_is_and_holds_figures_and_tables(tmp_path, report):
         == "| typos | 100.0% | 50.0% | 0.0% | 0.0% | 50.0% | letters swapped, doubled or left out, one in twenty |"
     )
     assert mean == "| mean | 100.0% | 50.0% | 0.0% | 0.0% | 50.0% |  |"
-    assert "| 2.0% | 80.0% | 1.0% | 70.0% | 2.0% | 97.0% |" in text("limits")
+    assert "2.0% | 0.800 | 0.500 | 80.0% | 1.0% | 70.0% | 2.0% | 97.0% |" in text("limits")
     assert "red, green, blue" in text("router")
     assert text("warnings") == "- refuses &lt;b&gt;much&lt;/b&gt;"
 

@@ -97,13 +97,14 @@ def test_a_run_reads_back_whole(tmp_path: Path) -> None:
     plugins = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in tags["tensors"]}
     assert plugins["precision_recall/calendar"] == "pr_curves"
     assert "limits/text_summary" in tags["tensors"]
-    assert b"| 2.0% | 80.0% | 1.0% | 70.0% | 2.0% | 97.0% |" in text(events, "limits")
+    assert b"| applies: 2.0% | 0.800 | 0.500 | 80.0% | 1.0% | 70.0% | 2.0% | 97.0% |" in text(events, "limits")
     assert b"| adapters | red, green, blue |" in text(events, "router")
     assert values(events, "result/changed_wrong") == [(40, 0.02)]
     assert next(folder.rglob("bank/metadata.tsv")).read_text().splitlines()[1] == "calendar\tknown"
     hparams = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"patience" in hparams
     assert b"1+3" in hparams
+    assert router_card().head.encode() in hparams  # what "auto" chose
     metadata = next(folder.rglob("features/metadata.tsv")).read_text().splitlines()
     assert metadata[0] == "adapter\tprompt"
     assert metadata[1:3] == ["calendar\ta b c", "calendar\t(empty)"]

@@ -80,7 +80,7 @@ def test_drift_says_what_moved_what_is_refused_and_where_people_disagree(dataset
     found = json.loads(run("drift", path, "--dataset-dir", dataset, "--json").stdout)
     assert (found["decisions"], found["moved"], found["feedback"], found["agreed"]) == (120, True, 2, 0.5)
     assert found["unmatched"] == 1
-    assert "Feedback on 1 ids that this log does not hold" in run("drift", path, "--dataset-dir", dataset).stdout
+    assert "Feedback whose id this log does not hold: 1;" in run("drift", path, "--dataset-dir", dataset).stdout
     assert found["refused"] == [0.0, 1.0]
     assert found["new_words"][1] > found["new_words"][0]
     assert found["candidates"][0]["size"] == 60
@@ -141,7 +141,10 @@ def test_learn_makes_a_data_set_that_verifies(dataset: Path, tmp_path: Path) -> 
     assert counts == [10, 1, 2, 1, 1]
     assert out_of_scope.read_text() == "who won the match?\ntell me a joke\n"
     again = ["learn", path, "--dataset-dir", dataset, "--output-dir", tmp_path / "other", "--out-of-scope"]
-    assert run(*again, out_of_scope).exit_code == 0
+    told = run(*again, out_of_scope)
+    assert told.exit_code == 0
+    assert f"1 that belong to no adapter (now in {out_of_scope})" in told.stdout
+    assert told.stderr.endswith("--router-out router-new.safetensors\n")
     assert out_of_scope.read_text() == "who won the match?\ntell me a joke\n"
     assert "JSON file" in str(run(*again, tmp_path / "a.json").exception)
     verified = run("verify", tmp_path / "new")

@@ -73,6 +73,8 @@ def test_a_score_as_a_page_has_everything_and_nothing_from_elsewhere(report):
         "95.0 % of the prompts go to the right adapter",
         "91.0 % of 98 prompts that belong to no adapter are refused",
         "trained or calibrated on 3 of these prompts",
+        "applies: 2.0 %",
+        "of prompts that were changed in 1 ways are answered, 0.0 % of these wrongly",
         "typos",
         "letters swapped, doubled or left out",
         "Expected calibration error",

@@ -28,6 +28,7 @@ def shortened(text: str) -> str:
     """Return output without colours and progress bars, with the middle of long ones left out."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.split("\r")[-1].rstrip() for line in text.strip().splitlines()]
+    lines = [line for line in lines if not re.search(r": \d+ of \d+$", line)]  # how far it was; a bar on a terminal
     if len(lines) > HEAD + TAIL + 1:
         lines = [*lines[:HEAD], "…", *lines[-TAIL:]]
     return "\n".join(lines) + "\n"

@@ -88,7 +88,8 @@ def command(
     saved = _save(app, report, into)
     print_report(report, as_text, as_values, as_json=as_json, saved=saved)
     shown = option("--router", request.router, backend.places.router)
-    next_step("infer", *shown, *place(where), "--lora-dir", "LORAS", "--prompt", "…")
+    there = place(where)
+    next_step(*(("infer", *there, "--lora-dir", "LORAS") if there else ("route",)), *shown, "--prompt", "…")
 
 
 def _save(app: Application, report: EvaluateReport, into: _Files) -> list[Path]:

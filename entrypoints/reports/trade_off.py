@@ -66,9 +66,10 @@ def expectation(card: RouterCard) -> str:
     expected = card.expected
     if expected is None:
         return f"Refuses prompts outside its limits: {limits}"
+    given = " and given" if card.n_out_of_scope else ""
     return (
         f"Answers about {expected.coverage:.0%} of prompts like its data, {expected.changed_coverage:.0%} of changed "
-        f"ones; refuses {expected.refused:.0%} of the packaged and given out-of-scope prompts "
+        f"ones; refuses {expected.refused:.0%} of the packaged{given} out-of-scope prompts "
         f"(others: evaluate --out-of-scope FILE); limits: {limits}{_most_refusals(expected)}"
         f"{_remedy(card, expected)}"
     )

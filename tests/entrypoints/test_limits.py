@@ -139,10 +139,11 @@ def test_describe_says_why_a_looser_target_changes_nothing():
 def test_training_ends_with_what_will_be_refused_and_why():
     card = scored_router().card
     assert expectation(card) == (
-        "Answers about 80% of prompts like its data, 70% of changed ones; refuses 97% of the packaged and given "
+        "Answers about 80% of prompts like its data, 70% of changed ones; refuses 97% of the packaged "
         "out-of-scope prompts (others: evaluate --out-of-scope FILE); "
         "limits: confidence ≥ 0.800, out-of-scope score ≤ 0.500; most refusals: low confidence"
     )
+    assert "of the packaged and given out-of-scope prompts" in expectation(evolve(card, n_out_of_scope=3))
     assert expectation(evolve(card, target_error=0.05)).endswith("most refusals: a high out-of-scope score")
     assert expectation(evolve(card, target_error=0.03)).startswith("Refuses prompts outside its limits: confidence")
     little = evolve(card, trade_off=(evolve(card.trade_off[0], coverage=0.2), card.trade_off[1]))

@@ -1,4 +1,4 @@
-"""Wrong labels: whether there are any, and which rows most likely have one."""
+"""Labels that rows contradict: whether there are any, which rows have one, and which two labels are mixed up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ LEAST_NOISE: Final = 0.04
 
 MOST_MISLABELLED: Final = 1 / 3
 """With more of a label's rows contradicted, adapters overlap: then no row is taken for mislabelled."""
+
+
+CONFUSED: Final = 0.15
+"""Two labels are mixed up when it is certain that more than this share of their rows is taken for the other's."""
 
 
 def noise_share(confidences: Sequence[float], right: Sequence[bool]) -> float:
@@ -76,6 +80,23 @@ def mislabelled(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> dic
         for row in contradicted:
             chances[row] = max(1.0 - noise * len(part) / len(contradicted), 0.0)
     return chances
+
+
+def confused_labels(best: Sequence[int], labels: Sequence[int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return pairs of labels that are mixed up, each with how many of how many rows were taken for the other's.
+
+    Args:
+        best: the label that a router that has not seen the row gives.
+        labels: the rows' labels.
+    """
+    there = Counter(labels)
+    swapped = Counter(tuple(sorted(pair)) for pair in zip(best, labels, strict=True) if pair[0] != pair[1])
+    found = {}
+    for (one, other), count in swapped.most_common():
+        rows = there[one] + there[other]
+        if 1.0 - error_bound(rows - count, rows, NOISE_CERTAINTY) > CONFUSED:
+            found[one, other] = (count, rows)
+    return found
 
 
 def _softmax(row: Sequence[float]) -> list[float]:

@@ -17,7 +17,6 @@ from application.ports import HeadProblem, HeadSession, HeadTrainer, KnownTexts,
 from application.training.choose_features import ChosenFeatures
 from application.training.training_data import TrainingData
 from application.training.training_prompts import FOLDS, PromptRow, TrainingPrompts
-from domain.label_noise import mislabelled
 from domain.training_events import Noted, TrainingEvent
 
 _T = TypeVar("_T")
@@ -254,32 +253,3 @@ def _telling(row: PromptRow, candidates: Sequence[int], logits: Sequence[Sequenc
     allowed = [index for index, place in enumerate(row.pieces) if place in candidates]
     ranked = sorted(allowed, key=lambda index: -margins[index])
     return tuple(dict.fromkeys(row.pieces[i] for i in ranked if i == ranked[0] or margins[i] > 0))
-
-
-def mislabelled_rows(problems: HeadProblems, left_out: Sequence[LeftOutFold]) -> dict[int, float]:
-    """Return the rows whose label is most likely wrong, each with the chance that it is right after all.
-
-    They are told by what heads that do not know them say of their pieces; see
-    :func:`domain.label_noise.mislabelled`.
-
-    Args:
-        problems: the run's problems.
-        left_out: what their :meth:`HeadProblems.left_out` gave for each fold that has rows, folds in order.
-    """
-    numbers: list[int] = []
-    logits: list[list[float]] = []
-    rows = problems.prompts.rows
-    folds = sorted({row.fold for row in rows})
-    for fold, made in zip(folds, left_out, strict=True):
-        own = iter(number for number, row in enumerate(rows) if row.fold == fold)
-        place = 0
-        for size, label, changed in zip(made.sizes, made.labels, made.changed, strict=True):
-            if label < problems.n_labels and not changed:
-                pieces = [list(map(float, made.logits[at][:-1])) for at in range(place, place + size)]
-                logits.append([max(values) for values in zip(*pieces, strict=True)])
-                numbers.append(next(own))
-            place += size
-    found = mislabelled(logits, [rows[number].label for number in numbers])
-    return {
-        numbers[position]: chance for position, chance in sorted(found.items(), key=lambda each: numbers[each[0]])
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from attrs import evolve, frozen
 
@@ -20,15 +19,13 @@ from application.ports import (
     UncalibratedRouter,
 )
 from application.training.fit_head import FittedHead
-from application.training.head_problems import HeadProblems, mislabelled_rows
+from application.training.head_problems import HeadProblems
+from application.training.left_out_rows import LeftOutRows
 from application.training.training_data import TrainingData
 from application.training.training_loop import StepPlan
 from application.training.training_prompts import FOLDS
 from domain.features import Matrix
 from domain.router import RouterCard
-
-SHOWN: Final = 3
-"""So many rows that seem mislabelled are named."""
 
 
 @frozen
@@ -62,9 +59,10 @@ class RouterAssembly:
             StorageError: the file system refused.
         """
         left_out = self._all_left_out(problems, fitted, job)
-        notes: tuple[str, ...] = ()
-        if doubtful := mislabelled_rows(problems, left_out):
-            notes = (_told(problems, data, list(doubtful)),)
+        rows = LeftOutRows.of(problems, data, left_out)
+        notes = tuple(rows.confusions())
+        if doubtful := rows.mislabelled():
+            notes = (rows.told(list(doubtful)), *notes)
             problems = evolve(problems, doubts=doubtful)
             left_out = self._all_left_out(problems, fitted, job)
         tensors = self._again(problems.for_serving(), fitted, job)
@@ -127,13 +125,3 @@ class RouterAssembly:
         for step in range(fitted.state.best_step or 0):
             session.train_step(plan.rows(step))
         return session.router_tensors(session.weights())
-
-
-def _told(problems: HeadProblems, data: TrainingData, doubtful: Sequence[int]) -> str:
-    rows = [(*data.train, *data.val)[number] for number in doubtful[:SHOWN]]
-    shown = "; ".join(f"{row.text[:60]!r} ({row.adapter}, {row.source_id})" for row in rows)
-    return (
-        f"warning: {len(doubtful)} of {len(problems.prompts.rows)} rows most likely have a wrong label: routers that "
-        f"have not seen them are sure of another adapter. The router is trained without them: {shown}"
-        f"{'; …' if len(doubtful) > SHOWN else ''}"
-    )

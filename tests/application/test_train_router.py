@@ -454,4 +454,17 @@ def test_rows_with_wrong_labels_are_named_and_left_out_of_the_router() -> None:
     clean, heard = world({TRAIN: known, VAL: rows(10, 2)}).having(**all_kept), RecordingObserver()
     clean.trainer.train(JOB, heard)
     assert not any("wrong label" in event.message for event in of(heard, Noted))
+    assert not any("told apart" in event.message for event in of(heard, Noted))
     assert len(clean.tensors()["bank.labels"]) == 210
+
+
+def test_adapters_that_cannot_be_told_apart_are_named() -> None:
+    names, known = sorted({row.adapter for row in rows(1, 1)}), rows(60, 1)
+    dealt = [
+        evolve(row, label=number % 2, adapter=names[number % 2]) if row.label < 2 else row
+        for number, row in enumerate(known)
+    ]
+    heard = RecordingObserver()
+    world({TRAIN: dealt, VAL: rows(10, 2)}).having(companions=Companions()).trainer.train(JOB, heard)
+    (note,) = [event.message for event in of(heard, Noted) if "told apart" in event.message]
+    assert f"{names[0]} and {names[1]} can hardly be told apart" in note

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from domain.label_noise import LEAST_NOISE, mislabelled, noise_share
+from domain.label_noise import LEAST_NOISE, confused_labels, mislabelled, noise_share
 
 
 def scored(flip: float, rows: int = 300, sure: float = 4.0) -> tuple[list[list[float]], list[int], set[int]]:
@@ -73,3 +73,14 @@ def test_how_sure_is_sure_depends_on_the_label_that_contradicts():
     found = mislabelled(doubted, labels)
     assert 0 in found  # as sure as label 2 ever is
     assert 2 not in found  # much less sure than label 0 is
+
+
+def test_two_labels_that_are_mixed_up_are_found_and_ordinary_errors_are_not():
+    labels = [0] * 50 + [1] * 50 + [2] * 50
+    best = [0, 1] * 25 + [1, 0] * 25 + [2] * 45 + [0] * 5
+    assert confused_labels(best, labels) == {(0, 1): (50, 100)}
+    assert confused_labels(labels, labels) == {}
+
+
+def test_few_rows_do_not_show_that_labels_are_mixed_up():
+    assert confused_labels([0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]) == {}

@@ -14,7 +14,9 @@ class CallOptions:
     """How the containers of a call differ from the app's own choice.
 
     Attributes:
-        gpu: kinds of GPU to ask for, separated by commas; the first that is free is taken.
+        gpu: kind of GPU to ask for.
+        choice: kinds of GPU, separated by commas, of which the first that is free is taken. Modal knows a choice only
+            where an app is defined, not for a single call.
         secret: name of a Modal secret that the containers get (``HF_TOKEN`` for gated models).
         hours: time limit.
     """
@@ -22,12 +24,13 @@ class CallOptions:
     gpu: str | None = None
     secret: str | None = None
     hours: float | None = None
+    choice: str | None = None
 
     def applied(self, function: Any, client: modal.Client | None) -> Any:
         """Return the function, or the class, with these options."""
         options: dict[str, Any] = {}
         if self.gpu:
-            options["gpu"] = gpu_choice(self.gpu)
+            options["gpu"] = self.gpu
         if self.secret:
             options["secrets"] = [modal.Secret.from_name(self.secret, required_keys=[], client=client)]
         if self.hours:

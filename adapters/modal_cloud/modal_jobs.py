@@ -235,13 +235,12 @@ class ModalJobs:
                 self._deploy(client)
             if shared is not None and self._serves(client, shared):
                 function, app_id = serving(client), SERVE_APP
-            elif (function := self._deployed(client, name)) is None:
+            elif (function := self._fitting(client, name)) is None:
                 remote = self.load_app()
                 running = stack.enter_context(self._ephemeral(remote.app, client))
                 function, app_id = remote.functions[name], running.app_id
             else:
                 app_id = APP_NAME
-                self._compare(client)
             try:
                 yield with_options(name, function, self.options, client), app_id
             except (modal.exception.Error, ValueError) as error:
@@ -256,16 +255,29 @@ class ModalJobs:
             except Exception as error:
                 raise self.connection.translated(error, f"deploying app {APP_NAME}") from error
 
-    def _compare(self, client: modal.Client) -> None:
-        """Say when the deployed app is not what is defined here: it wins over local code and settings."""
+    def _fitting(self, client: modal.Client, name: str) -> Any | None:
+        """Return the deployed app's function, or None where the call needs an app of its own.
 
+        The deployed app wins over local code and settings, and is said to be another; but it cannot be given a choice
+        of GPUs that is not in its definition.
+        """
+        function = self._deployed(client, name)
+        if function is None:
+            return None
         there, here = self._tags(client, APP_NAME), dict(self.load_app().tags)
         other = sorted(name for name in here if there.get(name) != here[name])
+        if self.options.choice and "settings" in other:
+            self.note(
+                f"note: the deployed app {APP_NAME} was not made for GPU {self.options.choice}; this call has an app "
+                "of its own (--redeploy replaces the deployed one)"
+            )
+            return None
         if other:
             self.note(
                 f"note: the deployed app {APP_NAME} has other {' and '.join(other)} than this software here, and is "
                 "used as it is; --redeploy replaces it"
             )
+        return function
 
     def _serves(self, client: modal.Client, shared: Mapping[str, str]) -> bool:
         """Whether an endpoint is deployed that has loaded what is asked for, and is of this software's code."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 import click
@@ -30,6 +31,14 @@ def require_modal_to_answer() -> None:
     from entrypoints.settings import Settings
 
     stated(lambda: ModalConnection(deadline=Settings.read(os.environ).modal_timeout).open())
+
+
+def modal_run_option(name: str) -> str | None:
+    """Return what Modal's command line was given for an option of the app's own; None when it was not."""
+    words = sys.argv[1:] if _in_modals_command_line() else []
+    given = [word.removeprefix(f"{name}=") for word in words if word.startswith(f"{name}=")]
+    given += [value for word, value in pairwise(words) if word == name]
+    return given[-1] if given else None
 
 
 def stated(read: Callable[[], T]) -> T:

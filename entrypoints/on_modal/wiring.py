@@ -72,21 +72,16 @@ class ModalParts(Foundation):
 
     def modal_jobs(self, where: Where) -> Jobs:
         """Calls of the app on Modal: the deployed one, else one that lives as long as the call."""
-        from importlib import import_module
-
         import click
 
-        from adapters.modal_cloud.modal_jobs import ModalJobs, RemoteApp
-        from entrypoints.on_modal.options import call_options
+        from adapters.modal_cloud.modal_jobs import ModalJobs
+        from entrypoints.on_modal.options import call_options, defined_app
 
-        def load_app() -> RemoteApp:
-            app: RemoteApp = import_module("entrypoints.modal_app")
-            return app
-
+        options = call_options(where)
         return ModalJobs(
             self.modal_connection(),
-            load_app,
-            call_options(where),
+            lambda: defined_app(options.choice),
+            options,
             redeploy=where.redeploy,
             note=lambda line: click.echo(line, err=True),
         )

@@ -11,7 +11,7 @@ from adapters.base_model.halving import run_in_halves
 from adapters.base_model.length_batches import length_sorted_batches
 from adapters.base_model.transformers_base import load_base
 from adapters.base_model.transformers_features import TransformersFeatureExtractor
-from adapters.lora import peft_loading
+from adapters.lora import peft_engine, peft_loading
 from adapters.lora.memory_budget import GPU_TOKEN_BUDGET, cache_bytes_per_token, token_budget
 from adapters.lora.peft_engine import PeftEngine
 from application.ports.answering import GenerationRequest
@@ -47,6 +47,12 @@ def test_the_budget_has_an_upper_and_a_lower_end():
     assert token_budget(model(EIGHT_B), torch.device("cuda"), free=200 * GIB) == GPU_TOKEN_BUDGET
     assert token_budget(model(EIGHT_B), torch.device("cuda"), free=0) == 1
     assert token_budget(None, torch.device("cpu")) == 4096
+
+
+def test_the_engine_asks_how_much_fits(tiny_base, tmp_path, monkeypatch):
+    base = load_base(str(tiny_base), cache_dir=tmp_path)
+    monkeypatch.setattr(peft_engine, "token_budget", lambda model, device: (model is base.model) * 7)
+    assert (PeftEngine(base).batch_tokens, PeftEngine(base, token_budget=3).batch_tokens) == (7, 3)
 
 
 def fits(most):

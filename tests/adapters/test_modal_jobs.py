@@ -242,6 +242,17 @@ def test_a_deployed_app_of_other_code_is_used_but_said_to_be_one_and_can_be_repl
     assert not [line for line in notes if "other code" in line]
 
 
+def test_a_choice_of_gpus_that_the_deployed_app_was_not_made_for_gets_an_app_of_its_own(modal_fake, jobs, deployment):
+    notes, before = [], len(modal_fake.requests("AppCreate"))
+    made_for_it = SimpleNamespace(app=probe.app, functions=probe.functions, tags={**probe.tags, "settings": "T4,L4"})
+    choosing = evolve(jobs, options=CallOptions(choice="T4,L4"), note=notes.append)
+    run(choosing, "work")  # made with the same settings
+    assert len(modal_fake.requests("AppCreate")) == before
+    run(evolve(choosing, load_app=lambda: made_for_it), "work")
+    assert len(modal_fake.requests("AppCreate")) == before + 1
+    assert any("was not made for GPU T4,L4; this call has an app of its own" in line for line in notes)
+
+
 def test_a_class_keeps_what_its_container_holds_from_call_to_call_until_it_has_waited_long_enough(
     modal_fake, jobs, deployment
 ):

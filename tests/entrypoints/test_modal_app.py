@@ -222,9 +222,17 @@ def test_modal_run_scores_a_data_set_newer_than_the_container_and_keeps_the_figu
     assert f"Accuracy {kept['accuracy']:.4f}" in result.stdout
 
 
+def gpus_of_the_engine(fake):
+    """Return the kinds of GPU of which the engine's containers get the first that is free."""
+    (created,) = [each for each in fake.requests("FunctionCreate") if each.function_data.function_name == "Engine.*"]
+    return [each.function.resources.gpu_config.gpu_type for each in created.function_data.ranked_functions]
+
+
 def test_a_missing_data_set_is_one_line_with_the_containers_path(modal_fake, trained_volumes):
-    result = run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/none")
-    assert result.returncode == 2
+    choice = ["--gpu", "T4,L4"]
+    result = run("entrypoints", "evaluate", "--backend", "modal", "--dataset-dir", "/datasets/none", *choice)
+    assert result.returncode == 2, result.stderr
+    assert gpus_of_the_engine(modal_fake) == ["T4", "L4"]
     last = result.stderr.splitlines()[-1]
     assert last.startswith("moe-router: /datasets/none/eval.jsonl")
     assert "data sets there: routing_1" in last
@@ -285,8 +293,10 @@ def loras(base_model, tmp_path_factory):
 def test_modal_run_answers_through_the_lora_adapter_that_the_router_picks(modal_fake, trained_volumes, loras):
     trained_volumes.named("moe-lora-checkpoints").change(loras[1])
     prompt = "open the calendar number 3"
-    result = run("modal", "run", "-m", "entrypoints.modal_app", "--mode", "infer", "--prompt", prompt)
+    words = ["--mode", "infer", "--prompt", prompt, "--gpu", "T4,L4"]
+    result = run("modal", "run", "-m", "entrypoints.modal_app", *words)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert gpus_of_the_engine(modal_fake) == ["T4", "L4"]
     assert re.search(rf"^\[router\] selected adapter=({'|'.join(WORDS)}) \(", result.stdout, re.MULTILINE)
     assert re.search(r"^\[model\] response: ", result.stdout, re.MULTILINE)
 

@@ -157,9 +157,12 @@ def test_few_prompts_without_wishes_for_their_container_go_to_the_endpoint_that_
 
 
 def test_a_kind_of_gpu_that_modal_does_not_have_is_known_at_once_and_a_list_is_a_choice():
-    with pytest.raises(UsageError, match="Modal has no GPU 'L5'"):
-        call_options(Where("modal", gpu="L4,L5"))
-    assert call_options(Where("modal", gpu="L4, A10:2 ,L40S")).gpu == "L4, A10:2 ,L40S"
+    for wrong, named in (("L4,L5", "L5"), (",", ",")):
+        with pytest.raises(UsageError, match=f"Modal has no GPU '{named}'"):
+            call_options(Where("modal", gpu=wrong))
+    several = call_options(Where("modal", gpu="L4, A10:2 ,L40S"))  # which modal takes for an app, not for a call
+    assert (several.gpu, several.choice) == (None, "L4,A10:2,L40S")
+    assert {call_options(Where("modal", gpu=one)).gpu for one in ("L4", "L4,")} == {"L4"}
     from adapters.modal_cloud.call_options import gpu_choice
 
     assert (gpu_choice("L4, A10:2 ,L40S"), gpu_choice("H100")) == (["L4", "A10:2", "L40S"], "H100")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from domain.training_events import Evaluated, RunStopped
 from entrypoints.api import TrainingEvent, TrainOptions, train
@@ -26,5 +26,8 @@ class Lowest:
                 pass
 
 
-dataset, router, *base = sys.argv[1:]
-train(dataset, router, base_model=base[0] if base else None, options=TrainOptions(epochs=20), observer=Lowest())
+parser = argparse.ArgumentParser(description=__doc__)
+for name, many in (("dataset", None), ("router", None), ("base", "?")):
+    parser.add_argument(name, nargs=many, metavar=name.upper())
+words = parser.parse_args()
+train(words.dataset, words.router, base_model=words.base, options=TrainOptions(epochs=20), observer=Lowest())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from entrypoints.api import OtherLimits, open_router
 
-router = open_router(sys.argv[1])
-for prompt in sys.argv[2:]:
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("router", metavar="ROUTER")
+parser.add_argument("prompts", nargs="+", metavar="PROMPT")
+words = parser.parse_args()
+
+router = open_router(words.router)
+for prompt in words.prompts:
     decision = router.route(prompt)
     print(f"{decision.adapter or 'none'} ({decision.reason}, {decision.confidence:.2f}): {prompt}")
     bold = router.route(prompt, limits=OtherLimits(no_abstain=True))

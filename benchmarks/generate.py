@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -243,6 +244,9 @@ def main() -> None:
     if options.measure:
         measure_here(options.measure[0], Path(options.measure[1]))
         return
+    missing = [name for name in ("polars", "datasets") if not options.no_peers and not find_spec(name)]
+    if missing:
+        sys.exit(f"generate.py: {' and '.join(missing)} not installed: make bench does it, --no-peers does without")
     with tempfile.TemporaryDirectory(prefix="moe-router-bench-") as folder:
         path = Path(folder) / "source.jsonl"
         for size, peers in ((options.megabytes, not options.no_peers), (options.large, False)):

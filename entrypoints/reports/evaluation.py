@@ -93,6 +93,9 @@ def as_text(report: EvaluateReport) -> str:
         console.print(_robustness(report))
     for warning in report.warnings:
         console.print(Text(f"⚠️  {warning}", style="yellow"), soft_wrap=True)
+    if report.warnings:
+        told = "What other limits would do: moe-router describe ROUTER; the wrong rows: evaluate --errors FILE"
+        console.print(told, soft_wrap=True)
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip().split("\n"))

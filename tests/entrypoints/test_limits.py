@@ -186,6 +186,7 @@ def test_evaluate_warns_of_a_router_that_refuses_much_and_only_then(tmp_path):
     text, report = evaluated(tmp_path, [("strange red", "red")] * 3, "--no-robustness")
     assert "robustness" not in report
     assert report["warnings"] == [line.removeprefix("⚠️  ") for line in text.splitlines() if "refuses much" in line]
+    assert "moe-router describe ROUTER" in text.splitlines()[-1]
     assert "it answers 0% of these prompts." in report["warnings"][0]
     assert evaluated(tmp_path, [("red", "red")] * 3, "--no-robustness")[1]["warnings"] == []
 

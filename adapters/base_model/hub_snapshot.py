@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from domain.errors import DataRejectedError, MissingFileError, RemoteError, UsageError
+from adapters.hub_errors import hub_errors
+from domain.errors import DataRejectedError, MissingFileError, UsageError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never pickles, never code
@@ -40,21 +40,9 @@ def model_folder(name_or_path: str) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    where = f"base model {hub_id}"
-    try:
+    otherwise = "name a folder that is here, or leave the base model out to use the embedded one"
+    with hub_errors("model", f"base model {hub_id}", otherwise):
         return Path(snapshot_download(hub_id, allow_patterns=_FILES, ignore_patterns=_NOT, etag_timeout=5))
-    except GatedRepoError as error:
-        raise RemoteError("the model is gated", where=where, hint="accept its terms and set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise RemoteError("not on the hub, or private", where=where, hint="check the id and HF_TOKEN") from error
-    except LocalEntryNotFoundError as error:
-        raise RemoteError(
-            "not a folder here, not in the hub's cache, and the hub cannot be reached",
-            where=where,
-            hint="check the path or the network, or leave the base model out to use the embedded one",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise RemoteError(f"download failed: {error}", where=where, hint="try again to go on") from error
 
 
 def _checked(folder: Path) -> Path:

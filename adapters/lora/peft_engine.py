@@ -72,7 +72,11 @@ class PeftEngine:
             LoraAdapterError: the weights of a LoRA adapter do not go where its configuration says.
         """
         if self.base.kind == "encoder" or not self.base.is_whole:
-            raise DataRejectedError("this base model cannot generate answers", where=self.base.info.name)
+            raise DataRejectedError(
+                "this base model cannot generate answers",
+                where=self.base.info.name,
+                hint="train a router on the LoRA adapters' base model, or let a server that holds them answer",
+            )
         self._model = self.base.model
         self._bare = base_voice(self.base)
         self._watch = BaseWatch.of(self.base.model)

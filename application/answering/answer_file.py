@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
+from contextlib import closing
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -188,11 +189,12 @@ class AnswerFile:
             for rows in self.rows.group_prompt_rows(request.source, request.group):
                 done = {index for index, row in enumerate(rows) if is_done(row)}
                 tally.counts += Counter(total=len(rows), skipped=len(done))
-                outcomes = self._outcomes(rows, done, request, loaded)
-                for index, outcome in outcomes if self.log.resumable else sorted(outcomes, key=itemgetter(0)):
-                    self._keep(rows[index], outcome)
-                    tally.add(rows[index], outcome)
-                    task.advance()
+                # Closed when a signal comes between two answers: what answers elsewhere must hear of it at once.
+                with closing(self._outcomes(rows, done, request, loaded)) as outcomes:
+                    for index, outcome in outcomes if self.log.resumable else sorted(outcomes, key=itemgetter(0)):
+                        self._keep(rows[index], outcome)
+                        tally.add(rows[index], outcome)
+                        task.advance()
         return tally.report()
 
     def _keep(self, row: PromptRow, outcome: Answer | MoeRouterError) -> None:
@@ -204,7 +206,7 @@ class AnswerFile:
     @staticmethod
     def _outcomes(
         rows: Sequence[PromptRow], done: Set[int], request: AnswerFileRequest, loaded: Callable[[], AnswerStream]
-    ) -> Iterator[tuple[int, Answer | MoeRouterError]]:
+    ) -> Generator[tuple[int, Answer | MoeRouterError]]:
         """Yield what becomes of each row that waits, by its position, in any order."""
         yield from ((index, row.problem) for index, row in enumerate(rows) if row.problem is not None)
         asked = [index for index, row in enumerate(rows) if row.problem is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,28 @@ def test_interrupted_and_resumed_is_uninterrupted(source: Path, tmp_path: Path, 
     assert said(output) == said(tmp_path / "whole.jsonl")
     report, engine = answer(source, output)
     assert (report.skipped, engine.requests) == (5, [])
+
+
+def test_who_answers_hears_at_once_that_a_run_was_interrupted_between_two_answers(source: Path) -> None:
+    class Log(InMemoryAnswerLog):
+        def append(self, *_answer: Any) -> None:
+            raise SystemExit(130)  # as a signal
+
+    class Elsewhere(AnswerPrompts):
+        def stream(self, request: Any) -> Any:
+            try:
+                yield from super().stream(request)
+            finally:
+                heard.append(sys.exception())
+
+    heard: list[object] = []
+    answering = Elsewhere(small_route(ANYTHING), InMemoryAnswerEngine(DEFAULT_LABELS.names))
+    with pytest.raises(SystemExit) as interrupted:
+        AnswerFile(PromptFileReader(), Log(), lambda: answering, RecordingProgressReporter())(
+            AnswerFileRequest(source)
+        )
+    assert interrupted.value.code == 130  # while the error is at hand, so is the frame that asked for answers
+    assert [type(each) for each in heard] == [GeneratorExit]
 
 
 def test_a_run_that_goes_on_routes_the_same_prompts_together(source: Path, tmp_path: Path) -> None:

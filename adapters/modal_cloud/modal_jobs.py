@@ -178,7 +178,7 @@ class ModalJobs:
             try:
                 result = yield from self._messages_and_result(_Run(name, app_id, call, updates))
             except (KeyboardInterrupt, SystemExit, GeneratorExit, InterruptedRunError, PreemptionStormError) as error:
-                self._cancel(name, call)
+                self._cancel(name, app_id, call)
                 interrupted = error  # raised below: a running app of modal's swallows a KeyboardInterrupt
         if interrupted is not None:
             raise interrupted
@@ -389,11 +389,16 @@ class ModalJobs:
 
         return self.connection.call(f"waiting for {run.name}", outcome, size=int(wait * self.connection.rate))
 
-    def _cancel(self, name: str, call: Any) -> None:
+    def _cancel(self, name: str, app_id: str, call: Any) -> None:
+        """End the call, and say whether it has ended: what made us cancel is the error that is raised."""
         try:
             self.connection.call(f"cancelling {name}", lambda: call.cancel.aio(terminate_containers=False))
-        except RemoteError:
-            return  # what made us cancel is the error to tell
+        except RemoteError as error:
+            self.note(
+                f"{error}; call {call.object_id} goes on: `modal app stop {app_id}` ends it, and all calls of its app"
+            )
+        else:
+            self.note(f"call {call.object_id} is cancelled")
 
 
 def _log_command(app_id: str) -> str:

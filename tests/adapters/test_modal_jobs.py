@@ -69,13 +69,20 @@ def test_an_app_that_is_not_deployed_runs_for_the_call_and_is_stopped(modal_fake
     assert not bound.function_options.resources.gpu_config.gpu_type  # the function that leaves the GPU to others
 
 
-def test_an_interrupted_caller_cancels_the_call(modal_fake, jobs):
+def test_an_interrupted_caller_cancels_the_call_and_says_whether_that_went_well(modal_fake, jobs):
     def on_message(message):
         raise KeyboardInterrupt
 
+    notes = []
+    jobs = evolve(jobs, note=notes.append)
     with pytest.raises(KeyboardInterrupt):
         jobs.run("train", {"do": "hang"}, on_message)
     assert modal_fake.requests("FunctionCallCancel")
+    assert re.fullmatch(r"call fc-\w+ is cancelled", notes[-1])
+    refuses = modal_fake.fault(GRPCError(Status.PERMISSION_DENIED, "no"), rpc="FunctionCallCancel")
+    with refuses, pytest.raises(KeyboardInterrupt):
+        jobs.run("train", {"do": "wait", "value": 0}, on_message)
+    assert re.search(r"cancelling train: .*; call fc-\w+ goes on: `modal app stop ap-\w+` ends it", notes[-1])
 
 
 def test_who_stops_listening_cancels_the_call(modal_fake, jobs):

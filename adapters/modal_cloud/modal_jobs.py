@@ -23,6 +23,9 @@ from domain.errors import InterruptedRunError, RemoteError, UsageError
 RESULT: Final = "result"
 """Kind of the last message of a call that went well."""
 
+_ENDED: Final = "the call was cancelled, or its app was stopped"
+"""What Modal gives no reason for."""
+
 _PENDING: Any = object()
 T = TypeVar("T")
 
@@ -384,7 +387,7 @@ class ModalJobs:
                 raise
             except Exception as error:  # whatever the function raised arrives here as it was raised there
                 kind = "" if isinstance(error, modal.exception.Error) else f"{type(error).__name__}: "
-                text = redacted(f"{kind}{error}", self.connection.environment)
+                text = redacted(f"{kind}{error}", self.connection.environment) or _ENDED
                 raise RemoteError(f"{run.name} on Modal failed: {text}", hint=hint) from None
 
         return self.connection.call(f"waiting for {run.name}", outcome, size=int(wait * self.connection.rate))

@@ -92,6 +92,20 @@ def test_who_stops_listening_cancels_the_call(modal_fake, jobs):
     assert modal_fake.requests("FunctionCallCancel")
 
 
+def test_a_run_whose_app_is_stopped_ends_and_says_so_and_so_does_who_waits_for_it_later(modal_fake, jobs):
+    notes = []
+    ended = "train on Modal failed: the call was cancelled, or its app was stopped"
+    messages = evolve(jobs, note=notes.append).follow("train", {"do": "hang"})
+    assert next(messages)["kind"] == "started"
+    call_id, app_id = re.search(r"call (fc-\w+) \(log: modal app logs (ap-\w+)\)", notes[0]).groups()
+    stopped = subprocess.run([sys.executable, "-m", "modal", "app", "stop", "--yes", app_id], timeout=60)
+    assert stopped.returncode == 0
+    with pytest.raises(RemoteError, match=ended):
+        list(messages)
+    with pytest.raises(RemoteError, match=ended):
+        jobs.attach("train", call_id)
+
+
 def test_a_deployed_app_is_called_and_left_running(modal_fake, jobs, deployment):
     result, messages, _ = run(jobs, "work", value=7)
     assert (result["value"], messages[-1]) == (7, "finished")

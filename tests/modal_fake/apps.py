@@ -209,6 +209,7 @@ class Apps:
     async def stop(self, app_id: str) -> None:
         app = self.by_id[app_id]
         app.state = pb.APP_STATE_STOPPED
+        await self._fake.functions.stop_app(app_id)
         await self._fake.containers.stop_app(app_id)
         async with app.changed:
             app.changed.notify_all()

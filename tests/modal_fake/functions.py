@@ -196,15 +196,26 @@ class Functions:
 
     async def FunctionCallCancel(self, request: Any, container: Any) -> Any:
         call = self.calls[request.function_call_id]
-        terminated = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_TERMINATED, exception="cancelled")
+        await self._terminate(call)
+        await self._fake.containers.cancel(call, kill=request.terminate_containers)
+        return Empty()
+
+    async def stop_app(self, app_id: str) -> None:
+        """End the calls of an app that are not done: nothing will do them any more."""
+        for call in [call for call in self.calls.values() if call.function.app_id == app_id]:
+            if len(call.outputs) < len(call.inputs):
+                await self._terminate(call)
+                await self._fake.containers.cancel(call, kill=True)
+
+    async def _terminate(self, call: Call) -> None:
+        """Give a call's inputs the outcome of what was cancelled, which has no text."""
+        terminated = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_TERMINATED)
         for entry in call.inputs.values():
             call.outputs[entry.index] = pb.FunctionGetOutputsItem(
                 idx=entry.index, input_id=entry.id, data_format=pb.DATA_FORMAT_PICKLE, result=terminated
             )
         call.cancelled = True
-        await self._fake.containers.cancel(call, kill=request.terminate_containers)
         await call.notify()
-        return Empty()
 
     async def FunctionCallFromId(self, request: Any, container: Any) -> Any:
         call = self.calls[request.function_call_id]

@@ -55,7 +55,7 @@ class OnnxFeatureExtractor:
             from tokenizers import Tokenizer
         except ModuleNotFoundError as error:
             raise UsageError(
-                f"a trunk needs the package {error.name}", hint="pip install 'moe-lora-router[onnx]'"
+                f"a trunk needs the package {error.name}", hint="pip install onnxruntime tokenizers"
             ) from error
         self._trunk = read_trunk(self.folder)
         self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))

@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from application.serving.choose_answerer import Choice
 from domain.errors import UsageError
-from entrypoints.version import tool_version
+from entrypoints.version import install_extra, tool_version
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -126,9 +126,7 @@ def otlp_tracing() -> Tracing:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"--traces needs the package {error.name}", hint="pip install 'moe-lora-router[otel]'"
-        ) from error
+        raise UsageError(f"--traces needs the package {error.name}", hint=install_extra("otel")) from error
     resource = Resource.create()
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "moe-router"}))

@@ -110,4 +110,4 @@ def test_the_flag_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     done = CliRunner().invoke(cli, ["serve", "--traces", "--upstream", "http://x"], obj=Application({}))
     assert isinstance(done.exception, UsageError)
-    assert "moe-lora-router[otel]" in str(done.exception)
+    assert "opentelemetry-exporter-otlp-proto-http" in str(done.exception)

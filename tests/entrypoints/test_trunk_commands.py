@@ -189,5 +189,7 @@ def test_what_cannot_be_is_one_line(
 
 def test_without_its_packages_a_trunk_says_what_to_install(trunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(api.MoeRouterError, match=r"needs the package onnxruntime .*pip install onnxruntime tokenizers"):
+    with pytest.raises(
+        api.MoeRouterError, match=r"needs the package onnxruntime.*pip install onnxruntime tokenizers"
+    ):
         OnnxFeatureExtractor(trunk)

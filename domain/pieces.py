@@ -27,8 +27,12 @@ MOST_CHARACTERS: Final = 40_000
 _LINES = re.compile(r"[\r\n\v\f\u0085\u2028\u2029]+")
 # Each run of marks is tried once and gives nothing back: twenty thousand full stops must not take seconds.
 _ENDS = re.compile(r"(?<![.!?;])[.!?;]++[\"'”’)\]]*+(?=\s)|[。！？；؟।॥።…]+[”』」）]*")
-# A full stop after these ends no sentence: "Dr.", "No.", "e.g.", and the number of a list's entry.
+# A full stop after these ends no sentence: "Dr.", "No.", "e.g.", the number of a list's entry, and "no." before one.
 _ABBREVIATED = re.compile(r"(?:^|\s)(?:[A-Z][a-z]{0,2}|(?:\w\.)+\w)\.$|^\s*\d{1,3}\.$")
+_BEFORE_NUMBER = re.compile(
+    r"(?:^|[\s(])(?:no|nos|nr|art|sec|fig|vol|pp?|ref|apt|ext|tel|ca|approx)\.$", re.IGNORECASE
+)
+_NUMBER = re.compile(r"\s+\d")
 _LONGEST_ABBREVIATION: Final = 12
 _HEADING = re.compile(r"\s*[\w*#]{1,20}(?: [\w*]{1,20})?[*]{0,2}:[*]{0,2}(?=\s)")  # "User:", "**Task:**"
 _MARKS: Final = " \t\u00a0\u3000>#*•·|`~=_–—-"
@@ -74,11 +78,18 @@ def _split(text: str) -> Iterator[str]:
     for line in _LINES.split(text):
         start = 0
         for end in _ends(line):
-            if end < len(line) and _ABBREVIATED.search(line[max(start, end - _LONGEST_ABBREVIATION) : end]):
+            if end < len(line) and _is_abbreviated(line[max(start, end - _LONGEST_ABBREVIATION) : end], line, end):
                 continue
             sentence, start = _bare(line[start:end]), end
             if any(letter.isalnum() for letter in sentence):
                 yield from _parts(sentence)
+
+
+def _is_abbreviated(before: str, line: str, end: int) -> bool:
+    """Tell whether the full stop between `before` and the rest of the line belongs to a word, not to a sentence."""
+    if _ABBREVIATED.search(before):
+        return True
+    return _BEFORE_NUMBER.search(before) is not None and _NUMBER.match(line, end) is not None
 
 
 def _ends(line: str) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
@@ -35,6 +36,16 @@ class NearestPrompt:
     text: str
     adapter: str
     similarity: float
+
+
+def distinct(ranked: Iterable[NearestPrompt], count: int) -> tuple[NearestPrompt, ...]:
+    """Return the first `count` prompts of a ranking; of those that an adapter has several times only the first."""
+    found: dict[tuple[str, str], NearestPrompt] = {}
+    for each in ranked:
+        if len(found) == count:
+            break
+        found.setdefault((each.text, each.adapter), each)
+    return tuple(found.values())
 
 
 @frozen

@@ -17,7 +17,7 @@ from application.ports import Calibration, KnownTexts, LeftOutFold, TrainedRoute
 from domain.abstention import DEFAULT_TARGETS
 from domain.errors import MismatchError, MissingFileError
 from domain.features import Matrix
-from domain.routing import AbstentionThresholds, NearestPrompt, RouteScores
+from domain.routing import AbstentionThresholds, NearestPrompt, RouteScores, distinct
 
 
 @define
@@ -129,9 +129,12 @@ def _prompt(router: TrainedRouter, pieces: list[_Piece], nearest: int) -> RouteS
     return RouteScores(
         tuple(each / sum(exponentials) for each in exponentials),
         min(piece.out_of_scope for piece in counting),
-        tuple(
-            NearestPrompt(router.bank_texts[i], router.card.labels.name_of(int(labels[i])), deciding.similar[i])
-            for i in order[:nearest]
+        distinct(
+            (
+                NearestPrompt(router.bank_texts[i], router.card.labels.name_of(int(labels[i])), deciding.similar[i])
+                for i in order
+            ),
+            nearest,
         ),
         pieces.index(deciding),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ from adapters.router.router_heads import Forward, prepared_head, softmax, standa
 from application.ports import TrainedRouter
 from domain.errors import MismatchError
 from domain.features import Matrix
-from domain.routing import NearestPrompt, RouteScores
+from domain.routing import NearestPrompt, RouteScores, distinct
 
 
 @frozen(eq=False)
@@ -52,22 +52,21 @@ class NumpyRouterScorer:
         made = prompt_scores(bank, readings, logits, sizes)
         probabilities = softmax(made.logits)
         similarity = readings.similarity[made.deciding]
-        shown = nearest_rows(similarity, nearest) if nearest else np.zeros((len(sizes), 0), np.int64)
+        order = nearest_rows(similarity) if nearest else np.zeros((len(sizes), 0), np.int64)
         starts = np.cumsum([0, *sizes[:-1]])
         return [
             RouteScores(
                 probabilities=tuple(probabilities[i].tolist()),
                 out_of_scope=float(made.out_of_scope[i]),
-                nearest=_prompts(router, similarity[i], shown[i]),
+                nearest=distinct(_ranked(router, similarity[i], order[i]), nearest),
                 deciding=int(made.deciding[i] - starts[i]),
             )
             for i in range(len(sizes))
         ]
 
 
-def _prompts(router: TrainedRouter, similarity: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NearestPrompt, ...]:
+def _ranked(router: TrainedRouter, similarity: NDArray[Any], order: NDArray[np.int64]) -> Iterator[NearestPrompt]:
     labels = router.tensors["bank.labels"]
-    return tuple(
-        NearestPrompt(router.bank_texts[row], router.card.labels.name_of(int(labels[row])), float(similarity[row]))
-        for row in rows.tolist()
-    )
+    for row in order.tolist():
+        name = router.card.labels.name_of(int(labels[row]))
+        yield NearestPrompt(router.bank_texts[row], name, float(similarity[row]))

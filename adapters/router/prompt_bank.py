@@ -214,9 +214,9 @@ def top(similarity: Array, count: int) -> NDArray[np.int64]:
     return np.argpartition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
 
 
-def nearest_rows(similarity: Array, count: int) -> NDArray[np.int64]:
-    """Return the `count` most similar bank rows of each prompt, most similar first, ties to the lower row."""
-    return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+def nearest_rows(similarity: Array) -> NDArray[np.int64]:
+    """Return the bank rows for each prompt, most similar first, ties to the lower row."""
+    return np.argsort(-similarity, axis=1, kind="stable")
 
 
 def check_bank_tensors(tensors: Mapping[str, Any], *, n_features: int, n_labels: int, n_texts: int) -> None:

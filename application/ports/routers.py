@@ -100,7 +100,8 @@ class RouterScorer(Protocol):
             features: of all pieces, prompt by prompt, ``(n, card.features.n_features)``.
             texts: the pieces.
             sizes: how many pieces each prompt has, 1 or more; they add up to n.
-            nearest: how many remembered prompts to show with each, 0 or more.
+            nearest: how many remembered prompts to show with each, 0 or more; what an adapter has several times is
+                shown once.
 
         Raises:
             MismatchError: the number of features differs from what the router was trained on.

@@ -20,6 +20,7 @@ from application.ports import (
 from application.routing.evaluate_router import EvaluateReport, require_same_labels
 from application.training.training_data import rows_sha256
 from domain.errors import MismatchError, TargetExistsError
+from domain.router import RouterCard
 from domain.split import Split
 from domain.training import TrainOptions
 from domain.training_events import Noted
@@ -76,7 +77,7 @@ class GrowRouterReport:
         before: the old router on the old data set's held-out prompts.
         after: the new router on the new data set's held-out prompts.
         changes: per adapter, in label order, adapters that left last.
-        examples: number of out-of-scope examples that the old and the new router remember.
+        cards: descriptions of the old and of the new router.
     """
 
     grown: GrownDataset
@@ -85,7 +86,7 @@ class GrowRouterReport:
     before: EvaluateReport
     after: EvaluateReport
     changes: tuple[AdapterChange, ...]
-    examples: tuple[int, int]
+    cards: tuple[RouterCard, RouterCard]
 
 
 @frozen(eq=False)
@@ -128,8 +129,8 @@ class GrowRouter:
         held_out = f"{Split.EVAL if request.grown.counts[Split.EVAL] else Split.VAL}.jsonl"
         before = self.score(old, request.old_dataset / held_out)
         after = self.score(new, request.grown.path / held_out)
-        examples = (old.card.n_out_of_scope, new.card.n_out_of_scope)
-        return GrowRouterReport(request.grown, path, training, before, after, _changes(before, after), examples)
+        cards = (old.card, new.card)
+        return GrowRouterReport(request.grown, path, training, before, after, _changes(before, after), cards)
 
     def check(self, router: Path, old_dataset: Path) -> TrainedRouter:
         """Return the old router; raises MismatchError unless it knows the data set's adapters by the same labels."""

@@ -61,7 +61,7 @@ class LeftOutRows:
         for (one, other), (swapped, rows) in confused_labels(best, self._labels()).items():
             first, second = self.data.labels.name_of(one), self.data.labels.name_of(other)
             yield (
-                f"warning: {first} and {second} can hardly be told apart: routers that have not seen them take "
+                f"warning: {first} and {second} are hard to tell apart: routers that have not seen them take "
                 f"{swapped} of their {rows} rows for the other's. That makes limits stricter for all adapters, and "
                 "more is refused. Merge the two, train without one of them, or give them rows that differ more"
             )

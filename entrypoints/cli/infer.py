@@ -42,7 +42,11 @@ CHUNK = 64
 @click.option(
     "--input", "source", type=PATH, help="JSONL file of prompts: id, prompt (or messages), images; - reads stdin."
 )
-@click.option("--output", type=PATH, help="JSONL file for the answers to --input; an interrupted run goes on there.")
+@click.option(
+    "--output",
+    type=PATH,
+    help="JSONL file for the answers to --input, as they are ready (id says whose); an interrupted run goes on.",
+)
 @router_option
 @lora_options
 @base_model_option("the router's own")

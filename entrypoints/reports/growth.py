@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from application.training.grow_router import GrowRouterReport
+from entrypoints.reports.trade_off import expectation
 
 
 def as_text(report: GrowRouterReport) -> str:
@@ -28,6 +29,9 @@ def _lines(report: GrowRouterReport) -> Iterator[str]:
         yield f"  {one.adapter:<24} {_rate(one.before):>8} {_rate(one.after):>8} {change:>8}"
     before, after = report.before.figures, report.after.figures
     yield f"  {'accuracy over all':<24} {before.accuracy:>8.4f} {after.accuracy:>8.4f}"
+    yield f"  {'share answered':<24} {before.coverage:>8.4f} {after.coverage:>8.4f}"
+    yield f"  {'right among answered':<24} {before.selective_accuracy:>8.4f} {after.selective_accuracy:>8.4f}"
+    yield expectation(report.cards[1])
 
 
 def _rate(value: float | None) -> str:
@@ -48,6 +52,7 @@ def as_values(report: GrowRouterReport) -> dict[str, Any]:
         "scored": {"before": str(report.before.data_path), "after": str(report.after.data_path)},
         "remembered": {"before": report.before.remembered, "after": report.after.remembered},
         "accuracy": {"before": report.before.figures.accuracy, "after": report.after.figures.accuracy},
-        "out_of_scope_examples": {"before": report.examples[0], "after": report.examples[1]},
+        "coverage": {"before": report.before.figures.coverage, "after": report.after.figures.coverage},
+        "out_of_scope_examples": {"before": report.cards[0].n_out_of_scope, "after": report.cards[1].n_out_of_scope},
         "recall": {one.adapter: {"before": one.before, "after": one.after} for one in report.changes},
     }

@@ -39,6 +39,7 @@ def evaluation_page(report: EvaluateReport, made: datetime) -> bytes:
         "evaluation.html",
         report=report,
         made=f"{made:%Y-%m-%d %H:%M}",
+        answered=round(report.figures.coverage * report.figures.total),
         matrix=matrix if len(names) <= MOST_COLUMNS else None,
         pairs=sorted(wrong_pairs, key=lambda each: (-each[2], each))[:20],
         mean=mean_figures(list(report.robustness.values())) if report.robustness else None,

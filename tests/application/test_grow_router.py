@@ -109,17 +109,17 @@ def test_out_of_scope_examples_are_trained_on_again_or_their_loss_is_told(grown)
     use_case, places, store = grown
     observer = RecordingObserver()
     report = use_case(request(larger := add_billing(store)), observer)
-    assert (report.examples, notes(observer)) == ((0, 0), [])
+    assert (tuple(card.n_out_of_scope for card in report.cards), notes(observer)) == ((0, 0), [])
 
     places.trainer.train(old_job(out_of_scope_path=OUT_OF_SCOPE), RecordingObserver())
     given = RecordingObserver()
     report = use_case(request(larger, out_of_scope=OUT_OF_SCOPE), given)
-    assert (report.examples, notes(given)) == ((2, 2), [])
+    assert (tuple(card.n_out_of_scope for card in report.cards), notes(given)) == ((2, 2), [])
     assert places.routers.load(NEW_ROUTER).card.n_out_of_scope == 2
 
     lost = RecordingObserver()
     report = use_case(request(larger), lost)
-    assert report.examples == (2, 0)
+    assert tuple(card.n_out_of_scope for card in report.cards) == (2, 0)
     [told] = notes(lost)
     assert "knows 2 out-of-scope examples" in told
     assert "give the file of these prompts again" in told

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attrs import evolve
 
 from adapters.in_memory.routers import PlainRouterScorer
 from adapters.router.numpy_scorer import NumpyRouterScorer
@@ -72,6 +73,15 @@ def test_no_more_nearest_prompts_than_there_are_and_none_unless_asked(scorer, wo
     (row,) = ones(scorer, world.assembled(), world.val.features[:1], nearest=1000)
     assert len(row.nearest) == len(world.train.texts)
     assert ones(scorer, world.assembled(), world.val.features[:1])[0].nearest == ()
+
+
+def test_a_prompt_that_an_adapter_has_several_times_is_shown_once(scorer, world):
+    router = world.assembled()
+    others = [label != 0 for label in router.tensors["bank.labels"]]
+    texts = tuple(text if other else "x" for text, other in zip(router.bank_texts, others, strict=True))
+    (row,) = ones(scorer, evolve(router, bank_texts=texts), world.val.features[:1], nearest=1000)
+    assert [near.text for near in row.nearest].count("x") == 1
+    assert len(row.nearest) == 1 + sum(others)
 
 
 def test_no_rows_give_no_scores(scorer, world):

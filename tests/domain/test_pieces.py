@@ -18,6 +18,8 @@ from domain.samples import routing_view
         ("مرحبا. ما هو اليوم؟ شكرا", ("مرحبا.", "ما هو اليوم؟", "شكرا")),
         ("नमस्ते। आज कौन सा दिन है।", ("नमस्ते।", "आज कौन सा दिन है।")),
         ("Ask Dr. Smith about No. 5, e.g. tomorrow.", ("Ask Dr. Smith about No. 5, e.g. tomorrow.",)),
+        ("My ticket (no. 4488) is open", ("My ticket (no. 4488) is open",)),
+        ("I say no. Cancel it", ("I say no.", "Cancel it")),
         ("It costs 3.50 at example.com today", ("It costs 3.50 at example.com today",)),
         ("- first\n* second\n1. third\n2) fourth\n• fifth", ("first", "second", "third", "fourth", "fifth")),
         ("> quoted line\n## heading\n**bold**", ("quoted line", "heading", "bold")),

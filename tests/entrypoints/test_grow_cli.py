@@ -115,6 +115,8 @@ def test_an_adapter_comes_and_goes_and_hints_name_what_the_command_has(run: Run,
     assert (code, "which an earlier run made" in err) == (0, True)
     assert "Router   scored.safetensors (an earlier run trained it)\n" in out
     assert re.search(r"^  billing +– +\d\.\d{4}", out, re.MULTILINE)
+    assert re.search(r"^  share answered +\d\.\d{4}", out, re.MULTILINE)
+    assert "Answers about " in out
     assert {path: path.read_bytes() for path in before} == before
     code, out, _ = run(*add, *OLD)
     assert code == 0

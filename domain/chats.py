@@ -15,14 +15,15 @@ from domain.turns import TurnChoice, chosen_text, join_parts, plain_text
 ROLES: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("system", "developer"), "system"),
-        **dict.fromkeys(("user", "human"), "user"),
+        **dict.fromkeys(("user", "human", "customer", "client", "visitor", "caller"), "user"),
         **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bot", "bing", "ai"), "assistant"),
+        **dict.fromkeys(("agent", "representative", "rep", "support"), "assistant"),
         **dict.fromkeys(("function_call", "tool_call"), "assistant"),
         **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
         **dict.fromkeys(("tool_response", "function_response", "tool_result"), "tool"),
     }
 )
-"""Every speaker that ShareGPT and OpenAI-style rows name, by the role that chat templates know."""
+"""Every speaker that ShareGPT and OpenAI-style rows and help desks name, by the role that chat templates know."""
 
 USER_ROLES = frozenset(name for name, role in ROLES.items() if role == "user")
 OTHER_ROLES = frozenset(ROLES) - USER_ROLES

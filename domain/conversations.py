@@ -139,7 +139,7 @@ def _extract_prompt(row: Any, fmt: RowFormat, turn: TurnChoice) -> str | Rejecti
             break
     else:
         return Rejection(RejectReason.NO_CONVERSATION, f"no {' or '.join(map(repr, fmt.columns))}")
-    if type(turns) is not list and type(turns := _as_list(turns)) is not list:
+    if type(turns) is not list and type(turns := as_list(turns)) is not list:
         return Rejection(RejectReason.CONVERSATION_NOT_A_LIST, f"{column!r} is a {type(turns).__name__}")
     if not turns:
         return Rejection(RejectReason.EMPTY_CONVERSATION, f"{column!r} is empty")
@@ -153,10 +153,10 @@ def _extract_prompt(row: Any, fmt: RowFormat, turn: TurnChoice) -> str | Rejecti
 
 def turns_of(row: dict[str, Any], fmt: RowFormat) -> Any:
     """Return what the first column of turns that is present holds, as a list where it is one."""
-    return _as_list(first_present(row, fmt.columns))
+    return as_list(first_present(row, fmt.columns))
 
 
-def _as_list(turns: Any) -> Any:
+def as_list(turns: Any) -> Any:
     """Return turns that a table holds as JSON text, or as one list per field, as a list; anything else as it is."""
     if type(turns) is str and turns.lstrip().startswith("["):
         try:

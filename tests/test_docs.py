@@ -74,11 +74,17 @@ def test_small_adapters_are_made_of_files_of_several_shapes(tmp_path, tiny_base,
     (tmp_path / "bills.csv").write_text("question,answer\n" + "".join(f"bill {n},due\n" for n in range(4)))
     alpaca = [{"instruction": f"open day {n}", "input": "", "output": "done"} for n in range(4)]
     (tmp_path / "days.json").write_text(json.dumps(alpaca))
+    (tmp_path / "odd.csv").write_text("ask,reply\n" + "".join(f"pay {n},paid\n" for n in range(4)))
     monkeypatch.setenv("BASE_MODEL_ID", str(tiny_base))
-    files = [f"{name}={tmp_path / name}.{kind}" for name, kind in (("bills", "csv"), ("days", "json"))]
-    run_example(monkeypatch, "small_adapters", tmp_path / "loras", *files)
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["bills", "days"]
-    assert sorted(path.name for path in (tmp_path / "loras").iterdir()) == ["bills", "days"]
+    files = [
+        f"{name}={tmp_path / name}.{kind}" for name, kind in (("bills", "csv"), ("days", "json"), ("odd", "csv"))
+    ]
+    with pytest.raises(SystemExit, match=r"odd\.csv:1: .*its columns: ask, reply.* --columns odd:prompt=COLUMN"):
+        run_example(monkeypatch, "small_adapters", tmp_path / "loras", *files)
+    assert not (tmp_path / "loras").exists()  # all are read before any is trained
+    run_example(monkeypatch, "small_adapters", tmp_path / "loras", *files, "--columns", "odd:prompt=ask,answer=reply")
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["bills", "days", "odd"]
+    assert sorted(path.name for path in (tmp_path / "loras").iterdir()) == ["bills", "days", "odd"]
 
 
 def test_a_lora_adapter_of_plain_peft_passes_the_doctor(tmp_path, tiny_base, monkeypatch, capsys):

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from math import isqrt
+from shlex import quote
 from typing import Any
 
 from attrs import Factory, evolve, frozen
@@ -18,8 +19,8 @@ from adapters.datasets.row_files import RowFile
 from adapters.datasets.source_files import source_files
 from adapters.datasets.source_streams import SourceOpener, reading
 from application.ports.datasets import Origin, ParsedLine, Source, SourceDraws
-from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat, extract_prompt
-from domain.row_shapes import SAMPLE, describe_columns, describe_shape, detect_shape
+from domain.conversations import DEFAULT_FORMAT, Rejection, RejectReason, RowFormat, extract_prompt
+from domain.row_shapes import SAMPLE, describe_columns, describe_shape, detect_shape, suggest_columns
 
 
 @frozen
@@ -100,12 +101,20 @@ def _known(source: Source, files: Sequence[RowFile]) -> Source:
             formats.setdefault(row_format, shape)
         head += some
     first, *others = formats or [source.row_format or DEFAULT_FORMAT]
-    return evolve(
+    known = evolve(
         source,
         row_format=evolve(first, otherwise=tuple(others)) if others else first,
         read_as=_described(files, "; ".join(formats.values())),
-        advice="" if formats else _advice(files, head),
     )
+    parsed = [row[0] for row in head if isinstance(row, tuple)]
+    if formats and not any(_of_unknown_speaker(row, known.format) for row in parsed):
+        return known
+    return evolve(known, advice=_advice(known, files, head, parsed))
+
+
+def _of_unknown_speaker(row: Any, row_format: RowFormat) -> bool:
+    found = extract_prompt(row, row_format)
+    return isinstance(found, Rejection) and found.reason is RejectReason.UNKNOWN_ROLE
 
 
 def _described(files: Sequence[RowFile], shape: str) -> str:
@@ -119,15 +128,15 @@ def _packed(file: RowFile) -> str:
     return f"{file.kind} in {file.file.compression}" if file.file.compression else file.kind
 
 
-def _advice(files: Sequence[RowFile], head: Sequence[Any]) -> str:
-    """Return what to do when none of the first rows gives a prompt."""
+def _advice(source: Source, files: Sequence[RowFile], head: Sequence[Any], parsed: Sequence[Any]) -> str:
+    """Return what to do when none of the first rows gives a prompt, or one has a speaker whom nobody knows."""
     if not head:
         return ""
-    parsed = [row[0] for row in head if isinstance(row, tuple)]
     if columns := describe_columns(parsed):
-        return (
-            f"read as {_packed(files[0])}; its columns: {columns}. Say which holds the prompt: --columns prompt=NAME"
-        )
+        found = f"read as {_packed(files[0])}; its columns: {columns}"
+        names = suggest_columns(parsed, source.format)
+        what = "which holds the prompt" if names.startswith("prompt=") else "what its turns are called"
+        return f"{found}. Say {what}: --columns {quote(f'{source.adapter}:{names}')}" if names else found
     first = next((row for row in head if isinstance(row, Rejection)), None)
     if first is None:
         return "the file holds nothing but blank lines" if not parsed else "rows must be objects"

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from adapters.lora.chat_format import read_prompt, render_answer
 from adapters.lora.source_chats import read_chats
+from application.ports.datasets import Source
 from domain.chats import Chat
 from domain.errors import DataRejectedError
 
@@ -51,13 +52,13 @@ class ExampleSet:
 
 
 def draw_examples(
-    tokenizer: Any, path: Path, *, rows: int, max_tokens: int, with_system: bool, seed: int
+    tokenizer: Any, source: Path | Source, *, rows: int, max_tokens: int, with_system: bool, seed: int
 ) -> ExampleSet:
     """Draw examples from a source data set: one for each answer in the drawn conversations.
 
     Args:
         tokenizer: the base model's tokenizer.
-        path: JSONL file of conversations.
+        source: conversations, of any kind and shape that `generate` reads.
         rows: most examples.
         max_tokens: longer examples are not used.
         with_system: keep the system turn; all rows must have the same one.
@@ -66,7 +67,8 @@ def draw_examples(
     Raises:
         MissingFileError, DataRejectedError: the file cannot be used; see `read_chats`.
     """
-    chats = read_chats(path)
+    chats = read_chats(source)
+    path = source.path if isinstance(source, Source) else source
     system = _only_system(chats, path) if with_system else None
     if not with_system:
         chats = [tuple(message for message in chat if message.role != "system") for chat in chats]

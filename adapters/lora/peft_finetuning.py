@@ -20,7 +20,8 @@ from adapters.lora.finetuning_rows import Example, ExampleSet, draw_examples, en
 from adapters.lora.frozen_blocks import FrozenBlocks
 from adapters.lora.lora_folder import save_lora_folder
 from application.ports import ProgressReporter, ProgressTask
-from domain.errors import DataRejectedError, UsageError
+from application.ports.datasets import Source
+from domain.errors import DataRejectedError, TargetExistsError, UsageError
 
 _IGNORED = -100  # label of tokens without a loss, as torch's cross entropy has it
 _MAX_GRADIENT = 1.0
@@ -93,9 +94,9 @@ class PeftFinetuner:
     options: FinetuneOptions = FinetuneOptions()
 
     def __call__(
-        self, sources: Mapping[str, Path], out_dir: Path, *, replace: bool = False
+        self, sources: Mapping[str, Path | Source], out_dir: Path, *, replace: bool = False
     ) -> dict[str, FinetuneReport]:
-        """Train a LoRA adapter per source (ShareGPT-style JSONL by adapter name) into ``out_dir/<name>``.
+        """Train a LoRA adapter per source (by adapter name) into ``out_dir/<name>``; all are read first.
 
         Raises:
             DataRejectedError: a source cannot be used, or the base model cannot generate.
@@ -104,7 +105,9 @@ class PeftFinetuner:
         """
         if self.base.kind == "encoder" or not self.base.is_whole:
             raise DataRejectedError("this base model cannot answer prompts", where=self.base.info.name)
-        sets = {name: self.examples(path) for name, path in sources.items()}
+        if not replace and (taken := [out_dir / name for name in sources if (out_dir / name).exists()]):
+            raise TargetExistsError("already exists", where=taken[0], hint="choose another folder")
+        sets = {name: self.examples(source) for name, source in sources.items()}
         with self.base.lock, torch.random.fork_rng():
             blocks = FrozenBlocks(self.base.blocks[: -self.options.upper_blocks])
             with self.progress.track("Reading the source data sets", len(sets)) as task:
@@ -117,7 +120,7 @@ class PeftFinetuner:
                     for name, examples in sets.items()
                 }
 
-    def examples(self, source: Path) -> ExampleSet:
+    def examples(self, source: Path | Source) -> ExampleSet:
         """Return the examples that a LoRA adapter for this source data set would be trained on."""
         options = self.options
         return draw_examples(

@@ -12,7 +12,7 @@ from domain.errors import DataRejectedError
 from domain.references import whole_conversation
 
 
-def read_chats(path: Path) -> list[Chat]:
+def read_chats(source: Path | Source) -> list[Chat]:
     """Return the conversations of a source of any kind and shape that `generate` reads, in its order.
 
     Media placeholders are taken out: fine-tuning here is on text. Rows in which the assistant says nothing are
@@ -23,7 +23,8 @@ def read_chats(path: Path) -> list[Chat]:
         DataRejectedError: a row is not a conversation (the message names it), or none has an answer.
     """
     chats = []
-    with FileSourceReader().read_whole(Source("fine-tuning", path)) as (known, rows):
+    source = source if isinstance(source, Source) else Source("fine-tuning", source)
+    with FileSourceReader().read_whole(source) as (known, rows):
         for number, row, origin in rows:
             where = f"{origin.path}:{number}"
             if isinstance(row, Rejection):
@@ -31,9 +32,9 @@ def read_chats(path: Path) -> list[Chat]:
             try:
                 chat = whole_conversation(row[0], known.format)
             except DataRejectedError as error:
-                raise DataRejectedError(error.what, where=where, hint=error.hint) from error
+                raise DataRejectedError(error.what, where=where, hint=error.hint or known.advice) from error
             if any(message.role == "assistant" for message in chat):
                 chats.append(chat)
     if not chats:
-        raise DataRejectedError("no row with an answer of the assistant to learn from", where=path)
+        raise DataRejectedError("no row with an answer of the assistant to learn from", where=source.path)
     return chats

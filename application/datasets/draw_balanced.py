@@ -77,9 +77,10 @@ class RejectLog:
 
     @property
     def example(self) -> str:
-        """The very first rejected line in words; "" without any."""
+        """The very first rejected line in words; "" without any, and where the source's advice says more."""
         for _, number, origin, rejection in self._in_file_order():
-            return f"first at {origin.place(number)}: {rejection.detail}"
+            advised = self.source.advice and rejection.reason is RejectReason.NO_CONVERSATION
+            return "" if advised else f"first at {origin.place(number)}: {rejection.detail}"
         return ""
 
     def _in_file_order(self) -> list[tuple[str, int, Origin, Rejection]]:
@@ -215,7 +216,8 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool, remedy: 
         example = f", {one.log.example}" if one.log.example else ""
         parts.append(f"{found}{f' ({why}{example})' if why else ''}")
     hint = remedy or "give more data, or ask for fewer rows (train-samples, eval-samples)"
-    if advice := next((one.source.advice for one in short if one.source.advice and not one.kept), ""):
+    unread = (one for one in short if not one.kept or RejectReason.UNKNOWN_ROLE in one.log.counts)
+    if advice := next((one.source.advice for one in unread if one.source.advice), ""):
         hint = advice
     elif not remedy and not allow_fewer and all(one.kept for one in short):
         hint += ", or allow fewer (allow-fewer): the balance is then kept at the smallest adapter's count"

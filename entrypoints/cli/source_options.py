@@ -22,8 +22,8 @@ _OPTIONS = (
         "--columns",
         metavar="[NAME:]prompt=COLUMN[,…]",
         multiple=True,
-        help="Columns of odd names, of all adapters or of NAME: prompt (and input), or messages (and role, content, "
-        "user: the turns' fields, and the user's name); answer, where a column of its own holds it.",
+        help="Columns of odd names, of all adapters or of NAME: prompt (and input), or messages (and role, content: "
+        "the turns' fields; user, assistant: their names); answer, where a column of its own holds it.",
     ),
     click.option(
         "--dataset-info",
@@ -45,9 +45,9 @@ def source_options(command: Command) -> Command:
 def make_sources(
     paths: Mapping[str, Sequence[str]],
     *,
-    columns: Sequence[str],
-    dataset_info: Path | None,
-    line_limit: int,
+    columns: Sequence[str] = (),
+    dataset_info: Path | None = None,
+    line_limit: int = 16 * MIB,
     turn: TurnChoice = TurnChoice.LAST,
 ) -> list[Source]:
     """Return the adapters' sources.

@@ -161,6 +161,9 @@ def test_an_existing_folder_is_replaced_only_when_asked(
     finetune(base, sources, tmp_path, steps=1)
     with pytest.raises(TargetExistsError):
         finetune(base, sources, tmp_path, steps=1)
+    unread = dict.fromkeys(["new", *sources], tmp_path / "none.jsonl")
+    with pytest.raises(TargetExistsError):  # known before anything is read or trained
+        finetune(base, unread, tmp_path, steps=1)
     finetuner = PeftFinetuner(base, RecordingProgressReporter(), evolve(OPTIONS, steps=1, seed=5))
     finetuner(sources, tmp_path, replace=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(ANSWERS)

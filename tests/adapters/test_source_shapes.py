@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from adapters.lora.source_chats import read_chats
 from application.datasets.dataset_metadata import format_as_json, format_from_json
 from application.datasets.draw_balanced import draw_balanced
 from application.ports.datasets import Source
-from domain.chats import Message
+from domain.chats import ROLES, Message
 from domain.errors import DataRejectedError, MissingFileError, MoeRouterError, RemoteError, UsageError
 from domain.references import reference_answer
 from domain.row_shapes import columns_format
@@ -230,12 +231,55 @@ def shortage(path: Path) -> str:
 def test_the_hint_names_what_was_found(tmp_path):
     pq.write_table(pa.Table.from_pylist([{"utterance": "open", "intent": 3}] * 9), tmp_path / "x.parquet")
     said = shortage(tmp_path / "x.parquet")
-    assert "read as Parquet; its columns: utterance, intent. Say which holds the prompt" in said
+    assert (
+        "9 no-conversation) (read as Parquet; its columns: utterance, intent. " in said
+    )  # and nothing of 'messages'
+    assert "Say which holds the prompt: --columns a:prompt=COLUMN)" in said
     assert "more data" not in said
     (tmp_path / "x.jsonl").write_bytes(b"no json at all\n" * 9)
     assert "read as JSON Lines, but its first rows cannot be read so" in shortage(tmp_path / "x.jsonl")
     named = columns_format({"prompt": "utterance"})
     assert read(tmp_path / "x.parquet", row_format=named)[0] == ["open"] * 9
+
+
+DIALOG = [{"who": "Student", "said": "open May 3"}, {"who": "Desk", "said": "done, and now?"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "advised"),
+    [
+        ({"case": 3, "dialog": DIALOG}, "messages=dialog,role=who,content=said,user=Student,assistant=Desk"),
+        ({"dialog": json.dumps(DIALOG[:1])}, "messages=dialog,role=who,content=said,user=Student"),
+        ({"messages": [USER, {"role": "Desk", "content": "done"}]}, "messages=messages,assistant=Desk"),
+        ({"turns": [{"from": "Student", "value": "open May 3"}]}, "messages=turns,user=Student"),
+        ({"utterance": "open May 3", "tags": [{"name": "a"}]}, "prompt=COLUMN"),
+    ],
+)
+def test_the_hint_names_the_turns_that_were_found_and_what_it_says_works(row, advised, tmp_path):
+    (tmp_path / "x.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    said = shortage(tmp_path / "x.jsonl")
+    assert f": --columns a:{advised})" in said
+    assert ("unknown-role, first at line 1: turn" in said) == ("assistant=Desk" in advised and "messages" in row)
+    named = dict(pair.split("=") for pair in advised.replace("COLUMN", "utterance").split(","))
+    assert read(tmp_path / "x.jsonl", row_format=columns_format(named))[0] == ["open May 3"] * 3
+
+
+def test_a_speaker_whom_nobody_knows_is_advised_on_although_some_rows_can_be_read(tmp_path):
+    rows = [{"messages": [USER, {"role": who, "content": "done"}]} for who in ("assistant", "Desk", "Desk")]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "--columns a:messages=messages,assistant=Desk" in shortage(tmp_path / "x.jsonl")
+
+
+def test_the_speakers_of_help_desks_are_known_and_the_page_lists_all_names(tmp_path):
+    chat = [{"from": "Visitor", "value": "open May 3"}, {"from": "Agent", "value": "done"}]
+    (tmp_path / "x.jsonl").write_text(json.dumps({"conversations": chat}))
+    assert read(tmp_path / "x.jsonl")[0] == ["open May 3"]
+    assert [turn.role for turn in read_chats(tmp_path / "x.jsonl")[0]] == ["user", "assistant"]
+    page = (Path(__file__).parents[2] / "docs" / "data-formats.md").read_text()
+    listed = dict.fromkeys(ROLES.values(), "")
+    for role in listed:
+        (listed[role],) = re.findall(rf"^\| {role} \| (.*) \|$", page, re.MULTILINE)
+    assert {name: role for role, names in listed.items() for name in names.split(", ")} == dict(ROLES)
 
 
 def test_the_first_bad_line_named_is_the_first(tmp_path):
@@ -291,7 +335,13 @@ def test_row_groups_without_drawn_rows_are_not_read(tmp_path):
             list(rows.read_all())
 
 
-@pytest.mark.parametrize("columns", [{}, {"prompts": "a"}, {"input": "a"}, {"prompt": "a", "messages": "b"}])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {}, {"prompts": "a"}, {"input": "a"}, {"prompt": "a", "messages": "b"}, {"prompt": "a", "assistant": "b"},
+        {"messages": "a", "assistant": "Tool"},
+    ],
+)  # fmt: skip
 def test_columns_that_make_no_sense(columns):
     with pytest.raises(UsageError, match="columns"):
         columns_format(columns)
@@ -350,3 +400,8 @@ def test_fine_tuning_reads_tables_and_names_a_row_that_cannot_be_read(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps(rows[0]) + '\n\n{"instruction": 3}\n')
     with pytest.raises(DataRejectedError, match=r"x\.jsonl:3: "):
         read_chats(tmp_path / "x.jsonl")
+    (tmp_path / "x.csv").write_text("ask,reply\nopen,day 0\n")
+    with pytest.raises(DataRejectedError, match=r"x\.csv:1: .*its columns: ask, reply\. Say .*prompt=COLUMN"):
+        read_chats(tmp_path / "x.csv")
+    named = columns_format({"prompt": "ask", "answer": "reply"})
+    assert read_chats(Source("a", tmp_path / "x.csv", named))[0][-1] == Message("assistant", "day 0")

@@ -44,7 +44,7 @@ from domain.errors import InterruptedRunError, MissingFileError, MoeRouterError,
 from entrypoints.backend import Comparison, Evaluation, Questions
 from entrypoints.logs import set_up_logs
 from entrypoints.on_modal.places import EVALUATION, LORA_DIR, LORA_FOLDERS, THERE
-from entrypoints.on_modal.warm import NotHeldError, Warm
+from entrypoints.on_modal.warm import NotHeldError, Warm, take_from_files
 from entrypoints.reports.training import TrainingLines
 from entrypoints.settings import Places
 from entrypoints.wiring.local import LocalApplication
@@ -104,6 +104,7 @@ class ContainerApplication(LocalApplication):
 
         def loaded() -> LoadedBase:
             base = load(name_or_path, **options)
+            take_from_files(base)
             print(f"Loaded base model {base.info.name}", file=sys.stderr)
             self.volumes.commit()
             return base

@@ -369,6 +369,12 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
     evaluated = run(*evaluate)
     assert evaluated.returncode == 0, evaluated.stderr
     assert modal_fake.containers.started == before + 1
+    app = modal_fake.apps.deployed("moe-router-train")
+
+    def log():
+        return "".join(item.data for batch in app.logs for item in batch.items)
+
+    assert log().count("Loaded base model") == 1
     (scored,), (answered,) = (re.findall(r"as call (fc-\w+)", each.stderr) for each in (evaluated, result))
     for command_, call_id, told in (([*command, *asked, "--json"], answered, result), (evaluate, scored, evaluated)):
         waited = run(*command_, "--attach", call_id)
@@ -404,9 +410,7 @@ def test_a_deployed_app_answers_from_a_warm_container_and_in_shards_of_which_one
     assert len(rows) == len(output.read_text().splitlines()) == 4
     for ids in ("01", "23"):
         same_answers([rows[each] for each in ids], answered_here)
-    app = modal_fake.apps.deployed("moe-router-train")
-    log = "".join(item.data for batch in app.logs for item in batch.items)
-    assert log.count("Going on: 1 of 2 prompts have been answered") == 2, log  # and only the other one was
+    assert log().count("Going on: 1 of 2 prompts have been answered") == 2, log()  # and only the other one was
     assert not [path for path in trained_volumes.named("moe-router-cache").files if "/calls/" in path]
 
 

@@ -316,6 +316,15 @@ def test_what_keeps_a_volume_from_being_reloaded_is_let_go(answering):
     assert (warm.is_empty, volume.reloads) == (True, 1)
 
 
+def test_a_base_model_that_is_kept_holds_no_file_of_a_volume_open(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOE_ROUTER_CACHE", str(tmp_path / "cache"))
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    app = worker.ContainerApplication(updates=worker.Updates(None), volumes=worker.Volumes(()))
+    base = app.load_base(str(folder))
+    assert str(folder) not in Path("/proc/self/maps").read_text()
+    assert app.load_base(str(folder)) is base
+
+
 def test_what_others_use_is_not_exchanged_for_something_else(folders, answering, monkeypatch):
     from entrypoints.on_modal.warm import NotHeldError
 

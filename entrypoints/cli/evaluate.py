@@ -89,7 +89,7 @@ def command(
     print_report(report, as_text, as_values, as_json=as_json, saved=saved)
     shown = option("--router", request.router, backend.places.router)
     there = place(where)
-    next_step(*(("infer", *there, "--lora-dir", "LORAS") if there else ("route",)), *shown, "--prompt", "…")
+    next_step(*(("infer", *there) if there else ("route",)), *shown, "--prompt", "…")
 
 
 def _save(app: Application, report: EvaluateReport, into: _Files) -> list[Path]:

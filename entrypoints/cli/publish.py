@@ -58,7 +58,8 @@ def command(
         else:
             click.echo(publication.preview(plan, volume))
         return
-    if (volume, remote_dir) != (app.settings.data_volume, DATASETS_FOLDER):
+    elsewhere = (volume, remote_dir) != (app.settings.data_volume, DATASETS_FOLDER)
+    if elsewhere:
         click.echo(
             f"note: containers look for data sets in {app.settings.data_volume}:{DATASETS_FOLDER}/ only "
             f"({Variable.MODAL_DATA_VOLUME} names another volume)",
@@ -69,5 +70,7 @@ def command(
         print_json(publication.as_values(plan, volume, report))
     else:
         click.echo(publication.as_text(report, volume))
+    if elsewhere:
+        return
     folder = None if latest else f"/datasets/{plan.dataset}"
     next_step("train", "--backend", "modal", *option("--dataset-dir", folder))

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from domain.errors import MoeRouterError
 from entrypoints.on_modal.image import PYTHON, dependencies, pinned
@@ -43,7 +43,7 @@ FIRST_CONTACT: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "modal serve -m entrypoints.modal_app::tensorboard",
-        "its log shows an address with a key, which opens in a browser",
+        "open the address that it prints: 403; its log then shows one with a key, which opens",
     ),
     ("moe-router tensorboard --backend modal", "the same curves, served on this machine"),
     (
@@ -74,7 +74,7 @@ def check(environment: Mapping[str, str]) -> list[Finding]:
     """Check settings, the app's definition, the image's recipe and credentials; contacts nothing."""
     checks: dict[str, Callable[[], str]] = {
         "modal's client": lambda: version("modal"),
-        "settings": lambda: str(Settings.read(environment)),
+        "settings": lambda: _settings(Settings.read(environment)),
         "definition of the app": _app,
         "definition of the endpoint": lambda: str(import_module("entrypoints.modal_serve").ENDPOINT.router),
         "recipe of the image": _recipe,
@@ -92,6 +92,10 @@ def _findings(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
             yield Finding(what, str(error))
         except Exception as error:  # a check must not end the others
             yield Finding(what, f"{type(error).__name__}: {error}")
+
+
+def _settings(settings: Settings) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in asdict(settings).items() if value)
 
 
 def _recipe() -> str:

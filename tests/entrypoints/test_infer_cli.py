@@ -201,6 +201,17 @@ def test_a_container_that_stays_loads_the_base_model_and_each_lora_adapter_once(
     assert loads == ["base", *NAMES]
 
 
+def test_a_batch_here_holds_no_more_prompts_than_was_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int | None] = []
+    generate = PeftEngine.generate
+    monkeypatch.setattr(PeftEngine, "generate", lambda self, *a: limits.append(self.max_batch) or generate(self, *a))
+    words = ["--router", str(world.router), "--lora-dir", str(world.loras), "--prompt", "file the claim"]
+    for more in ([], ["--max-batch", "2"]):
+        done = CliRunner().invoke(cli, ["infer", *words, *more], obj=Application())
+        assert done.exit_code == 0, done.output
+    assert limits == [None, 2]
+
+
 @pytest.mark.parametrize("command", [("infer", *PROMPTS[:2]), ("evaluate", "--data-path", "/x", "--no-cache")])
 def test_the_callers_base_model_is_meant_on_modal_too(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

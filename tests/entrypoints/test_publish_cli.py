@@ -122,7 +122,9 @@ def test_a_place_where_training_never_looks_is_said_to_be_one(modal_fake, datase
         modal_fake.volumes.create(name)
     note = "note: containers look for data sets in moe-lora-data:datasets/ only"
     for options in (["--volume", "v"], ["--remote-dir", "elsewhere"]):
-        assert note in run("publish", dataset, *options).stderr
+        told = run("publish", dataset, *options).stderr
+        assert note in told
+        assert "Next: moe-router train" not in told
     assert "note:" not in run("publish", dataset).stderr
     there = moe_router("publish", dataset, "--force", MOE_ROUTER_MODAL_DATA_VOLUME="v")
     assert (there.returncode, "note:" in there.stderr) == (0, False), there.stderr

@@ -43,7 +43,7 @@ def run_mode(functions: Mapping[str, Any], app_id: str | None, mode: str, **flag
     and its exit code, and so is a flag that the command does not have.
     """
     if mode not in COMMANDS:
-        error = UsageError(f"--mode {mode} is none of {', '.join(COMMANDS)}")
+        error = UsageError(f"--mode must be one of: {', '.join(COMMANDS)}; not {mode!r}")
         click.echo(f"moe-router: {error}", err=True)
         raise SystemExit(exit_code(error))
     if app_id is not None:

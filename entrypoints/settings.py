@@ -131,8 +131,8 @@ class DataFiles:
         """
         folder = self.dataset_dir or default
         return (
-            _first([self.data_path or folder / "train.jsonl"], is_file),
-            _first([self.eval_data_path or folder / "val.jsonl"], is_file),
+            self._first(self.data_path, [folder / "train.jsonl"], is_file),
+            self._first(self.eval_data_path, [folder / "val.jsonl"], is_file),
         )
 
     def evaluation(self, default: Path, is_file: Callable[[Path], bool] = Path.is_file) -> Path:
@@ -142,14 +142,17 @@ class DataFiles:
         part: it chose when to stop, the head, the temperature and the thresholds on it.
         """
         folder = self.dataset_dir or default
-        return _first([self.data_path] if self.data_path else [folder / "eval.jsonl", folder / "val.jsonl"], is_file)
+        return self._first(self.data_path, [folder / "eval.jsonl", folder / "val.jsonl"], is_file)
 
-
-def _first(candidates: list[Path], is_file: Callable[[Path], bool]) -> Path:
-    for candidate in candidates:
-        if is_file(candidate):
-            return candidate
-    raise MissingFileError("no such file", where=" or ".join(map(str, candidates)), hint=_HINT)
+    def _first(self, named: Path | None, in_folder: list[Path], is_file: Callable[[Path], bool]) -> Path:
+        candidates = [named] if named else in_folder
+        for candidate in candidates:
+            if is_file(candidate):
+                return candidate
+        what = (
+            "no such file" if named or self.dataset_dir else "no data set is named, and none is at the default place"
+        )
+        raise MissingFileError(what, where=" or ".join(map(str, candidates)), hint=_HINT)
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -44,7 +45,11 @@ class PromptFileReader:
 
     def can_be_read_again(self, path: Path) -> bool:
         """Tell a file from a pipe; see the port for the contract."""
-        if str(path) != "-" and (path.is_dir() or not path.exists()):
+        if str(path) == "-":
+            if stdin_has_ended():
+                raise DataRejectedError("standard input holds no prompts", hint="pipe some in, or name a file")
+            return False
+        if path.is_dir() or not path.exists():
             raise _missing(path)
         return path.is_file()
 
@@ -65,6 +70,18 @@ class PromptFileReader:
     def group_prompt_rows(self, path: Path, size: int) -> Iterator[list[PromptRow]]:
         """Read one file, or standard input for ``-``, in groups; see the port for the contract."""
         return (in_chunks if path.is_file() else as_they_come)(_rows(path), size)
+
+
+def stdin_has_ended() -> bool:
+    """Tell whether standard input is closed or at its end, without waiting for what may still come."""
+    if sys.stdin is None:  # closed before this process began
+        return True
+    buffer: Any = sys.stdin.buffer
+    try:
+        ready, _, _ = select.select([buffer], [], [], 0)
+        return bool(ready) and not buffer.peek(1)
+    except (OSError, ValueError):  # not a file of the operating system
+        return False
 
 
 def _rows(path: Path) -> Iterator[PromptRow]:

@@ -35,7 +35,10 @@ class PromptRowReader(Protocol):
     """Reads prompts to answer, without holding more of them than it is asked for."""
 
     def can_be_read_again(self, path: Path) -> bool:
-        """Tell a file from a pipe, whose rows come once; raises MissingFileError when there is neither."""
+        """Tell a file from a pipe, whose rows come once; raises MissingFileError when there is neither.
+
+        Raises DataRejectedError for a pipe that is known to have ended without a row.
+        """
         ...
 
     def stream_prompt_rows(self, path: Path) -> Iterator[PromptRow]:

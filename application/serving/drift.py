@@ -14,6 +14,8 @@ from application.ports.traffic import TrafficReader
 from domain.traffic import Cluster, LoggedDecision, Move, clusters, joined, move, new_words, words_of
 
 SHOWN = 10
+REPEATED = 3
+"""Times that a prompt must have been refused to be among those refused most often."""
 
 
 @frozen
@@ -29,7 +31,7 @@ class DriftReport:
         refused: share of the routed prompts for which nobody was chosen, in the older and the newer half.
         scores: how far the out-of-scope scores moved between the halves; None when there are too few.
         new_words: share of words that the data set does not have, in the two halves; None without texts.
-        most_refused: prompts (or their hashes) that were refused most often, with how often.
+        most_refused: prompts (or their hashes) that were refused most, `REPEATED` times or more, with how often.
         candidates: groups of refused prompts, each perhaps a new adapter's; none without texts.
         feedback: answers that something was said of.
         unmatched: ids that something was said of and that this log does not hold.
@@ -82,6 +84,7 @@ class MeasureDrift:
         routed = [each for each in decisions if each.out_of_scope is not None]
         halves = (routed[: len(routed) // 2], routed[len(routed) // 2 :])
         refused = [each for each in routed if each.refused and each.prompt is not None]
+        often = Counter(str(each.prompt) for each in refused)
         pairs = joined(decisions, feedback)
         wrong = Counter(
             (decision.adapter or "base", said.correct or "none")
@@ -97,7 +100,7 @@ class MeasureDrift:
             refused=(_share(halves[0]), _share(halves[1])),
             scores=move(_scores(halves[0]), _scores(halves[1])),
             new_words=(new_words(_texts(halves[0]), known), new_words(_texts(halves[1]), known)),
-            most_refused=tuple(Counter(str(each.prompt) for each in refused).most_common(SHOWN)),
+            most_refused=tuple(pair for pair in often.most_common(SHOWN) if pair[1] >= REPEATED),
             candidates=tuple(clusters(_texts(refused))[:SHOWN]),
             feedback=len(pairs),
             unmatched=len({said.id for said in feedback} - {each.id for each in decisions}),

@@ -102,7 +102,7 @@ def _strategy(key: str, value: Any) -> Strategy:
     try:
         return Strategy(value)
     except ValueError:
-        raise UsageError(f"is none of {', '.join(Strategy)}", where=f"routing.{key}") from None
+        raise UsageError(f"must be one of: {', '.join(Strategy)}", where=f"routing.{key}") from None
 
 
 def _fallback(key: str, value: Any) -> Fallback:

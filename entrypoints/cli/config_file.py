@@ -71,10 +71,6 @@ class ConfigFile:
         own = self.values.get(name, {})
         if not isinstance(own, dict):
             raise UsageError(f"{name!r} is a command: its options go into a table [{name}]", where=self.path)
-        if unknown := sorted(own.keys() - options.keys()):
-            raise UsageError(
-                f"[{name}] has the unknown key {unknown[0]!r}", where=self.path, hint=_hint(unknown[0], options)
-            )
         # A table is another command's, like [generate] beside an option --generate, unless the option takes tables.
         common = {
             key: value
@@ -89,10 +85,18 @@ class ConfigFile:
         return {str(options[key].name): self._value(key, options[key], value) for key, value in chosen.items()}
 
     def check(self, commands: Mapping[str, click.Command]) -> None:
-        """Raise UsageError for a key that no command has."""
+        """Raise UsageError for a key that no command has, and for one in a command's table that it does not have."""
         known = {*SETTINGS, *commands, *(key for each in commands.values() for key in _options(each))}
         if unknown := sorted(self.values.keys() - known):
             raise UsageError(f"unknown key {unknown[0]!r}", where=self.path, hint=_hint(unknown[0], known))
+        for name, own in self.values.items():
+            if name not in commands or not isinstance(own, dict):
+                continue
+            options = _options(commands[name])
+            if unknown := sorted(own.keys() - options.keys()):
+                raise UsageError(
+                    f"[{name}] has the unknown key {unknown[0]!r}", where=self.path, hint=_hint(unknown[0], options)
+                )
 
     def _value(self, key: str, option: click.Option, value: Any) -> Any:
         """Return a value as the command line would give it: text, so that the same checks read it."""

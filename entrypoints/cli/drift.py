@@ -27,4 +27,5 @@ def command(app: Application, log: Path, dataset_dir: Path, as_json: bool) -> No
 
     report = app.measure_drift()(log, dataset_dir)
     print_report(report, drift_as_text, drift_as_values, as_json=as_json)
-    next_step("learn", log, "--dataset-dir", dataset_dir or "DIR")
+    if report.feedback:
+        next_step("learn", log, "--dataset-dir", dataset_dir or "DIR")

@@ -12,6 +12,7 @@ from domain.errors import InterruptedRunError, TargetExistsError, UsageError
 from domain.labels import DEFAULT_LABELS, LabelMap
 from domain.turns import TurnChoice
 from entrypoints.bootstrap import Application
+from entrypoints.cli.lora_options import pairs_only
 from entrypoints.cli.next_step import next_step
 from entrypoints.cli.source_options import make_sources, source_options
 from entrypoints.reports.generated_dataset import as_text, as_values
@@ -29,6 +30,7 @@ from entrypoints.version import tool_version
     "adapters",
     metavar="NAME=PATH",
     multiple=True,
+    callback=pairs_only,
     help="Any other set of adapters; labels in the order given. A name given again adds files to its source.",
 )
 @click.option("--prefix", default="routing", help="Name of the data set, and beginning of its folder's name.")
@@ -150,7 +152,7 @@ def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dic
     """Return name to paths out of ``NAME=PATH`` options, in their order.
 
     Raises:
-        UsageError: an option has another form, a name is bad, or the default adapters' own
+        UsageError: a name is bad, or the default adapters' own
             options are used as well.
     """
     if mixed := [name for name, path in named.items() if path]:
@@ -158,12 +160,8 @@ def parse_adapters(values: tuple[str, ...], named: dict[str, str | None]) -> dic
             f"--adapter and --{mixed[0]}-dataset cannot be used together",
             hint=f"give --adapter {mixed[0]}=PATH, in the order of the labels",
         )
-    pairs = [value.partition("=") for value in values]
-    for name, equals, path in pairs:
-        if not (name and equals and path):
-            raise UsageError(f"--adapter {name + equals + path!r} is not NAME=PATH")
     paths: dict[str, list[str]] = {}
-    for name, _, path in pairs:
+    for name, _, path in (value.partition("=") for value in values):
         paths.setdefault(name, []).append(path)
     LabelMap(paths)  # refuses bad names
     return paths
@@ -181,7 +179,10 @@ def default_adapters(named: dict[str, str | None], test: bool) -> dict[str, list
         return {name: [path or str(sample_source(name))] for name, path in named.items()}
     if missing := [name for name, path in named.items() if not path]:
         options = ", ".join(f"--{name}-dataset" for name in missing)
-        raise UsageError(f"missing {options}", hint="or --adapter NAME=PATH for other adapters, or --test to try it")
+        if len(missing) == len(named):
+            hint = f"--adapter NAME=PATH for each; or {options} for these three; or --test to try it"
+            raise UsageError("no adapter's training data is named", hint=hint)
+        raise UsageError(f"missing {options}", hint="or --adapter NAME=PATH for other adapters")
     return {name: [path] for name, path in named.items() if path}
 
 

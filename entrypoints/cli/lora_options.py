@@ -11,13 +11,21 @@ from domain.labels import check_adapter_name
 from entrypoints.cli.options import PATH, Command
 
 
-def folders_by_name(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    """Return folders by name; raises UsageError for what is not NAME=PATH, a bad name, and a name given twice."""
-    named: dict[str, Path] = {}
+def pairs_only(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values; raises UsageError for one that is not NAME=PATH, before words that are left over are met."""
     for text in values:
         name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise UsageError(f"--lora {text!r} is not NAME=PATH", hint="for example --lora calendar=loras/calendar")
+        if not (name and equals and path):
+            hint = f"for example {param.opts[0]} billing=data/billing"
+            raise UsageError(f"{param.opts[0]} {text!r} is not NAME=PATH", hint=hint)
+    return values
+
+
+def folders_by_name(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    """Return folders by name; raises UsageError for what is not NAME=PATH, a bad name, and a name given twice."""
+    named: dict[str, Path] = {}
+    for text in pairs_only(ctx, param, values):
+        name, _, path = text.partition("=")
         if check_adapter_name(name) in named:
             raise UsageError(f"--lora names {name!r} twice")
         named[name] = Path(path)

@@ -11,7 +11,7 @@ import click
 from attrs import evolve
 
 from adapters.datasets.as_they_come import in_chunks
-from adapters.datasets.prompt_files import PromptFileReader
+from adapters.datasets.prompt_files import PromptFileReader, stdin_has_ended
 from application.ports import TrainedRouter
 from application.ports.answer_files import PromptRow
 from application.routing.route_prompts import RoutePrompts, RouteRequest
@@ -64,9 +64,9 @@ def command(
     reason; all others are decided.
     """
     _check(prompts, source)
+    wanted = _prompts(prompts, source or Path("-"))
     path = router or HERE.router
     loaded = app.routers.load(path)
-    wanted = _prompts(prompts, source or Path("-"))
     for name in disabled:
         loaded.card.labels.label_of(name)
     route = app.route_prompts(loaded, base_model=app.read_with(path, base_model))
@@ -91,7 +91,7 @@ def _check(prompts: tuple[str, ...], source: Path | None) -> None:
         raise UsageError("--prompt and --input exclude each other")
     if any(not prompt.strip() for prompt in prompts):
         raise UsageError("--prompt is empty")
-    if not prompts and source is None and sys.stdin.isatty():
+    if not prompts and source is None and (stdin_has_ended() or sys.stdin.isatty()):
         raise UsageError("nothing to route", hint="give --prompt TEXT or --input FILE, or pipe prompts in")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from application.serving.drift import DriftReport
+from application.serving.drift import REPEATED, DriftReport
 from application.serving.learn import LearnReport
 
 
@@ -38,6 +38,8 @@ def _drift_lines(report: DriftReport) -> Iterator[str]:
     if report.new_words[0] is not None:
         older, newer = map(_rate, report.new_words)
         yield f"  words that the data set does not have: {older} in the older half, {newer} in the newer"
+    if any(report.refused) and not report.most_refused:
+        yield f"Refused most often: no prompt came {REPEATED} times"
     if report.most_refused:
         yield "Refused most often"
         yield from (f"  {count:>5}  {' '.join(prompt.split())[:100]}" for prompt, count in report.most_refused)

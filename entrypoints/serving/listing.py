@@ -80,9 +80,9 @@ async def feedback(request: Request) -> Response:
     name, correct, note = body.get("id"), body.get("correct"), body.get("note")
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise bad_request("id is neither the id of an answer nor its x-request-id", "id")
-    known = (*serving.now.router.labels.names, "none")
-    if correct not in known:
-        raise bad_request(f"correct is none of {', '.join(known)}", "correct")
+    known = serving.now.router.labels.names
+    if correct not in (*known, "none"):
+        raise bad_request(f"correct must be one of: {', '.join(known)}, or none", "correct")
     if note is not None and (not isinstance(note, str) or len(note) > 2000):
         raise bad_request("note is not a text of at most 2000 characters", "note")
     if serving.log is None:

@@ -173,7 +173,7 @@ def test_wishes_are_refused_by_name() -> None:
     for value, message in (
         ([], "routing: is not an object"),
         ({"sessionid": "x"}, "unknown key 'sessionid'.*session_id"),
-        ({"strategy": "maybe"}, "routing.strategy: is none of adaptive, sticky, none"),
+        ({"strategy": "maybe"}, "routing.strategy: must be one of: adaptive, sticky, none"),
         ({"min_confidence": 2}, "routing.min_confidence: 2 is not between 0 and 1"),
         ({"min_confidence": True}, "routing.min_confidence: is not a number"),
         ({"allowed": "code"}, "routing.allowed: is not a list"),

@@ -98,7 +98,21 @@ def test_the_same_traffic_has_not_moved(dataset: Path, tmp_path: Path) -> None:
     assert found["moved"] is False
     assert found["new_words"] == [None, None]
     assert move([0.0] * 29, [1.0] * 50) is None
-    assert run("drift", log(tmp_path / "e"), "--dataset-dir", dataset).stdout == "The log holds no decision.\n"
+    empty = run("drift", log(tmp_path / "e"), "--dataset-dir", dataset)
+    assert (empty.stdout, empty.stderr) == ("The log holds no decision.\n", "")  # and there is nothing to learn
+
+
+def test_refused_most_often_are_prompts_that_came_at_least_three_times(dataset: Path, tmp_path: Path) -> None:
+    refused = {"reason": "out_of_scope", "adapter": None}
+    texts = ["who won"] * 3 + ["cook rice"] * 2 + ["once"]
+    lines = [decision(n, text=text, prompt_hash=text, **refused) for n, text in enumerate(texts)]
+    path = log(tmp_path / "l", *lines, feedback(0, "none"))
+    shown = run("drift", path, "--dataset-dir", dataset)
+    assert "Refused most often\n      3  " in shown.stdout
+    assert "      2  " not in shown.stdout
+    assert shown.stderr.startswith("Next: moe-router learn ")
+    seldom = run("drift", log(tmp_path / "m", *lines[2:]), "--dataset-dir", dataset)
+    assert "Refused most often: no prompt came 3 times\n" in seldom.stdout
 
 
 def test_clusters_are_of_prompts_that_share_words() -> None:

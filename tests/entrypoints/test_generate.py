@@ -158,10 +158,15 @@ def test_the_same_command_gives_the_same_bytes(run, here):
 @pytest.mark.parametrize(
     ("argv", "code", "line"),
     [
-        ([], 2, "missing --calendar-dataset, --claim-window-dataset, --provider-select-dataset"),
+        (
+            [],
+            2,
+            "no adapter's training data is named (--adapter NAME=PATH for each; or --calendar-dataset, --claim-w",
+        ),
         (PATHS[:4], 2, "missing --provider-select-dataset (or --adapter NAME=PATH"),
         (["--adapter", "calendar.jsonl"], 2, "is not NAME=PATH"),
         (["--adapter", "a="], 2, "is not NAME=PATH"),
+        (["--adapter", "it", "data/it.jsonl"], 2, "--adapter 'it' is not NAME=PATH (for example --adapter billing="),
         (["--adapter", "a/b=calendar.jsonl"], 2, "adapter name 'a/b' is not allowed"),
         (["--adapter", "a=calendar.jsonl", "--adapter", "a=x"], 2, "x: no such file"),
         (

@@ -163,6 +163,7 @@ def test_a_command_takes_the_files_values_and_flags_go_before_them(run):
     ("content", "says"),
     [
         ("[train]\nepoks = 3", "[train] has the unknown key 'epoks' (did you mean 'epochs'?)"),
+        ("[serve]\nprot = 3", "[serve] has the unknown key 'prot' (did you mean 'port'?)"),
         ("trian = 3", "unknown key 'trian' (did you mean 'train'?)"),
         ("train = 3", "'train' is a command"),
         ("[train]\nepochs = true", "epochs is True, expected a text or a number"),

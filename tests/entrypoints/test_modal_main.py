@@ -80,7 +80,7 @@ def test_train_asks_for_the_defaults_of_modal_and_of_the_command(
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        ({"mode": "serve"}, 2, "--mode serve is none of train, eval, infer"),
+        ({"mode": "serve"}, 2, "--mode must be one of: train, eval, infer; not 'serve'"),
         ({"mode": "infer"}, 2, "give prompts with --prompt"),
         ({"mode": "infer", "prompt": "x", "epochs": 3}, 2, "--epochs"),
         ({"mode": "infer", "prompt": " "}, 3, "no text"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -113,6 +114,23 @@ def test_route_reads_stdin_and_files_and_masks_disabled_adapters(run, monkeypatc
     assert [each["best"] for each in from_stdin] == [each["best"] for each in from_file]
     masked = run("route", "--json", "--input", "prompts.jsonl", "--disable", "calendar")[1].splitlines()
     assert "calendar" not in {json.loads(line)["best"] for line in masked}
+
+
+@pytest.mark.parametrize("words", [["route"], ["route", "--input", "-"], ["infer", "--input", "-", "--route-only"]])
+def test_an_empty_standard_input_is_told_before_anything_is_loaded(run, monkeypatch, words):
+    if words[0] == "route":  # infer has looked for its adapters by then
+        monkeypatch.setattr(
+            "adapters.router.safetensors_router_store.SafetensorsRouterStore.load", None
+        )  # not called
+    with Path(os.devnull).open() as empty:
+        monkeypatch.setattr(sys, "stdin", empty)
+        code, _, err = run(*words)
+    if words == ["route"]:
+        assert (code, err.split(" (")[1]) == (2, "give --prompt TEXT or --input FILE, or pipe prompts in)\n")
+        monkeypatch.setattr(sys, "stdin", None)  # closed: route <&-
+        assert run(*words)[0] == 2
+    else:
+        assert (code, err) == (3, "moe-router: standard input holds no prompts (pipe some in, or name a file)\n")
 
 
 def test_route_shows_a_row_that_is_not_a_prompt_and_decides_all_others(run):

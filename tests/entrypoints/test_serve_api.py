@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -334,6 +335,8 @@ def test_the_log_has_no_text_unless_asked_and_feedback_joins_it() -> None:
             {"id": "x", "correct": "none", "a": 1},
         ):
             error_of(http.post("/v1/feedback", json=bad), 400, "invalid_request_error")
+        said = http.post("/v1/feedback", json={"id": "x", "correct": "nope"}).json()["error"]["message"]
+        assert re.fullmatch(r"correct must be one of: \w[\w, -]*, or none", said)
         shown = http.get("/v1/decisions").json()["data"]
     decision, feedback, _ = state.log.lines
     assert "zebra" not in json.dumps(state.log.lines)

@@ -72,7 +72,8 @@ def write_others(path: Path) -> int:
 
 def draw(path: Path) -> int:
     """Draw samples with this project."""
-    import adapters.datasets.arrow_rows  # noqa: F401 - as for the others, imports are not measured
+    if path.suffix == ".parquet":
+        import adapters.datasets.arrow_rows  # noqa: F401 - as for the others, imports are not measured
     from adapters.datasets.source_reader import FileSourceReader
     from application.datasets.draw_balanced import draw_balanced
     from application.ports.datasets import Source

@@ -42,6 +42,7 @@ CONNECTION_ERRORS = (
     aiohttp.ClientError,
 )
 _BLOCK: Final = 8 << 20  # bytes of a block that modal downloads at a time
+_STAGGER: Final = 3.0  # seconds for which modal's client waits for a server before it tries the next one, too
 _AGAIN = "run it again to go on where it stopped"
 
 
@@ -68,15 +69,15 @@ class ModalConnection:
     pause: float = 0.5
 
     def open(self) -> modal.Client:
-        """Return a client whose server has just answered, with these credentials; raises RemoteError within 5 s."""
-        self._require_reachable()
+        """Return a client whose server has just answered, with these credentials; raises RemoteError within 10 s."""
+        spent = _STAGGER * self._require_reachable()
 
         async def greet() -> modal.Client:
             client = await modal.Client.from_env.aio()
             await client.hello.aio()  # type: ignore[no-untyped-call]  # modal leaves its result untyped
             return client
 
-        return self._run("connecting", greet, min(self.greet, self.deadline))
+        return self._run("connecting", greet, min(self.greet + spent, self.deadline))
 
     def call(
         self, doing: str, start: Callable[[], Coroutine[Any, Any, T]], size: int = 0, *, once: bool = False
@@ -147,9 +148,26 @@ class ModalConnection:
         except Exception as error:
             raise translated(error, doing, self.environment, seconds) from error
 
-    def _require_reachable(self) -> None:
+    def _require_reachable(self) -> int:
+        """Return the place of the first of the client's servers that somebody listens at; raises RemoteError.
+
+        Where nobody does and there are no credentials either, it says that: they come first.
+        """
+        problems = []
+        for place, url in enumerate(config["server_url"].split(",")):
+            try:
+                self._require_listener(urlsplit(url.strip()))
+            except RemoteError as error:
+                problems.append(error)
+            else:
+                return place
+        if not (config.get("token_id") and config.get("token_secret")):
+            raise _credentials_error("missing") from problems[0]
+        raise problems[0]
+
+    def _require_listener(self, address: SplitResult) -> None:
         """Raise RemoteError when nobody listens where the client connects to: Modal, or the proxy before it."""
-        address, what = urlsplit(config["server_url"]), "Modal"
+        what = "Modal"
         if address.scheme not in ("http", "https"):
             return
         hint = "check the network, and https://status.modal.com"

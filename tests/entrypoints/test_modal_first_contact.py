@@ -33,6 +33,20 @@ def test_an_unreachable_modal_is_one_line_at_once(modal_fake, nobody, command):
     one_line(run(*command, limit=50, MODAL_SERVER_URL=nobody), "Modal cannot be reached: Connection refused")
 
 
+def test_any_of_the_clients_servers_will_do_and_credentials_come_before_the_network(modal_fake, monkeypatch, nobody):
+    from modal.config import DEFAULT_SERVER_URL, config
+
+    assert "," in DEFAULT_SERVER_URL  # else there is nothing to split
+    monkeypatch.setenv("MODAL_SERVER_URL", f"{nobody}, {config['server_url']}")
+    assert ModalConnection()._require_reachable() == 1
+    monkeypatch.setenv("MODAL_SERVER_URL", f"{nobody},{nobody}")
+    with pytest.raises(RemoteError, match=r"^127\.0\.0\.1:\d+: Modal cannot be reached: Connection refused"):
+        ModalConnection().open()
+    monkeypatch.delenv("MODAL_TOKEN_SECRET")
+    with pytest.raises(RemoteError, match=r"there are no Modal credentials .*`modal setup`"):
+        ModalConnection().open()
+
+
 def test_a_proxy_that_cannot_be_used_is_named_as_the_cause(modal_fake, monkeypatch, nobody):
     monkeypatch.setattr(modal_connection, "proxy_bypass", lambda host: host == "modal.example")
     monkeypatch.setattr(modal_connection, "find_spec", lambda name: None if name not in there else name)

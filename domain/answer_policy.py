@@ -114,13 +114,13 @@ def check_available(labels: LabelMap, available: Collection[str], policy: Answer
     if missing and not available and not fallback.stands_in:
         raise UsageError(
             "no LoRA adapter was given to answer with",
-            hint="give folders (lora-dir, or lora NAME=DIR), or let the base model answer (fallback base)",
+            hint="give folders (`lora-dir DIR`, or `lora NAME=DIR`), or let the base model answer (`fallback base`)",
         )
     if missing and not fallback.stands_in:
         raise LoraAdapterError(
             f"no LoRA adapter for {', '.join(missing)}, which the router may choose",
-            hint=f"given: {', '.join(sorted(available)) or 'none'}; give its folder, disable it, or "
-            "allow a fallback, like base",
+            hint=f"given: {', '.join(sorted(available)) or 'none'}; give its folder, disable it "
+            f"(`disable {missing[0]}`), or allow a fallback (`fallback base`)",
         )
 
 
@@ -149,7 +149,7 @@ def who_answers(
     reason = refused.get(decision.adapter)
     why = f"LoRA adapter {decision.adapter} {f'is refused: {reason}' if reason else 'was not given'}"
     if not fallback.stands_in:
-        raise LoraAdapterError(why, hint="give its folder, or allow a fallback (base)")
+        raise LoraAdapterError(why, hint="give its folder, or allow a fallback (`fallback base`)")
     return WhoAnswers(fallback.adapter, why)
 
 

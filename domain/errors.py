@@ -14,7 +14,8 @@ class MoeRouterError(Exception):
     Attributes:
         what: what is wrong, without a full stop.
         where: the file, line, adapter or setting it is about, or None.
-        hint: what the user can do about it, or None.
+        hint: what the user can do about it, or None. It names options in backticks, as in `lora NAME=DIR`: where the
+            command that was called has them, the command line shows them as its flags.
     """
 
     def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:

@@ -78,7 +78,8 @@ class LoraCheck:
             raise LoraAdapterError(
                 "; ".join(f"LoRA adapter {each.name} is refused: {each.problems[0]}" for each in bad),
                 where=bad[0].folder if len(bad) == 1 else None,
-                hint="disable it or allow a fallback, and the others answer; the doctor shows everything",
+                hint="disable it (`disable NAME`) or allow a fallback (`fallback base`), and the others answer; "
+                "`moe-router doctor` shows everything",
             )
 
 

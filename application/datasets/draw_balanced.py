@@ -215,12 +215,12 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool, remedy: 
         why = describe_losses(account)
         example = f", {one.log.example}" if one.log.example else ""
         parts.append(f"{found}{f' ({why}{example})' if why else ''}")
-    hint = remedy or "give more data, or ask for fewer rows (train-samples, eval-samples)"
+    hint = remedy or "give more data, or ask for fewer rows (`train-samples N`, `eval-samples N`)"
     unread = (one for one in short if not one.kept or RejectReason.UNKNOWN_ROLE in one.log.counts)
     if advice := next((one.source.advice for one in unread if one.source.advice), ""):
         hint = advice
     elif not remedy and not allow_fewer and all(one.kept for one in short):
-        hint += ", or allow fewer (allow-fewer): the balance is then kept at the smallest adapter's count"
+        hint += ", or allow fewer (`allow-fewer`): the balance is then kept at the smallest adapter's count"
     return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)
 
 

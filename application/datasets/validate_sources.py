@@ -35,7 +35,7 @@ def validate_source(
                 raise DataRejectedError(
                     f"{origin.place(number)}: {outcome.reason}: {outcome.detail}",
                     where=origin.path,
-                    hint="mend the line, or let such lines be skipped (not strict)",
+                    hint="mend the line, or let such lines be skipped (without `strict`)",
                 )
         else:
             blank += 1

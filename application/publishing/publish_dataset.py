@@ -183,7 +183,7 @@ class _Folder:
             raise TargetExistsError(
                 f"is already published with other content ({', '.join(other)})",
                 where=f"{self.store.volume}:{self.path}/",
-                hint="publish under another name, or force its replacement",
+                hint="publish under another name, or force its replacement (`force`)",
             )
 
     def _verify(self, changed: Iterable[LocalFile], *, undo: bool) -> None:

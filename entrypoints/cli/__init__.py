@@ -7,6 +7,7 @@ called, so that ``--help`` stays fast.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -90,8 +91,22 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; signals end it with one line, and so does a reader that goes away, with none."""
-        with quiet_when_unread(), ProcessInterruption()(hint=None):
-            return super().invoke(ctx)
+        try:
+            with quiet_when_unread(), ProcessInterruption()(hint=None):
+                return super().invoke(ctx)
+        except MoeRouterError as error:
+            error.hint = error.hint and self._with_flags(ctx, error.hint)
+            raise
+
+    def _with_flags(self, ctx: click.Context, hint: str) -> str:
+        """Return a hint with the options that it names in backticks as flags of the command that was called."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        flags = {flag for each in command.params for flag in each.opts} if command else set()
+
+        def flag(named: re.Match[str]) -> str:
+            return f"--{named[1]}" if f"--{named[1].split()[0]}" in flags else named[0]
+
+        return re.sub(r"`([a-z][^`]*)`", flag, hint)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

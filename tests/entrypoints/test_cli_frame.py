@@ -105,6 +105,24 @@ def test_an_error_is_one_line_with_where_what_and_what_to_do(monkeypatch, capsys
     assert capsys.readouterr().err == "moe-router: a.jsonl: no such file (check the path)\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["doctor", "--lora-dir", "x"], "choose (--lora NAME=DIR, `fallback base`); `moe-router verify x`"),
+        (["serve", "--lora-dir", "x"], "choose (--lora NAME=DIR, --fallback base); `moe-router verify x`"),
+    ],
+)
+def test_a_hint_shows_the_options_that_the_command_has_as_its_flags(monkeypatch, capsys, command, shown):
+    def fail(*_: object, **__: object) -> None:
+        raise UsageError("no", hint="choose (`lora NAME=DIR`, `fallback base`); `moe-router verify x`")
+
+    monkeypatch.setattr(import_module(f"entrypoints.cli.{command[0]}").command, "callback", fail)
+    with pytest.raises(SystemExit) as exit_:
+        frame.main(command)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == f"moe-router: no ({shown})\n"
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     def fail(**_: object) -> None:
         raise KeyError("bug")

@@ -180,6 +180,11 @@ def test_the_same_command_gives_the_same_bytes(run, here):
         (["--adapter", "a=none.jsonl"], 2, "none.jsonl: no such file"),
         ([*PATHS, "--dataset-info", "calendar.jsonl"], 3, "calendar.jsonl: is not JSON"),
         ([*PATHS, "--train-samples", "1000"], 3, "adapter 'calendar': 1100 rows asked, 260 usable in 260 lines"),
+        (
+            [*PATHS, "--train-samples", "1000"],
+            3,
+            "(--train-samples N, --eval-samples N), or allow fewer (--allow-fewer): ",
+        ),
         ([*PATHS, "--line-limit", "0"], 2, "line-limit is below 1 byte"),
         ([*PATHS, "--output-dir", "calendar.jsonl"], 1, "calendar.jsonl: already exists"),
         ([*PATHS, "--output-dir", "."], 1, ".: already exists"),

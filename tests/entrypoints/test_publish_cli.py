@@ -191,7 +191,7 @@ def test_a_missing_volume_and_a_missing_data_set_are_one_line_each(modal_fake, d
 def test_other_content_is_refused_before_anything_changes(modal_fake, dataset, ended):
     volume = modal_fake.volumes.create("moe-lora-data")
     volume.files = {f"datasets/{dataset.name}/{n}": d for n, d in published(dataset_files("other")).items()}
-    one_line(ended("publish", dataset), 1, "other content", "force its replacement")
+    one_line(ended("publish", dataset), 1, "other content", "force its replacement (--force)")
     assert volume.history == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from adapters.datasets.source_reader import FileSourceReader
 from application.ports.datasets import Source
 from domain.chats import Chat
-from domain.conversations import Rejection
+from domain.conversations import Rejection, RejectReason, extract_prompt
 from domain.errors import DataRejectedError
 from domain.references import whole_conversation
 
@@ -32,7 +32,10 @@ def read_chats(source: Path | Source) -> list[Chat]:
             try:
                 chat = whole_conversation(row[0], known.format)
             except DataRejectedError as error:
-                raise DataRejectedError(error.what, where=where, hint=error.hint or known.advice) from error
+                unknown = known.advice and extract_prompt(row[0], known.format)
+                lost = isinstance(unknown, Rejection) and unknown.reason is RejectReason.NO_CONVERSATION
+                what = "no column is known to hold a prompt" if lost else error.what
+                raise DataRejectedError(what, where=where, hint=error.hint or known.advice) from error
             if any(message.role == "assistant" for message in chat):
                 chats.append(chat)
     if not chats:

@@ -217,8 +217,8 @@ def _shortage(short: Sequence[_Intake], wanted: int, allow_fewer: bool, remedy: 
         parts.append(f"{found}{f' ({why}{example})' if why else ''}")
     hint = remedy or "give more data, or ask for fewer rows (`train-samples N`, `eval-samples N`)"
     unread = (one for one in short if not one.kept or RejectReason.UNKNOWN_ROLE in one.log.counts)
-    if advice := next((one.source.advice for one in unread if one.source.advice), ""):
-        hint = advice
+    if advice := [one.source.advice for one in unread if one.source.advice]:
+        hint = "; ".join(advice)
     elif not remedy and not allow_fewer and all(one.kept for one in short):
         hint += ", or allow fewer (`allow-fewer`): the balance is then kept at the smallest adapter's count"
     return DataRejectedError("; ".join(parts), where=short[0].source.path, hint=hint)

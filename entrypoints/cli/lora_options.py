@@ -27,7 +27,7 @@ def folders_by_name(ctx: click.Context, param: click.Parameter, values: tuple[st
     for text in pairs_only(ctx, param, values):
         name, _, path = text.partition("=")
         if check_adapter_name(name) in named:
-            raise UsageError(f"--lora names {name!r} twice")
+            raise UsageError(f"{param.opts[0]} names {name!r} twice")
         named[name] = Path(path)
     return named
 

@@ -401,7 +401,9 @@ def test_fine_tuning_reads_tables_and_names_a_row_that_cannot_be_read(tmp_path):
     with pytest.raises(DataRejectedError, match=r"x\.jsonl:3: "):
         read_chats(tmp_path / "x.jsonl")
     (tmp_path / "x.csv").write_text("ask,reply\nopen,day 0\n")
-    with pytest.raises(DataRejectedError, match=r"x\.csv:1: .*its columns: ask, reply\. Say .*prompt=COLUMN"):
+    with pytest.raises(
+        DataRejectedError, match=r"x\.csv:1: no column is known .*its columns: ask, reply\. Say .*prompt=COLUMN"
+    ):
         read_chats(tmp_path / "x.csv")
     named = columns_format({"prompt": "ask", "answer": "reply"})
     assert read_chats(Source("a", tmp_path / "x.csv", named))[0][-1] == Message("assistant", "day 0")

@@ -235,6 +235,9 @@ def test_shapes_are_mixed_in_one_command_and_the_report_says_how_each_was_read(r
     code, _, err = run("generate", *sources, *options)
     assert code == 3
     assert "read as CSV; its columns: utterance, intent. Say which holds the prompt: --columns b:prompt=COLUMN" in err
+    err = run("generate", *sources, "--adapter", "c=b.csv", *options)[2]
+    assert "b:prompt=COLUMN" in err
+    assert "c:prompt=COLUMN" in err
     for value in ("c:prompt=utterance", "b:prompt", "b:prompts=utterance"):
         assert run("generate", *sources, *options, "--columns", value)[0] == 2
     code, out, _ = run("generate", *sources, *options, "--columns", "b:prompt=utterance")

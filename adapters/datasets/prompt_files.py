@@ -47,7 +47,7 @@ class PromptFileReader:
         """Tell a file from a pipe; see the port for the contract."""
         if str(path) == "-":
             if stdin_has_ended():
-                raise DataRejectedError("standard input holds no prompts", hint="pipe some in, or name a file")
+                raise _empty(path)
             return False
         if path.is_dir() or not path.exists():
             raise _missing(path)
@@ -98,7 +98,7 @@ def _rows(path: Path) -> Iterator[PromptRow]:
         found = True
         yield _row(raw, number, path, strict)
     if not found:
-        raise DataRejectedError("holds no prompts", where=path)
+        raise _empty(path)
 
 
 def _row(raw: bytes, number: int, path: Path, strict: bool) -> PromptRow:
@@ -131,6 +131,12 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _at(row: PromptRow, path: Path) -> DataRejectedError:
     assert row.problem is not None
     return DataRejectedError(row.problem.what, where=f"{path}:{row.line}", hint=row.problem.hint)
+
+
+def _empty(path: Path) -> DataRejectedError:
+    if str(path) == "-":
+        return DataRejectedError("standard input holds no prompts", hint="pipe some in, or name a file")
+    return DataRejectedError("holds no prompts", where=path)
 
 
 def _missing(path: Path) -> MissingFileError:

@@ -133,6 +133,12 @@ def test_an_empty_standard_input_is_told_before_anything_is_loaded(run, monkeypa
         assert (code, err) == (3, "moe-router: standard input holds no prompts (pipe some in, or name a file)\n")
 
 
+def test_a_pipe_that_ends_without_a_prompt_later_is_told_alike(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    code, _, err = run("route")
+    assert (code, err) == (3, "moe-router: standard input holds no prompts (pipe some in, or name a file)\n")
+
+
 def test_route_shows_a_row_that_is_not_a_prompt_and_decides_all_others(run):
     Path("p.jsonl").write_text('{"text": "open the calendar"}\n{"id": "b", "n": 1}\n"pay the claim"\n')
     code, out, err = run("route", "--json", "--input", "p.jsonl")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -18,12 +20,16 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from domain.errors import MoeRouterError, RemoteError
+from domain.errors import MoeRouterError, RemoteError, StorageError
+
+_OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
 def hub_errors(what: str, where: str, otherwise: str) -> Iterator[None]:
-    """Turn what goes wrong between us and the hub into RemoteError; its progress bars are for terminals only.
+    """Turn what goes wrong between us and the hub into RemoteError, and a disk that refuses into StorageError.
+
+    The hub's progress bars are for terminals only.
 
     Args:
         what: kind of repository, for example "data set".
@@ -51,7 +57,11 @@ def hub_errors(what: str, where: str, otherwise: str) -> Iterator[None]:
         raise RemoteError(
             f"the hub refuses this (status {status})", where=where, hint="check HF_TOKEN and its rights"
         ) from error
-    except (OfflineModeIsEnabled, OSError) as error:
+    except OSError as error:
+        if error.errno in _OF_THE_DISK:
+            raise StorageError(f"cannot keep the {what}: {error.strerror}", where=error.filename or where) from error
+        raise _unreachable(where, otherwise) from error
+    except OfflineModeIsEnabled as error:
         raise _unreachable(where, otherwise) from error
     except Exception as error:  # the transport's own errors (httpx), which the hub's client lets through
         if not type(error).__module__.startswith(("httpx", "httpcore")):  # httpx2, too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import Final
 
@@ -49,20 +49,22 @@ class _PlainTask:
     def tell(self, over: Event, seconds: float) -> None:
         """Say how far it is until it is over, at intervals that double."""
         passed = 0.0
-        while not over.wait(seconds):
-            of = "" if self.total is None else f": {self.done} of {self.total}"
-            self.console.file.write(f"{shown(self.description)}{of}\n")
-            self.console.file.flush()
-            passed += seconds
-            seconds = passed
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            while not over.wait(seconds):
+                of = "" if self.total is None else f": {self.done} of {self.total}"
+                self.console.file.write(f"{shown(self.description)}{of}\n")
+                self.console.file.flush()
+                passed += seconds
+                seconds = passed
 
 
-@frozen
+@frozen(eq=False)
 class RichProgressReporter:
     """A :class:`application.ports.ProgressReporter` that draws bars on stderr.
 
     Where that is not a terminal, a line says how far long work is, that a log can be told from a hang: after
-    `first_line` seconds, and each time that twice as long has gone by. Work inside of other work is not told of.
+    `first_line` seconds, and each time that twice as long has gone by. Work that begins
+    while other work goes on is not told of.
 
     Attributes:
         console: where it is drawn.

@@ -26,6 +26,9 @@ MOST_MISLABELLED: Final = 1 / 3
 CONFUSED: Final = 0.15
 """Two labels are mixed up when it is certain that more than this share of their rows is taken for the other's."""
 
+FEWEST: Final = 8
+"""Fewer rows of two labels show nothing."""
+
 
 def noise_share(confidences: Sequence[float], right: Sequence[bool]) -> float:
     """Return how many of the surest rows contradict the router for certain; 0 below `LEAST_NOISE`.
@@ -94,7 +97,7 @@ def confused_labels(best: Sequence[int], labels: Sequence[int]) -> dict[tuple[in
     found = {}
     for (one, other), count in swapped.most_common():
         rows = there[one] + there[other]
-        if 1.0 - error_bound(rows - count, rows, NOISE_CERTAINTY) > CONFUSED:
+        if rows >= FEWEST and 1.0 - error_bound(rows - count, rows, NOISE_CERTAINTY) > CONFUSED:
             found[one, other] = (count, rows)
     return found
 

@@ -29,9 +29,7 @@ _LINES = re.compile(r"[\r\n\v\f\u0085\u2028\u2029]+")
 _ENDS = re.compile(r"(?<![.!?;])[.!?;]++[\"'”’)\]]*+(?=\s)|[。！？；؟।॥።…]+[”』」）]*")
 # A full stop after these ends no sentence: "Dr.", "No.", "e.g.", the number of a list's entry, and "no." before one.
 _ABBREVIATED = re.compile(r"(?:^|\s)(?:[A-Z][a-z]{0,2}|(?:\w\.)+\w)\.$|^\s*\d{1,3}\.$")
-_BEFORE_NUMBER = re.compile(
-    r"(?:^|[\s(])(?:no|nos|nr|art|sec|fig|vol|pp?|ref|apt|ext|tel|ca|approx)\.$", re.IGNORECASE
-)
+_BEFORE_NUMBER = re.compile(r"(?:^|[\s(])(?:no|nos|nr|fig|vol|pp?|ref|apt|ext|tel|ca|approx)\.$", re.IGNORECASE)
 _NUMBER = re.compile(r"\s+\d")
 _LONGEST_ABBREVIATION: Final = 12
 _HEADING = re.compile(r"\s*[\w*#]{1,20}(?: [\w*]{1,20})?[*]{0,2}:[*]{0,2}(?=\s)")  # "User:", "**Task:**"

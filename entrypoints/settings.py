@@ -149,10 +149,13 @@ class DataFiles:
         for candidate in candidates:
             if is_file(candidate):
                 return candidate
-        what = (
-            "no such file" if named or self.dataset_dir else "no data set is named, and none is at the default place"
-        )
-        raise MissingFileError(what, where=" or ".join(map(str, candidates)), hint=_HINT)
+        where = " or ".join(map(str, candidates))
+        if named or self.dataset_dir:
+            raise MissingFileError("no such file", where=where, hint=_HINT)
+        if self.data_path or self.eval_data_path:
+            hint = "name both files: --data-path and --eval-data-path"
+            raise MissingFileError("no such file, and the other rows' file alone is named", where=where, hint=hint)
+        raise MissingFileError("no data set is named, and none is at the default place", where=where, hint=_HINT)
 
 
 @frozen

@@ -71,15 +71,14 @@ class LoraCheck:
         """The hash of each sound LoRA adapter's weights, 64 hexadecimal digits."""
         return {each.name: each.facts.sha256 for each in self.diagnoses if each.sound and each.facts}
 
-    def require_sound(self) -> None:
-        """Raise LoraAdapterError that names every refused LoRA adapter with its first problem."""
+    def require_sound(self, remedy: str = "leave it out") -> None:
+        """Raise LoraAdapterError that names every refused LoRA adapter with its first problem, and a remedy."""
         bad = [each for each in self.diagnoses if not each.sound]
         if bad:
             raise LoraAdapterError(
                 "; ".join(f"LoRA adapter {each.name} is refused: {each.problems[0]}" for each in bad),
                 where=bad[0].folder if len(bad) == 1 else None,
-                hint="disable it (`disable NAME`) or allow a fallback (`fallback base`), and the others answer; "
-                "`moe-router doctor` shows everything",
+                hint=f"{remedy}; `moe-router doctor` shows everything",
             )
 
 

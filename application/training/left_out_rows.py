@@ -41,7 +41,7 @@ class LeftOutRows:
         See :func:`domain.label_noise.mislabelled`.
         """
         numbers = list(self.logits)
-        found = mislabelled(list(self.logits.values()), self._labels())
+        found = mislabelled(list(self.logits.values()), [self.problems.prompts.rows[row].label for row in numbers])
         return {numbers[place]: chance for place, chance in sorted(found.items(), key=lambda each: numbers[each[0]])}
 
     def told(self, doubtful: Sequence[int]) -> str:
@@ -55,19 +55,21 @@ class LeftOutRows:
             f"{'; …' if len(doubtful) > SHOWN else ''}"
         )
 
-    def confusions(self) -> Iterator[str]:
-        """Yield a warning of each two adapters that cannot be told apart; see `domain.label_noise`."""
-        best = [max(range(len(row)), key=row.__getitem__) for row in self.logits.values()]
-        for (one, other), (swapped, rows) in confused_labels(best, self._labels()).items():
+    def confusions(self, doubtful: Mapping[int, float]) -> Iterator[str]:
+        """Yield a warning of each two adapters that are hard to tell apart, doubtful rows aside.
+
+        See :func:`domain.label_noise.confused_labels`.
+        """
+        kept = {number: row for number, row in self.logits.items() if number not in doubtful}
+        best = [max(range(len(row)), key=row.__getitem__) for row in kept.values()]
+        labels = [self.problems.prompts.rows[number].label for number in kept]
+        for (one, other), (swapped, rows) in confused_labels(best, labels).items():
             first, second = self.data.labels.name_of(one), self.data.labels.name_of(other)
             yield (
                 f"warning: {first} and {second} are hard to tell apart: routers that have not seen them take "
                 f"{swapped} of their {rows} rows for the other's. That makes limits stricter for all adapters, and "
                 "more is refused. Merge the two, train without one of them, or give them rows that differ more"
             )
-
-    def _labels(self) -> list[int]:
-        return [self.problems.prompts.rows[number].label for number in self.logits]
 
 
 def _own_logits(problems: HeadProblems, left_out: Sequence[LeftOutFold]) -> Iterator[tuple[int, list[float]]]:

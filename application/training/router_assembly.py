@@ -60,8 +60,9 @@ class RouterAssembly:
         """
         left_out = self._all_left_out(problems, fitted, job)
         rows = LeftOutRows.of(problems, data, left_out)
-        notes = tuple(rows.confusions())
-        if doubtful := rows.mislabelled():
+        doubtful = rows.mislabelled()
+        notes = tuple(rows.confusions(doubtful))
+        if doubtful:
             notes = (rows.told(list(doubtful)), *notes)
             problems = evolve(problems, doubts=doubtful)
             left_out = self._all_left_out(problems, fitted, job)

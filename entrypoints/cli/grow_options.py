@@ -91,8 +91,9 @@ def grow(app: Application, growth: Growth, make_dataset: Callable[[Path | None],
     app.datasets.read_metadata(growth.dataset_dir)  # says what is wrong with a folder that is not a data set
     use_case = app.grow_router(growth.base_model, use_cache=not growth.no_cache)
     use_case.check(growth.router, growth.dataset_dir)  # before anything slow, and before anything is written
-    if growth.out_of_scope is not None and str(growth.out_of_scope) != "-":  # standard input can be read once only
-        app.prompt_reader.read_prompts(growth.out_of_scope)
+    outside = growth.out_of_scope
+    if outside is not None and str(outside) != "-" and not outside.is_fifo():  # a pipe can be read once only
+        app.prompt_reader.read_prompts(outside)
     try:
         grown = make_dataset(output_dir)
     except TargetExistsError as error:

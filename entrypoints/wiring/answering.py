@@ -71,7 +71,9 @@ class AnsweringParts(RoutingParts):
             base, {name: path for name, path in folders.items() if name in wanted}
         )
         if not policy.fallback.stands_in or policy.fallback.adapter in check.refused:
-            check.require_sound()
+            check.require_sound(
+                "disable it (`disable NAME`) or allow a fallback (`fallback base`), and the others answer"
+            )
         for name, problem in check.refused.items():
             structlog.get_logger().warning("lora_adapter.refused", adapter=name, problem=problem)
         return AnswerPrompts(self.route_on(router, base), engine, check.refused, check.weights)

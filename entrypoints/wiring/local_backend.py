@@ -58,7 +58,7 @@ class LocalBackend:
 
     def _read_once(self, prompts: Path | None) -> None:
         """Raise what keeps a file of prompts from being read; a pipe can be read only once, later."""
-        if prompts is not None and str(prompts) != "-":
+        if prompts is not None and str(prompts) != "-" and not prompts.is_fifo():
             self.app.prompt_reader.read_prompts(prompts)
 
     def verify(self, folder: Path, observer: TrainingObserver, *, strict: bool) -> None:

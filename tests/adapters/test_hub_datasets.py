@@ -1,5 +1,6 @@
 """Data sets on a hub: a real download by the hub's own client, from a small hub on this machine."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,17 @@ from typing import ClassVar
 
 import pytest
 
+from adapters.hub_errors import hub_errors
+from domain.errors import StorageError
+
 COMMIT = "1" * 40
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_disk_that_refuses_is_not_taken_for_the_network(number):
+    refusal = pytest.raises(StorageError, match=f"cannot keep the model: {os.strerror(number)}")
+    with refusal, hub_errors("model", "base model a/b", "name a folder"):
+        raise OSError(number, os.strerror(number), "/cache/model.safetensors")
 
 
 def rows(word: str) -> bytes:

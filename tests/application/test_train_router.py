@@ -450,6 +450,7 @@ def test_rows_with_wrong_labels_are_named_and_left_out_of_the_router() -> None:
     found = int(note.split()[1])
     assert 15 <= found <= 28
     assert any(row.source_id in note for row in wrong)
+    assert not any("tell apart" in event.message for event in of(heard, Noted))  # what is left out confuses nobody
     assert len(here.tensors()["bank.labels"]) == 210 - found
     clean, heard = world({TRAIN: known, VAL: rows(10, 2)}).having(**all_kept), RecordingObserver()
     clean.trainer.train(JOB, heard)

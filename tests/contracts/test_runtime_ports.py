@@ -79,6 +79,23 @@ def test_where_there_is_no_terminal_a_line_says_how_far_long_work_is_but_not_the
     assert "inner" not in written.getvalue()
 
 
+def test_a_reader_of_stderr_that_is_gone_ends_the_lines_and_nothing_else(monkeypatch):
+    failed, tried = [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            tried.set()
+            raise BrokenPipeError
+
+    with RichProgressReporter(Console(file=Gone()), first_line=0.01).track("work", None):
+        tried.wait(30)
+    (teller,) = [thread for thread in threading.enumerate() if "tell" in thread.name] or [threading.current_thread()]
+    if teller is not threading.current_thread():
+        teller.join(30)
+    assert failed == []
+
+
 def test_progress_passes_the_works_own_errors_on(progress):
     with pytest.raises(KeyError), progress.track("failing", 2):
         raise KeyError("the work's own")

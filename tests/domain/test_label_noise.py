@@ -83,4 +83,5 @@ def test_two_labels_that_are_mixed_up_are_found_and_ordinary_errors_are_not():
 
 
 def test_few_rows_do_not_show_that_labels_are_mixed_up():
-    assert confused_labels([0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]) == {}
+    assert confused_labels([1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]) == {}
+    assert confused_labels([0, 0, 0, 0, 1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]) == {}

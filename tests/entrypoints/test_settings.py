@@ -72,6 +72,8 @@ def test_what_is_missing_is_named_and_nothing_else_is_taken_instead():
         DataFiles(Path("d"), Path("a")).training(LATEST, lambda path: str(path).startswith("d/"))
     with pytest.raises(MissingFileError, match=r"train\.jsonl: no data set is named, .*--dataset-dir"):
         DataFiles().training(LATEST, lambda path: False)
+    with pytest.raises(MissingFileError, match=r"val\.jsonl: no such file, .*--eval-data-path"):
+        DataFiles(None, Path("a")).training(LATEST, lambda path: str(path) == "a")
 
 
 def test_the_router_to_read_lies_beside_the_torch_file_of_the_environment_only():

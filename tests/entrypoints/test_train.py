@@ -217,8 +217,10 @@ def test_a_pt_router_lies_beside_the_one_that_is_read_back_and_validation_may_la
 ) -> None:
     kept = [line for line in (dataset / "val.jsonl").read_text().splitlines() if '"label": 2' not in line]
     (dataset / "val.jsonl").write_text("\n".join(kept))
-    (place / "none.txt").write_text("how tall is a giraffe\nsing me a song\n")
-    command = ["--dataset-dir", str(dataset), *QUICK, "--router-out", "r.pt", "--out-of-scope", "none.txt"]
+    pipe, end = os.pipe()  # as a shell's <(…) is: it can be read once
+    os.write(end, b"how tall is a giraffe\nsing me a song\n")
+    os.close(end)
+    command = ["--dataset-dir", str(dataset), *QUICK, "--router-out", "r.pt", "--out-of-scope", f"/dev/fd/{pipe}"]
     assert run("train", *command) == 0
     out, err = capsys.readouterr()
     assert out.startswith("✅ Router head saved to r.safetensors\n")

@@ -104,7 +104,7 @@ def _named(turn: Any, fmt: RowFormat) -> Any:
     speaker = first_present(turn, fmt.role_tags)
     if isinstance(speaker, str):
         known = speaker.strip().casefold()
-        speaker = "user" if fmt.is_user(speaker) else known if known in ROLES else "assistant"
+        speaker = "user" if fmt.is_user(speaker) else known if ROLES.get(known, "user") != "user" else "assistant"
     return {**turn, "from": speaker, "value": first_present(turn, fmt.content_tags)}
 
 

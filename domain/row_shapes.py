@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from attrs import frozen
+
 from domain.chats import ROLES, first_present
 from domain.conversations import DEFAULT_FORMAT, Layout, RowFormat, as_list, extract_prompt
 from domain.errors import UsageError
@@ -17,6 +19,8 @@ _TURN_COLUMNS = ("prompt", "conversation", "dialog", "dialogue", "chat", "turns"
 _TEXT_COLUMNS = (("prompt",), ("instruction", "input"), ("question",), ("query",), ("input",))
 _SPEAKERS = ("user", "assistant")
 _OF_TURNS = ("messages", "role", "content", *_SPEAKERS)
+_USUAL = (*DEFAULT_FORMAT.columns, *DEFAULT_FORMAT.role_tags, *DEFAULT_FORMAT.content_tags)
+_MOST_SPEAKERS = 4  # more names in a field of unknown meaning are hardly speakers
 _MARKED_COLUMNS = ("text", "prompt", "chosen", "input")
 
 
@@ -71,11 +75,12 @@ def columns_format(columns: Mapping[str, str]) -> RowFormat:
 
     Args:
         columns: column by meaning: ``prompt`` and maybe ``input`` (texts), or ``messages`` (turns) and maybe
-            ``role``, ``content``, ``user`` and ``assistant`` (the turn's fields, and how the two are called);
-            besides, ``answer`` (the reference answer).
+            ``role``, ``content``, ``user`` and ``assistant`` (the turn's fields, and how the two are called,
+            whoever has that name elsewhere); besides, ``answer`` (the reference answer).
 
     Raises:
-        UsageError: an unknown meaning, or neither a prompt nor messages, or an assistant of another one's name.
+        UsageError: an unknown meaning, or neither a prompt nor messages, one name for both speakers, or an
+            assistant called like a system or a tool.
     """
     known = ("prompt", "input", *_OF_TURNS, "answer")
     if unknown := sorted(columns.keys() - set(known)):
@@ -84,13 +89,15 @@ def columns_format(columns: Mapping[str, str]) -> RowFormat:
     answers = (columns["answer"],) if "answer" in columns else default.answers
     if "messages" in columns and "prompt" not in columns:
         user, assistant = ({columns[who].strip().casefold()} if who in columns else set() for who in _SPEAKERS)
-        if other := next((ROLES[name] for name in assistant if ROLES.get(name, "assistant") != "assistant"), None):
-            raise UsageError(f"columns: the assistant cannot be called {columns['assistant']!r}: that is a {other}")
+        other = next((role for name in assistant if (role := ROLES.get(name)) in ("system", "tool")), None)
+        if other or user & assistant:
+            taken = f"a {other}" if other else "the user"
+            raise UsageError(f"columns: the assistant cannot be called {columns['assistant']!r}: that is {taken}")
         return RowFormat(
             columns=(columns["messages"],),
             role_tags=(columns["role"],) if "role" in columns else default.role_tags,
             content_tags=(columns["content"],) if "content" in columns else default.content_tags,
-            user_roles=frozenset(user or default.user_roles - assistant),
+            user_roles=(default.user_roles | user) - assistant,
             other_roles=(default.other_roles | assistant) - user,
             answers=answers,
         )
@@ -106,28 +113,59 @@ def describe_columns(rows: Sequence[Any]) -> str:
     return ", ".join(name[:40] for name in list(names)[:20])
 
 
-def suggest_columns(rows: Sequence[Any], row_format: RowFormat) -> str:
-    """Return what a person could say of rows that give no prompt, as :func:`columns_format` takes it.
+def suggest_columns(rows: Sequence[Any], row_format: RowFormat) -> tuple[str, tuple[str, ...]]:
+    """Return what a person should say of rows that give no prompt, and how, as :func:`columns_format` takes it.
 
     Where a column holds turns, the names found in it: ``messages=dialog,role=who,content=said,user=Student``; else
-    ``prompt=COLUMN``. "" where the turns have names that are known.
+    ``prompt=COLUMN``. Several where the person must choose; none where nothing can be said.
     """
     named = [row for row in rows if isinstance(row, dict)]
-    for column in dict.fromkeys(name for row in named for name in (*row_format.columns, *row)):
-        turns = [turn for row in named for turn in _turns(row.get(column))]
-        if len(texts := _texts(turns)) > 1:
-            break
-    else:
-        return "prompt=COLUMN"
-    role = first_present({name: name for name in texts}, row_format.role_tags)
-    role = role or min(texts, key=lambda name: len(set(texts[name])))
+    columns = dict.fromkeys(name for row in named for name in row)
+    found = [one for name in columns if (one := _turn_column(name, named, row_format)) is not None]
+    if not found:
+        return "Say which holds the prompt", ("prompt=COLUMN",)
+    best = max(found, key=lambda one: one.fit)
+    what, speakers = _speakers(best.speakers, row_format)
+    names = {"messages": best.column, "role": best.role, "content": best.content}
+    odd = {meaning: name for meaning, name in names.items() if name not in _USUAL}
+    told = [{"messages": best.column} | odd | one for one in speakers if odd or one]
+    choices = tuple(",".join(f"{meaning}={name}" for meaning, name in one.items()) for one in told)
+    return what if choices or not speakers else "", choices
+
+
+@frozen
+class _TurnColumn:
+    column: str
+    role: str
+    content: str
+    speakers: list[str]
+    fit: tuple[bool | float, ...]
+
+
+def _turn_column(column: str, rows: Sequence[dict[str, Any]], row_format: RowFormat) -> _TurnColumn | None:
+    """Return how a column that holds turns does so; None where nothing tells that those are turns."""
+    texts = _texts([turn for row in rows for turn in _turns(row.get(column))])
+    if len(texts) < 2 or "," in f"{column}{''.join(texts)}":
+        return None
+    known = {
+        name: 2 * sum(row_format.is_user(text) is not None for text in found) >= len(found)
+        for name, found in texts.items()
+    }
+    usual_role = first_present({name: name for name in texts}, (*row_format.role_tags, *DEFAULT_FORMAT.role_tags))
+    role = usual_role or min(texts, key=lambda name: (not known[name], len(set(texts[name]))))
     others = {name: texts[name] for name in texts if name != role}
-    content = first_present({name: name for name in others}, row_format.content_tags)
-    content = content or max(others, key=lambda name: sum(map(len, others[name])))
-    names = {"messages": column, "role": role, "content": content, **_speakers(texts[role], row_format)}
-    usual = (*(DEFAULT_FORMAT.columns), *DEFAULT_FORMAT.role_tags, *DEFAULT_FORMAT.content_tags)
-    odd = {meaning: name for meaning, name in names.items() if name not in usual}
-    return ",".join(f"{meaning}={name}" for meaning, name in ({"messages": column} | odd).items()) if odd else ""
+    tags = (*row_format.content_tags, *DEFAULT_FORMAT.content_tags)
+    usual = first_present({name: name for name in others}, tags)
+    content = usual or max(others, key=lambda name: sum(map(len, others[name])))
+    speakers = list(dict.fromkeys(name.strip() for name in texts[role]))
+    of_turns = column in _TURN_COLUMNS
+    repeated = 1 < len(speakers) < len(texts[role]) / 2
+    all_usual = bool(usual_role and usual)
+    if not (known[role] or all_usual or (len(speakers) <= _MOST_SPEAKERS and (of_turns or repeated))):
+        return None
+    length = sum(map(len, texts[content])) / len(texts[content])
+    fit = (column in row_format.columns, known[role], all_usual, of_turns, length)
+    return _TurnColumn(column, role, content, speakers, fit)
 
 
 def _turns(value: Any) -> list[dict[str, Any]]:
@@ -143,10 +181,27 @@ def _texts(turns: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     return {name: found for name, found in texts.items() if found}
 
 
-def _speakers(found: Sequence[str], row_format: RowFormat) -> dict[str, str]:
-    """Return who is the user and who the assistant, as far as their names are not usual: who speaks first asks."""
-    names = list(dict.fromkeys(name.strip() for name in found))
+def _speakers(names: Sequence[str], row_format: RowFormat) -> tuple[str, tuple[dict[str, str], ...]]:
+    """Return what to say of speakers whose names are not known, and the choices: who speaks first asks."""
     unknown = [name for name in names if row_format.is_user(name) is None]
-    user = next((name for name in names if row_format.is_user(name)), None) or (unknown.pop(0) if unknown else None)
-    speakers = {} if user is None or DEFAULT_FORMAT.is_user(user) else {"user": user}
-    return speakers | ({"assistant": unknown[0]} if unknown else {})
+    known = {who: next((name for name in names if _is(who, name, row_format)), None) for who in _SPEAKERS}
+    odd = {who: name for who, name in known.items() if name and not _is(who, name, DEFAULT_FORMAT)}
+    missing = [who for who in _SPEAKERS if known[who] is None]
+    pairs = (odd | dict(zip(missing, unknown, strict=False))).items()
+    found = {who: name for who, name in pairs if "," not in name}
+    if unknown and not (missing and found):
+        whose = f"turns of {unknown[0][:40]!r}"
+        if odd or "," in unknown[0]:  # an option names one user and one assistant
+            return f"The {whose} cannot be read: rename the speaker, or leave those rows out", ()
+        return f"The {whose} are of an unknown speaker. Say if it is the user or the assistant", tuple(
+            {who: unknown[0]} for who in _SPEAKERS
+        )
+    guess = " (who asks is a guess)" if len(unknown) > 1 else ""
+    return f"Say what its turns are called{guess}", (found,)
+
+
+def _is(who: str, name: str, row_format: RowFormat) -> bool:
+    """Tell whether a speaker is known as the user, or as the assistant (who is neither system nor tool)."""
+    if who == "user":
+        return row_format.is_user(name) is True
+    return row_format.is_user(name) is False and ROLES.get(name.casefold()) not in ("system", "tool")

@@ -107,9 +107,9 @@ def _known(source: Source, files: Sequence[RowFile]) -> Source:
         read_as=_described(files, "; ".join(formats.values())),
     )
     parsed = [row[0] for row in head if isinstance(row, tuple)]
-    if formats and not any(_of_unknown_speaker(row, known.format) for row in parsed):
-        return known
-    return evolve(known, advice=_advice(known, files, head, parsed))
+    if any(_of_unknown_speaker(row, known.format) for row in parsed):
+        return evolve(known, advice=_advice(known, files, head, parsed), advised=RejectReason.UNKNOWN_ROLE)
+    return known if formats else evolve(known, advice=_advice(known, files, head, parsed))
 
 
 def _of_unknown_speaker(row: Any, row_format: RowFormat) -> bool:
@@ -134,9 +134,10 @@ def _advice(source: Source, files: Sequence[RowFile], head: Sequence[Any], parse
         return ""
     if columns := describe_columns(parsed):
         found = f"read as {_packed(files[0])}; its columns: {columns}"
-        names = suggest_columns(parsed, source.format)
-        what = "which holds the prompt" if names.startswith("prompt=") else "what its turns are called"
-        return f"{found}. Say {what}: --columns {quote(f'{source.adapter}:{names}')}" if names else found
+        what, choices = suggest_columns(parsed, source.format)
+        adapter = f"{source.adapter}:" if source.adapter else ""
+        said = " or ".join(f"--columns {quote(adapter + names)}" for names in choices)
+        return f"{found}. {what}: {said}" if said else f"{found}. {what}"
     first = next((row for row in head if isinstance(row, Rejection)), None)
     if first is None:
         return "the file holds nothing but blank lines" if not parsed else "rows must be objects"

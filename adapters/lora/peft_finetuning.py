@@ -107,7 +107,10 @@ class PeftFinetuner:
             raise DataRejectedError("this base model cannot answer prompts", where=self.base.info.name)
         if not replace and (taken := [out_dir / name for name in sources if (out_dir / name).exists()]):
             raise TargetExistsError("already exists", where=taken[0], hint="choose another folder")
-        sets = {name: self.examples(source) for name, source in sources.items()}
+        sets = {
+            name: self.examples(source if isinstance(source, Source) else Source(name, source))
+            for name, source in sources.items()
+        }
         with self.base.lock, torch.random.fork_rng():
             blocks = FrozenBlocks(self.base.blocks[: -self.options.upper_blocks])
             with self.progress.track("Reading the source data sets", len(sets)) as task:

@@ -23,7 +23,7 @@ def read_chats(source: Path | Source) -> list[Chat]:
         DataRejectedError: a row is not a conversation (the message names it), or none has an answer.
     """
     chats = []
-    source = source if isinstance(source, Source) else Source("fine-tuning", source)
+    source = source if isinstance(source, Source) else Source("", source)
     with FileSourceReader().read_whole(source) as (known, rows):
         for number, row, origin in rows:
             where = f"{origin.path}:{number}"
@@ -32,10 +32,12 @@ def read_chats(source: Path | Source) -> list[Chat]:
             try:
                 chat = whole_conversation(row[0], known.format)
             except DataRejectedError as error:
-                unknown = known.advice and extract_prompt(row[0], known.format)
-                lost = isinstance(unknown, Rejection) and unknown.reason is RejectReason.NO_CONVERSATION
+                found = known.advice and extract_prompt(row[0], known.format)
+                advised = isinstance(found, Rejection) and found.reason is known.advised
+                lost = advised and known.advised is RejectReason.NO_CONVERSATION
                 what = "no column is known to hold a prompt" if lost else error.what
-                raise DataRejectedError(what, where=where, hint=error.hint or known.advice) from error
+                hint = error.hint or (known.advice if advised else "")
+                raise DataRejectedError(what, where=where, hint=hint) from error
             if any(message.role == "assistant" for message in chat):
                 chats.append(chat)
     if not chats:

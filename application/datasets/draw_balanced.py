@@ -79,7 +79,7 @@ class RejectLog:
     def example(self) -> str:
         """The very first rejected line in words; "" without any, and where the source's advice says more."""
         for _, number, origin, rejection in self._in_file_order():
-            advised = self.source.advice and rejection.reason is RejectReason.NO_CONVERSATION
+            advised = self.source.advice and rejection.reason is RejectReason.NO_CONVERSATION is self.source.advised
             return "" if advised else f"first at {origin.place(number)}: {rejection.detail}"
         return ""
 

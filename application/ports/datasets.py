@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from domain.conversations import DEFAULT_FORMAT, Rejection, RowFormat
+from domain.conversations import DEFAULT_FORMAT, Rejection, RejectReason, RowFormat
 from domain.datasets import DatasetFile, RoutingDataset
 from domain.references import ReferenceAnswer
 from domain.samples import RoutingSample
@@ -60,6 +60,7 @@ class Source:
         more: further files, folders or globs of the same adapter.
         read_as: in words, how a reader reads it; a reader fills it in, with `row_format`.
         advice: what to do about a source whose first rows give no prompt; likewise.
+        advised: the rejection that the advice is about.
         keep_rows: whether drawn lines bring their parsed row along, for the reference answer in it.
     """
 
@@ -72,6 +73,7 @@ class Source:
     read_as: str = ""
     advice: str = ""
     keep_rows: bool = False
+    advised: RejectReason = RejectReason.NO_CONVERSATION
 
     @property
     def paths(self) -> tuple[Path, ...]:

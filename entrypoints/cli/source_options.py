@@ -86,7 +86,8 @@ def _formats(values: Sequence[str], names: Mapping[str, object]) -> dict[str, Ro
 
     named: dict[str, dict[str, str]] = {name: {} for name in names}
     for value in values:
-        name, colon, pairs = value.rpartition(":")
+        name, colon, _ = value.partition("=")[0].partition(":")
+        pairs = value[len(name + colon) :] if colon else value
         if colon and check_adapter_name(name) not in named:
             raise UsageError(f"--columns names {name!r}, which is not among the adapters")
         for pair in pairs.split(","):

@@ -50,6 +50,13 @@ def finetune(base: LoadedBase, sources: dict[str, Path], out: Path, **changes: A
     return finetuner(sources, out)
 
 
+def test_the_error_of_a_plain_path_names_its_adapter(base: LoadedBase, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("ask,reply\nopen,day 0\n")
+    with pytest.raises(DataRejectedError) as caught:
+        finetune(base, {"cal": tmp_path / "x.csv"}, tmp_path)
+    assert "--columns cal:prompt=COLUMN" in str(caught.value.hint)
+
+
 def answer(base: LoadedBase, folder: Path, prompt: str) -> str:
     from peft import PeftModel
 

@@ -270,6 +270,23 @@ def test_a_speaker_whom_nobody_knows_is_advised_on_although_some_rows_can_be_rea
     assert "--columns a:messages=messages,assistant=Desk" in shortage(tmp_path / "x.jsonl")
 
 
+def test_advice_is_about_the_row_that_is_named(tmp_path):
+    desk = {"messages": [USER, {"role": "Desk", "content": "done"}]}
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, [{"messages": []}, desk, desk])))
+    with pytest.raises(DataRejectedError, match=r"x\.jsonl:1: 'messages' is empty$"):
+        read_chats(tmp_path / "x.jsonl")
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, [{"case": 1}, desk, desk])))
+    said = shortage(tmp_path / "x.jsonl")
+    assert "first at line 1: no 'conversations' or 'messages'" in said
+    assert "assistant=Desk" in said
+
+
+def test_advice_for_a_source_without_a_name_names_none(tmp_path):
+    (tmp_path / "x.csv").write_text("ask,reply\nopen,day 0\n")
+    with pytest.raises(DataRejectedError, match="prompt: --columns prompt=COLUMN"):
+        read_chats(tmp_path / "x.csv")
+
+
 def test_the_speakers_of_help_desks_are_known_and_the_page_lists_all_names(tmp_path):
     chat = [{"from": "Visitor", "value": "open May 3"}, {"from": "Agent", "value": "done"}]
     (tmp_path / "x.jsonl").write_text(json.dumps({"conversations": chat}))
@@ -339,12 +356,21 @@ def test_row_groups_without_drawn_rows_are_not_read(tmp_path):
     "columns",
     [
         {}, {"prompts": "a"}, {"input": "a"}, {"prompt": "a", "messages": "b"}, {"prompt": "a", "assistant": "b"},
-        {"messages": "a", "assistant": "Tool"},
+        {"messages": "a", "assistant": "Tool"}, {"messages": "a", "user": "Desk", "assistant": " desk"},
     ],
 )  # fmt: skip
 def test_columns_that_make_no_sense(columns):
     with pytest.raises(UsageError, match="columns"):
         columns_format(columns)
+
+
+def test_names_that_a_person_gives_override_the_usual_ones(tmp_path):
+    chat = [{"role": "Agent", "content": "open May 3"}, {"role": "customer", "content": "done"}]
+    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": chat}))
+    swapped = columns_format({"messages": "messages", "user": "agent", "assistant": "Customer"})
+    assert read(tmp_path / "x.jsonl", row_format=swapped)[0] == ["open May 3"]
+    (found,) = read_chats(Source("a", tmp_path / "x.jsonl", swapped))
+    assert found == (Message("user", "open May 3"), Message("assistant", "done"))
 
 
 def test_turns_of_odd_names_are_read(tmp_path):

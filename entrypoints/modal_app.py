@@ -20,10 +20,10 @@ import modal.exception
 
 from adapters.modal_cloud.call_options import CallOptions, gpu_choice
 from adapters.modal_cloud.remote_functions import SHARES, with_options
-from entrypoints.on_modal.first_contact import modal_run_option, require_modal_to_answer, stated
+from entrypoints.on_modal.first_contact import require_modal_to_answer, stated
 from entrypoints.on_modal.image import app_tags, tensorboard_image, training_image
 from entrypoints.on_modal.mounts import Mounts
-from entrypoints.on_modal.options import checked_gpu
+from entrypoints.on_modal.options import defined_gpu
 from entrypoints.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 require_modal_to_answer()
 
 _SETTINGS: Final = stated(lambda: Settings.read(os.environ))
-GPU: Final = stated(lambda: checked_gpu(modal_run_option("--gpu") or _SETTINGS.modal_gpu))
+GPU: Final = stated(defined_gpu)
 """GPUs of a container unless ``--gpu`` says otherwise; 24 GB hold the default base model in bfloat16."""
 
 tags: Final = app_tags(GPU, _SETTINGS.data_volume, str(_SETTINGS.modal_warm))

@@ -26,6 +26,9 @@ RESULT: Final = "result"
 _ENDED: Final = "the call was cancelled, or its app was stopped"
 """What Modal gives no reason for."""
 
+_DEPLOYED: Final = (APP_NAME, SERVE_APP)
+"""Apps that stay when a call is done; those that a call brings along go by their id."""
+
 _PENDING: Any = object()
 T = TypeVar("T")
 
@@ -176,7 +179,7 @@ class ModalJobs:
         with self._function(client, name, shared) as (function, app_id), self._queue(client) as updates:
             # Modal's client repeats the log of an app of our own here, where the messages are told; a deployed app's
             # log is all that others see.
-            call = self._spawn(name, function, {**request, "log": app_id in (APP_NAME, SERVE_APP)}, updates)
+            call = self._spawn(name, function, app_id, {**request, "log": app_id in _DEPLOYED}, updates)
             self.note(f"{name} runs on Modal as call {call.object_id} (log: {_log_command(app_id)})")
             try:
                 result = yield from self._messages_and_result(_Run(name, app_id, call, updates))
@@ -196,7 +199,7 @@ class ModalJobs:
         """Call the function and leave; it goes on by itself. Raises RemoteError."""
         client = self.connection.open()
         with self._function(client, name) as (function, app_id):
-            return StartedCall(self._spawn(name, function, request, None).object_id, app_id)
+            return StartedCall(self._spawn(name, function, app_id, request, None).object_id, app_id)
 
     def attach(self, name: str, call_id: str) -> dict[str, Any]:
         """Wait for a call that was started before, and return its result; raises as :meth:`follow` does.
@@ -214,7 +217,7 @@ class ModalJobs:
         _raise_error(name, result, self.connection.environment, "the remote log has its traceback")
         return dict(result)
 
-    def _spawn(self, name: str, function: Any, request: dict[str, Any], updates: Any) -> Any:
+    def _spawn(self, name: str, function: Any, app_id: str, request: dict[str, Any], updates: Any) -> Any:
         """Start the call, once: a reply that is late must not start another one."""
         sent = {**request, **self.options.as_request()}
         size = len(repr(sent))
@@ -225,7 +228,8 @@ class ModalJobs:
         except RemoteError as error:
             if not is_lost(error):
                 raise
-            hint = "it may have started all the same: `modal app list` shows what runs, `modal app stop` ends it"
+            look = "" if app_id in _DEPLOYED else f", `modal app stop {app_id}` ends it"
+            hint = f"it may have started all the same: `{_log_command(app_id)}` shows whether it did{look}"
             raise RemoteError(error.what, where=error.where, hint=hint) from error
 
     @contextmanager
@@ -269,7 +273,7 @@ class ModalJobs:
             return None
         there, here = self._tags(client, APP_NAME), dict(self.load_app().tags)
         other = sorted(name for name in here if there.get(name) != here[name])
-        if self.options.choice and "settings" in other:
+        if self.options.choice and "gpu" in other:
             self.note(
                 f"note: the deployed app {APP_NAME} was not made for GPU {self.options.choice}; this call has an app "
                 "of its own (--redeploy replaces the deployed one)"
@@ -397,11 +401,17 @@ class ModalJobs:
         try:
             self.connection.call(f"cancelling {name}", lambda: call.cancel.aio(terminate_containers=False))
         except RemoteError as error:
-            self.note(
-                f"{error}; call {call.object_id} goes on: `modal app stop {app_id}` ends it, and all calls of its app"
-            )
+            self.note(f"{error}; call {call.object_id} goes on: {_how_to_end(call.object_id, app_id)}")
         else:
             self.note(f"call {call.object_id} is cancelled")
+
+
+def _how_to_end(call_id: str, app_id: str) -> str:
+    """Return what ends a call: Modal's command line ends whole apps only, and others use a deployed one."""
+    if app_id not in _DEPLOYED:
+        return f"`modal app stop {app_id}` ends it, and all calls of its app"
+    line = f"import modal; modal.FunctionCall.from_id('{call_id}').cancel()"
+    return f'`python -c "{line}"` ends it (`modal app stop` would take down all of the deployed app {app_id})'
 
 
 def _log_command(app_id: str) -> str:

@@ -73,8 +73,8 @@ class StartedCalls:
     def __call__(self, requests: Sequence[dict[str, Any]], take: Callable[[int, dict[str, Any]], None]) -> None:
         """Give each call's number and result to `take`, in order; they were started before or are started now.
 
-        When something ends this, a cancellation or an error of `take`, all calls are cancelled; a container that is
-        taken away leaves them alone.
+        When something ends this, a cancellation or an error of `take`, all calls are cancelled. A container that is
+        taken away leaves them alone where the record tells the next container of them, and else cancels them, too.
         """
         ids: list[str] = []
         try:
@@ -84,9 +84,16 @@ class StartedCalls:
         except BaseException as error:
             goes_away = isinstance(error, (KeyboardInterrupt, SystemExit))  # a signal to the container
             if not (goes_away and self.record is not None and self.record.is_file()):
-                for call_id in ids:
-                    self.calls.cancel(call_id)
+                self._cancel(ids, error)
             raise
+
+    def _cancel(self, ids: Sequence[str], reason: BaseException) -> None:
+        """Cancel all that can be cancelled, and note the others in the reason, which stays what is raised."""
+        for call_id in ids:
+            try:
+                self.calls.cancel(call_id)
+            except Exception as error:  # the calls after it must not run on for that
+                reason.add_note(f"call {call_id} could not be cancelled: {error}")
 
     def _start(self, requests: Sequence[dict[str, Any]], ids: list[str]) -> None:
         """Add the ids of all calls to `ids`, one by one."""

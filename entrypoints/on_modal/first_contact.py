@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from typing import TypeVar
 
 import click
@@ -34,11 +33,13 @@ def require_modal_to_answer() -> None:
 
 
 def modal_run_option(name: str) -> str | None:
-    """Return what Modal's command line was given for an option of the app's own; None when it was not."""
-    words = sys.argv[1:] if _in_modals_command_line() else []
-    given = [word.removeprefix(f"{name}=") for word in words if word.startswith(f"{name}=")]
-    given += [value for word, value in pairwise(words) if word == name]
-    return given[-1] if given else None
+    """Return what Modal's command line was given last for an option of the app's own; None when it was not."""
+    words, given = iter(sys.argv[1:] if _in_modals_command_line() else []), None
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == name:
+            given = value if equals else next(words, given)
+    return given
 
 
 def stated(read: Callable[[], T]) -> T:

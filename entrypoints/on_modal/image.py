@@ -63,9 +63,11 @@ def tensorboard_image() -> modal.Image:
     return image.uv_pip_install(*pinned(("attrs", "click", "tensorboard"))).add_local_python_source(*LAYERS)
 
 
-def app_tags(*settings: str) -> dict[str, str]:
-    """Return what a deployed app says of itself: hashes of the code and of the settings that it was made with."""
-    return {"code": _code_hash(), "settings": _hash(map(str.encode, settings))} if modal.is_local() else {}
+def app_tags(gpu: str, *settings: str) -> dict[str, str]:
+    """Return what a deployed app says of itself: hashes of its code, its GPUs and its other settings."""
+    if not modal.is_local():
+        return {}
+    return {"code": _code_hash(), "gpu": _hash([gpu.encode()]), "settings": _hash(map(str.encode, settings))}
 
 
 def pinned(names: Iterable[str]) -> list[str]:

@@ -168,7 +168,7 @@ def test_a_large_request_is_given_the_time_that_it_takes():
             return "call"
 
     jobs, function = ModalJobs(Connection(), lambda: probe), SimpleNamespace()
-    assert jobs._spawn("infer", function, {"prompts": "x" * 5_000_000}, None) == "call"
+    assert jobs._spawn("infer", function, "ap-1", {"prompts": "x" * 5_000_000}, None) == "call"
 
 
 def test_a_late_reply_never_starts_a_second_run(modal_fake, deployment):
@@ -251,6 +251,23 @@ def test_a_cancelled_call_runs_what_it_has_to_clear_away(modal_fake, jobs, deplo
         time.sleep(0.05)
 
 
+def test_a_call_of_a_deployed_app_that_cannot_be_cancelled_is_ended_without_the_deployment(
+    modal_fake, jobs, deployment
+):
+    notes = []
+    messages = evolve(jobs, note=notes.append).follow("train", {"do": "hang"})
+    assert next(messages)["kind"] == "started"
+    with modal_fake.fault(GRPCError(Status.PERMISSION_DENIED, "no"), rpc="FunctionCallCancel"):
+        messages.close()
+    assert "would take down all of the deployed app moe-router-train" in notes[-1]
+    call_id, line = re.search(r'call (fc-\w+) goes on: `python -c "([^"]+)"` ends it', notes[-1]).groups()
+    assert subprocess.run([sys.executable, "-c", line], timeout=60).returncode == 0
+    with pytest.raises(RemoteError, match="the call was cancelled"):
+        jobs.attach("train", call_id)
+    run(jobs, "work")  # the deployment is still there
+    assert not modal_fake.requests("AppStop")
+
+
 def test_a_deployed_app_of_other_code_is_used_but_said_to_be_one_and_can_be_replaced(modal_fake, jobs, deployment):
     notes, newer = [], SimpleNamespace(app=probe.app, functions=probe.functions, tags={"code": "newer"})
     run(evolve(jobs, load_app=lambda: newer, note=notes.append), "work")
@@ -265,9 +282,12 @@ def test_a_deployed_app_of_other_code_is_used_but_said_to_be_one_and_can_be_repl
 
 def test_a_choice_of_gpus_that_the_deployed_app_was_not_made_for_gets_an_app_of_its_own(modal_fake, jobs, deployment):
     notes, before = [], len(modal_fake.requests("AppCreate"))
-    made_for_it = SimpleNamespace(app=probe.app, functions=probe.functions, tags={**probe.tags, "settings": "T4,L4"})
+    made_for_it = SimpleNamespace(app=probe.app, functions=probe.functions, tags={**probe.tags, "gpu": "T4,L4"})
+    warmer = SimpleNamespace(app=probe.app, functions=probe.functions, tags={**probe.tags, "settings": "warm"})
     choosing = evolve(jobs, options=CallOptions(choice="T4,L4"), note=notes.append)
-    run(choosing, "work")  # made with the same settings
+    run(choosing, "work")  # made for the same GPUs
+    run(evolve(choosing, load_app=lambda: warmer), "work")
+    assert any("has other settings than this software here" in line for line in notes)
     assert len(modal_fake.requests("AppCreate")) == before
     run(evolve(choosing, load_app=lambda: made_for_it), "work")
     assert len(modal_fake.requests("AppCreate")) == before + 1

@@ -26,7 +26,7 @@ from entrypoints.cli import COMMANDS
 from entrypoints.on_modal import image, worker
 from entrypoints.on_modal.checks import FIRST_CONTACT
 from entrypoints.on_modal.mounts import Mounts
-from entrypoints.on_modal.options import call_options
+from entrypoints.on_modal.options import call_options, defined_app
 from entrypoints.on_modal.places import shared_tags
 from entrypoints.on_modal.serving import EndpointSettings
 from entrypoints.settings import DataFiles, Settings, Training, Variable
@@ -289,12 +289,25 @@ def test_every_transitive_dependency_is_pinned_and_the_slim_image_has_no_torch()
 
 
 def test_settings_and_code_name_a_deployed_app(monkeypatch, tmp_path):
-    assert set(modal_app.tags) == {"code", "settings"}
-    assert image.app_tags("L4") != image.app_tags("A10")
+    assert set(modal_app.tags) == {"code", "gpu", "settings"}
+    made, other = image.app_tags("L4", "60"), image.app_tags("A10", "60")
+    assert (made["gpu"] != other["gpu"], made["settings"] == other["settings"]) == (True, True)
+    assert made["settings"] != image.app_tags("L4", "90")["settings"]
     before = image.app_tags("L4")["code"]
     assert re.fullmatch("[0-9a-f]{12}", before)
     monkeypatch.setattr(image, "LAYERS", ("domain",))
     assert image.app_tags("L4")["code"] != before
+
+
+def test_a_choice_of_gpus_is_for_one_call_however_it_is_written(monkeypatch):
+    defined = defined_app("t4, L4")
+    assert (defined.GPU, defined.tags["gpu"]) == ("T4,L4", defined_app("T4,L4").tags["gpu"])
+    assert call_options(Where("modal", gpu="t4, l4:2")).choice == "T4,L4:2"
+    assert defined_app(None).GPU == "L4"
+    monkeypatch.setenv(Variable.MODAL_GPU, "a10")
+    assert defined_app(None).GPU == "A10"
+    monkeypatch.delenv(Variable.MODAL_GPU)
+    assert defined_app(None).GPU == "L4"
 
 
 def test_the_volume_with_data_sets_is_named_in_one_place(monkeypatch):

@@ -7,10 +7,25 @@ import pytest
 from adapters.modal_cloud import modal_connection
 from adapters.modal_cloud.modal_connection import ModalConnection
 from domain.errors import RemoteError
+from entrypoints.on_modal import first_contact
 from tests.modal_fake.server import HANG
 from tests.modal_world import run
 
 RUN = ["modal", "run", "-m", "entrypoints.modal_app", "--mode", "eval"]
+
+
+@pytest.mark.parametrize(
+    ("words", "gpu"),
+    [
+        (["--gpu", "T4", "--gpu=L4"], "L4"),
+        (["--gpu=L4", "--gpu", "T4"], "T4"),
+        (["--gpus=A10", "--gpu"], None),
+    ],
+)
+def test_the_last_value_of_an_option_counts_as_in_modals_command_line(monkeypatch, words, gpu):
+    monkeypatch.setattr(first_contact, "_in_modals_command_line", lambda: True)
+    monkeypatch.setattr("sys.argv", [*RUN, *words])
+    assert first_contact.modal_run_option("--gpu") == gpu
 
 
 @pytest.fixture

@@ -180,6 +180,22 @@ def test_when_one_share_fails_the_others_are_cancelled(tmp_path):
     assert calls.cancelled == ["0", "1", "2"]
 
 
+def test_a_call_that_cannot_be_cancelled_neither_saves_the_others_nor_hides_why_they_end():
+    calls, cancelled = CallsHere(fails="0"), []
+    calls.start, ids = lambda asked: ids.pop(), ["2", "1", "0"]
+
+    def cancel(call_id):
+        if call_id == "1":
+            raise ConnectionError("away")
+        cancelled.append(call_id)
+
+    calls.cancel = cancel
+    with pytest.raises(RemoteError, match="lost") as ended:
+        StartedCalls(calls, None, lambda: None)([{}, {}, {}], lambda number, result: None)
+    assert cancelled == ["0", "2"]
+    assert ended.value.__notes__ == ["call 1 could not be cancelled: away"]
+
+
 def test_calls_that_were_started_when_a_cancellation_came_are_cancelled(tmp_path):
     calls = CallsHere()
 
